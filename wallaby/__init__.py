@@ -1,0 +1,1 @@
+"""wallaby: PostgreSQL change data capture on Ray, in Arrow, exactly once."""

@@ -1,0 +1,173 @@
+"""What a destination must be able to do: the sink contract. `wallaby.testing.sink_contract` is its executable form.
+
+A sink knows Arrow, its destination and this file. It does not know Ray, gRPC, slots, pgoutput, the checkpoint store,
+other lanes, retry schedules, the wall clock, or where secrets came from.
+
+Order of calls on one lane: ``open``, ``check``, ``ensure_table``…, ``recover``, then ``writer`` once, then any number of
+(``write``…, ``commit``) and, at barriers with nothing written since the last commit, ``apply_barrier``. All calls of one
+`Sink` object come from one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from wallaby.lsn import Position
+from wallaby.schema import TableName, TableSchema
+from wallaby.window import Barrier, CommitToken, LaneId, Receipt, Window
+
+
+class WriteMode(StrEnum):
+    """How changes become rows."""
+
+    MIRROR = "mirror"
+    """The target equals the source table: upserts and deletes by key (Go name: ``target``)."""
+    APPEND = "append"
+    """Every change is a new row, in stream order, with position and operation columns."""
+
+
+class Guarantee(StrEnum):
+    """What a destination can promise after any crash; derived from its capabilities, never typed by hand."""
+
+    EXACTLY_ONCE = "exactly once"
+    EFFECTIVELY_ONCE = "effectively once"
+    AT_LEAST_ONCE = "at least once"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the sink can do. No defaults: a sink says each. A claim is tested, a denial is tested to refuse."""
+
+    modes: frozenset[WriteMode]
+    atomic_position: bool
+    """Data and position become durable in one step."""
+    keyed_upsert: bool
+    """Writing a row of a known key again replaces it."""
+    whole_transactions: bool
+    """A commit becomes visible as a whole, over all tables."""
+    truncate: bool
+    parallel_lanes: bool
+    """Several lanes may write different tables at once."""
+    exact_outliers: bool
+    """Values outside the Arrow type (NaN numerics, infinite dates …) are stored exactly as PostgreSQL has them."""
+
+    @property
+    def guarantee(self) -> Guarantee:
+        if self.atomic_position:
+            return Guarantee.EXACTLY_ONCE
+        return Guarantee.EFFECTIVELY_ONCE if self.keyed_upsert else Guarantee.AT_LEAST_ONCE
+
+
+class Severity(StrEnum):
+    """Whether a finding stops the flow."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing found out about a source or destination before or during start, for a person to read.
+
+    ``subject`` is a field path (``destinations[0].options.dsn``) or an object (``table public.orders``).
+    """
+
+    severity: Severity
+    subject: str
+    message: str
+    advice: str = ""
+    code: str = ""
+    """Stable kebab-case name, e.g. ``wal-level``, ``slot-busy``, ``table-shape``."""
+
+
+class SinkWriter(Protocol):
+    """One lane's writer. ``write`` takes a window or raises; nothing is visible before ``commit``."""
+
+    def write(self, window: Window) -> None:
+        """Stage the window's parts in stream order. A raised error leaves the writer unusable until ``abort``."""
+        ...
+
+    def commit(self, token: CommitToken) -> Receipt:
+        """Make everything written since the last commit durable and move the lane's record, in one atomic step.
+
+        With the destination's record ``r`` for the lane: ``r == token.after`` applies; ``r == token.upto`` was applied
+        before (what is staged is dropped, the same receipt is returned); ``r`` otherwise beyond ``token.after``, or
+        written by a newer epoch: `Superseded`; ``r`` behind ``token.after``: `Refused` (the destination went back in
+        time). If the answer is lost: `OutcomeUnknown`. A token with nothing written moves only the record.
+        """
+        ...
+
+    def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
+        """Apply TRUNCATE or a new table shape and move the record, atomically, with the same rules as ``commit``."""
+        ...
+
+    def abort(self) -> None:
+        """Forget everything written since the last commit. Idempotent."""
+        ...
+
+
+class Sink(Protocol):
+    """A destination of one flow in one process."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Pure: no network, works before ``open``."""
+        ...
+
+    def open(self) -> None:
+        """Connect. Idempotent."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect; commits nothing. Idempotent."""
+        ...
+
+    def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
+        """Reachability, permissions, settings, and whether existing targets fit. Changes nothing."""
+        ...
+
+    def ensure_table(self, schema: TableSchema) -> None:
+        """The target exists and fits ``schema``; creates it when missing. `Refused` lists what does not fit."""
+        ...
+
+    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
+        """Empty the target before a (repeated) initial copy.
+
+        Only a target wallaby created, or that was empty when first seen, may be emptied; otherwise `Refused`.
+        """
+        ...
+
+    def recover(self, lane: LaneId, epoch: int) -> Position:
+        """The lane's last committed position *from the destination*; ``START`` when it has none.
+
+        Also raises the lane's epoch to ``epoch`` durably, so that an older writer's later commit is `Superseded`;
+        a stored epoch above ``epoch`` raises `Superseded`.
+        """
+        ...
+
+    def reset_lane(self, lane: LaneId, epoch: int) -> None:
+        """Forget the lane's position (back to ``START``) before a repeated initial copy; older epochs stay fenced."""
+        ...
+
+    def writer(self, lane: LaneId, epoch: int) -> SinkWriter:
+        """The lane's only writer in this process."""
+        ...
+
+
+class SinkFactory(Protocol):
+    """What a sink's folder exports under the entry-point group ``wallaby.sinks``."""
+
+    name: str
+    """The endpoint type in flow files: ``postgres``, ``duckdb``, ``files`` …"""
+
+    def describe(self, options: Mapping[str, Any]) -> Capabilities:
+        """Capabilities under these options; `ConfigError` with ``field`` for a bad option. Opens nothing."""
+        ...
+
+    def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
+        """A sink, not yet open, from validated options (secrets already resolved)."""
+        ...

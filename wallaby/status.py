@@ -1,0 +1,79 @@
+"""What a running flow tells about itself: plain values for the terminal view, ``--json``, the API and the dashboard."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from wallaby.lsn import START, Lsn, Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneStatus:
+    """One lane as the source sees it. Rows and bytes count since this epoch began."""
+
+    destination: str
+    index: int = 0
+    state: str = "starting"
+    """starting | copying | streaming | waiting | stopped | failed"""
+    position: Position = START
+    """Last position durable in the destination."""
+    rows: int = 0
+    bytes: int = 0
+    commits: int = 0
+    inflight_bytes: int = 0
+    lag_bytes: int = 0
+    """WAL bytes between the source's current write position and what is durable here."""
+    lag_ms: int = 0
+    """Age of the oldest source transaction not yet durable here; 0 when caught up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableStatus:
+    """Changes read from the source for one table since this epoch began."""
+
+    table: str
+    rows: int = 0
+    copied: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowStatus:
+    """One flow at a moment."""
+
+    flow: str
+    state: str
+    """created | running | paused | stopping | stopped | failed"""
+    phase: str = "idle"
+    """idle | starting | snapshot | streaming | draining | backoff"""
+    epoch: int = 0
+    restarts: int = 0
+    received: Lsn = Lsn(0)
+    confirmed: Lsn = Lsn(0)
+    """What the slot was last told it may forget."""
+    server: Lsn = Lsn(0)
+    """The source's WAL end, as last heard."""
+    rows: int = 0
+    bytes: int = 0
+    lanes: tuple[LaneStatus, ...] = ()
+    tables: tuple[TableStatus, ...] = field(default=())
+    error: str = ""
+    """Why the flow is not running, or why it last restarted; one sentence with advice."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values; LSNs as PostgreSQL prints them."""
+        return _plain(asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Lsn():
+            return str(value)
+        case dict():
+            if value.keys() == {"lsn", "ordinal"}:
+                return str(Position(**value))
+            return {name: _plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
