@@ -1,0 +1,58 @@
+"""What every test may ask for: a PostgreSQL server, fresh databases; and the tally of must-not-fail items."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from wallaby.postgres.embedded import EmbeddedServer
+from wallaby.testing.postgres import ScratchDatabase, scratch_database, server_for_tests
+
+ACCIDENTS = 25
+"""Entries of the list of accidents that must never happen."""
+
+
+@pytest.fixture(scope="session")
+def postgres_major() -> int:
+    """The major version under test: WALLABY_TEST_MAJOR, or 18."""
+    return int(os.environ.get("WALLABY_TEST_MAJOR", "18"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_major: int) -> Iterator[EmbeddedServer]:
+    """One running server for the whole session. Tests that stop or kill a server start their own."""
+    with server_for_tests(postgres_major) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: EmbeddedServer) -> Iterator[ScratchDatabase]:
+    """A fresh source database; replication slots left behind fail the test."""
+    with scratch_database(postgres_server) as scratch:
+        yield scratch
+
+
+@pytest.fixture
+def target_database(postgres_server: EmbeddedServer) -> Iterator[ScratchDatabase]:
+    """A second fresh database on the same server, as a destination."""
+    with scratch_database(postgres_server) as scratch:
+        yield scratch
+
+
+_covered: set[int] = set()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Note which accidents the collected tests guard."""
+    for item in items:
+        for marker in item.iter_markers("must_not_fail"):
+            _covered.update(int(number) for number in marker.args)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many accidents are covered, and which are not."""
+    missing = sorted(set(range(1, ACCIDENTS + 1)) - _covered)
+    tail = f" (missing: {', '.join(map(str, missing))})" if missing and _covered else ""
+    terminalreporter.write_line(f"must-not-fail: {len(_covered)} of {ACCIDENTS} covered{tail}")

@@ -1,0 +1,1 @@
+"""The initial copy: published tables read under the snapshot a slot exported."""
