@@ -1,0 +1,88 @@
+# The loop: `make demo` to see it, `make test` before you push. Everything happens inside .venv.
+# pip follows your own configuration (PIP_*, pip.conf); nothing here names a package index.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+# The first Python of the supported range, python3 first; say PYTHON=... to choose another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+MAJORS ?= 14 15 16 17 18
+
+.PHONY: help
+help: ## What there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "wallaby needs Python 3.11 or newer; none was found. Say PYTHON=/path/to/python3." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) comes without the venv module. On Debian and Ubuntu: apt-get install python3-venv. Then run make again." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: installed again only when pyproject.toml changed. What the developers have includes what the demo needs.
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	@echo "installing wallaby and what the demo needs into $(VENV) …"
+	$(PIP) install -e ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	@echo "installing wallaby and the developers' tools into $(VENV) …"
+	$(PIP) install -e ".[dev]"
+	@touch $(VENV)/.demo $@
+
+.PHONY: demo
+demo: $(VENV)/.demo ## Show it: a shop in PostgreSQL, three destinations, equality proven (DEMO_ARGS="--chaos --keep")
+	$(BIN)/wallaby demo $(DEMO_ARGS)
+
+.PHONY: test
+test: lint types tests ## Lint, types and all tests but the long ones
+
+.PHONY: tests
+tests: $(VENV)/.dev ## The tests alone (PYTEST_ARGS="tests/wallaby -k name")
+	$(BIN)/python -m pytest -m "not chaos" $(PYTEST_ARGS)
+
+.PHONY: check
+check: lint types ## Before every commit: lint, types and the quick tests
+	$(BIN)/python -m pytest -q -m "not chaos and not ray" -x $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Style, format and the import law
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+.PHONY: fmt
+fmt: $(VENV)/.dev ## Format, and repair what can be repaired
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: chaos
+chaos: $(VENV)/.dev ## The long tests that kill processes and servers
+	$(BIN)/python -m pytest -m chaos --timeout 1800 $(PYTEST_ARGS)
+
+.PHONY: test-majors
+test-majors: $(VENV)/.dev ## All tests against each supported PostgreSQL (MAJORS="14 15 16 17 18")
+	@set -e; for major in $(MAJORS); do \
+		echo "PostgreSQL $$major"; WALLABY_TEST_MAJOR=$$major $(BIN)/python -m pytest -q -m "not chaos" $(PYTEST_ARGS); done
+
+.PHONY: benchmark
+benchmark: $(VENV)/.dev ## The table of speeds and memory, as ratios measured in one run
+	$(BIN)/python -m benchmarks
+
+.PHONY: proto
+proto: $(VENV)/.dev ## Generate wallaby/v1 from proto/
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. proto/wallaby/v1/*.proto
+
+.PHONY: clean
+clean: ## Remove the environment, caches and what the demo left
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .wallaby demo-data
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

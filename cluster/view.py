@@ -1,0 +1,296 @@
+"""What `wallaby run` and `wallaby demo` show while a flow runs: a live picture, plain lines, or JSON lines.
+
+`open_view` chooses: ``--json`` gives `JsonLines`; a terminal gives `LiveView`; anything else (a pipe, a log, CI) gives
+`PlainLines`. All three take the same calls, from one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cluster.tally import DestinationLine, Tally, bytes_text, copied_share, duration_text, position_text
+from wallaby.status import FlowStatus
+
+PLAIN_SECONDS: Final = 2.0
+"""Plain lines come at most this often; a change of state or phase comes at once."""
+
+_TABLES_MAX: Final = 8
+_STYLES: Final = {
+    "streaming": "green",
+    "running": "green",
+    "copying": "cyan",
+    "snapshot": "cyan",
+    "draining": "cyan",
+    "starting": "yellow",
+    "waiting": "yellow",
+    "backoff": "yellow",
+    "stopping": "yellow",
+    "paused": "yellow",
+    "failed": "bold red",
+}
+
+Clock = Callable[[], float]
+
+
+class View(Protocol):
+    """Shows a flow's progress. A context manager; what was shown stays readable afterwards."""
+
+    def update(self, status: FlowStatus, *, note: str = "") -> None:
+        """The flow at this moment; ``note`` is one more line to show (what a workload does, for example)."""
+        ...
+
+    def message(self, text: str) -> None:
+        """A line for the record: something happened."""
+        ...
+
+    def report(self, report: Mapping[str, Any]) -> None:
+        """The final report, plain JSON values. Views for people leave it to whoever prints the story."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_view(
+    *, as_json: bool = False, stream: TextIO | None = None, estimated_rows: Mapping[str, int] | None = None
+) -> View:
+    """The view that fits ``stream`` (standard output by default)."""
+    output = stream or sys.stdout
+    if as_json:
+        return JsonLines(output)
+    console = Console(file=output)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveView(console, estimated_rows=estimated_rows)
+    return PlainLines(output, estimated_rows=estimated_rows)
+
+
+class LiveView:
+    """A picture that redraws itself in a terminal of at least 80 × 24."""
+
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        estimated_rows: Mapping[str, int] | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._console = console or Console()
+        self._estimated_rows = estimated_rows or {}
+        self._clock = clock
+        self._tally = Tally()
+        self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+
+    def update(self, status: FlowStatus, *, note: str = "") -> None:
+        lines = self._tally.observe(status, self._clock())
+        self._live.update(picture(status, lines, self._tally, self._estimated_rows, note=note), refresh=True)
+
+    def message(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def report(self, report: Mapping[str, Any]) -> None:
+        del report
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+
+class PlainLines:
+    """One line every few seconds, for logs and pipes."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        estimated_rows: Mapping[str, int] | None = None,
+        clock: Clock = time.monotonic,
+        every_s: float = PLAIN_SECONDS,
+    ) -> None:
+        self._stream = stream
+        self._estimated_rows = estimated_rows or {}
+        self._clock = clock
+        self._every_s = every_s
+        self._tally = Tally()
+        self._shown_at: float | None = None
+        self._shown: tuple[object, ...] = ()
+
+    def update(self, status: FlowStatus, *, note: str = "") -> None:
+        now = self._clock()
+        lines = self._tally.observe(status, now)
+        change = (status.state, status.phase, status.epoch, status.error)
+        if change == self._shown and self._shown_at is not None and now - self._shown_at < self._every_s:
+            return
+        self._shown, self._shown_at = change, now
+        self.message(plain_line(status, lines, copied_share(status, self._estimated_rows), note=note))
+
+    def message(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def report(self, report: Mapping[str, Any]) -> None:
+        del report
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class JsonLines:
+    """One JSON object per line: ``{"event": "progress" | "message" | "report", …}``."""
+
+    def __init__(self, stream: TextIO, *, clock: Clock = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._tally = Tally()
+
+    def update(self, status: FlowStatus, *, note: str = "") -> None:
+        lines = self._tally.observe(status, self._clock())
+        extra = {"note": note} if note else {}
+        rates = {line.destination: round(line.rows_per_s, 1) for line in lines}
+        self._print({"event": "progress", **status.as_json(), "rows_per_s": rates, **extra})
+
+    def message(self, text: str) -> None:
+        self._print({"event": "message", "text": text})
+
+    def report(self, report: Mapping[str, Any]) -> None:
+        self._print({"event": "report", **report})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def _print(self, value: Mapping[str, Any]) -> None:
+        print(json.dumps(value, ensure_ascii=False, separators=(",", ":")), file=self._stream, flush=True)
+
+
+def picture(
+    status: FlowStatus,
+    lines: tuple[DestinationLine, ...],
+    tally: Tally,
+    estimated_rows: Mapping[str, int],
+    *,
+    note: str = "",
+) -> RenderableType:
+    """The whole live picture; at most 24 lines for up to five destinations."""
+    parts: list[RenderableType] = [_header(status, tally)]
+    share = copied_share(status, estimated_rows)
+    if status.phase == "snapshot" and share is not None:
+        parts.append(_snapshot_bar(share))
+    parts.append(_destinations(lines))
+    if status.tables:
+        parts.append(_tables(status, room=max(1, min(_TABLES_MAX, 11 - len(lines)))))
+    if note:
+        parts.append(Text(note, style="dim", no_wrap=True, overflow="ellipsis"))
+    if status.error:
+        parts.append(Text(_shortened(status.error, 150), style=_STYLES["failed"]))
+    return Panel(Group(*parts), title=Text(f"wallaby · {status.flow}"), title_align="left", padding=(0, 1))
+
+
+def plain_line(
+    status: FlowStatus, lines: tuple[DestinationLine, ...], share: float | None = None, *, note: str = ""
+) -> str:
+    """The same in one line of text."""
+    copied = f" {share:.0%} copied" if share is not None and status.phase == "snapshot" else ""
+    parts = [f"{status.flow} {status.state}/{status.phase}{copied} epoch {status.epoch} confirmed {status.confirmed}"]
+    parts += [
+        f"{line.destination} {line.state} {line.rows:,} rows {line.rows_per_s:,.0f}/s"
+        f" lag {bytes_text(line.lag_bytes)} {duration_text(line.lag_ms)}"
+        for line in lines
+    ]
+    parts += [part for part in (note, status.error and f"error: {status.error}") if part]
+    return " | ".join(parts)
+
+
+def _header(status: FlowStatus, tally: Tally) -> Table:
+    table = Table.grid(padding=(0, 2), expand=True)
+    for _ in range(4):
+        table.add_column(no_wrap=True, overflow="ellipsis")
+    state = Text(status.state, style=_STYLES.get(status.state, ""))
+    phase = Text(status.phase, style=_STYLES.get(status.phase, ""))
+    table.add_row(
+        Text.assemble("state ", state),
+        Text.assemble("phase ", phase),
+        f"epoch {status.epoch}",
+        f"restarts {status.restarts}",
+    )
+    table.add_row(
+        f"read {tally.source_rows:,}",
+        f"{tally.source_rows_per_s:,.0f} rows/s",
+        f"confirmed {status.confirmed}",
+        f"WAL end {status.server}",
+    )
+    return table
+
+
+def _snapshot_bar(share: float) -> Table:
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    table.add_column(no_wrap=True, justify="right")
+    table.add_row("snapshot", ProgressBar(total=1.0, completed=share), f"{share:.0%}")
+    return table
+
+
+def _destinations(lines: tuple[DestinationLine, ...]) -> Table:
+    table = Table(box=None, expand=True, padding=(0, 1), header_style="bold", pad_edge=False)
+    table.add_column("destination", no_wrap=True, overflow="ellipsis", ratio=1, min_width=11)
+    table.add_column("state", no_wrap=True)
+    for name in ("rows", "rows/s", "lag", "behind"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("position", justify="right", no_wrap=True, overflow="ellipsis")
+    for line in lines:
+        lanes = f" ×{line.lanes}" if line.lanes > 1 else ""
+        table.add_row(
+            Text(line.destination + lanes),
+            Text(line.state, style=_STYLES.get(line.state, "")),
+            f"{line.rows:,}",
+            f"{line.rows_per_s:,.0f}",
+            bytes_text(line.lag_bytes),
+            duration_text(line.lag_ms),
+            position_text(line.position),
+        )
+    return table
+
+
+def _tables(status: FlowStatus, *, room: int) -> Table:
+    table = Table(box=None, expand=True, padding=(0, 1), header_style="bold", pad_edge=False)
+    table.add_column("table", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("copied", justify="right", no_wrap=True)
+    table.add_column("streamed", justify="right", no_wrap=True)
+    busiest = sorted(status.tables, key=lambda item: (-(item.rows + item.copied), item.table))
+    for item in busiest[:room]:
+        table.add_row(Text(item.table), f"{item.copied:,}", f"{item.rows:,}")
+    if len(busiest) > room:
+        table.add_row(Text(f"and {len(busiest) - room} more", style="dim"), "", "")
+    return table
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
