@@ -1,0 +1,80 @@
+"""Which destination types exist, and how to get the sink behind a name.
+
+Sinks come through the entry-point group ``wallaby.sinks``; wallaby's own are also known without it, because
+``ray job submit --working-dir .`` runs them without an installed distribution.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any, Final, cast
+
+from wallaby.errors import ConfigError, MissingExtra
+from wallaby.flow.problems import nearest
+from wallaby.sink import SinkFactory
+
+SOURCE_TYPE: Final = "postgres"
+"""The one source type."""
+
+_GROUP: Final = "wallaby.sinks"
+_OWN: Final[Mapping[str, str]] = {
+    "postgres": "sinks.postgres:FACTORY",
+    "duckdb": "sinks.duckdb:FACTORY",
+    "files": "sinks.files:FACTORY",
+}
+_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb"}
+_GO_TYPES: Final = frozenset(
+    {
+        *("snowflake", "snowpipe", "clickhouse", "ducklake", "iceberg", "delta"),
+        *("kafka", "redpanda", "bufstream", "pgstream", "s3", "http", "grpc", "proto"),
+    }
+)
+_ALIASES: Final[Mapping[str, str]] = {"postgresql": "postgres", "parquet": "files", "file": "files"}
+
+
+def known_types() -> tuple[str, ...]:
+    """The destination types a flow may name, sorted."""
+    return tuple(sorted(_targets()))
+
+
+def sink_factory(name: str) -> SinkFactory:
+    """The sink of a destination type.
+
+    `ConfigError` for an unknown type, with the nearest known one; `MissingExtra` with the ``pip install`` to run when
+    its package needs something that is not installed.
+    """
+    target = _targets().get(name) or _targets().get(_ALIASES.get(name, ""))
+    if target is None:
+        known = known_types()
+        if name in _GO_TYPES:
+            raise ConfigError(
+                f"destination type {name!r} is not supported yet", advice=f"Known are: {', '.join(known)}", field="type"
+            )
+        raise ConfigError(
+            f"{name!r} is not a known destination type", advice=nearest(name, (*known, *_ALIASES)), field="type"
+        )
+    return _load(name, target)
+
+
+def _targets() -> dict[str, str]:
+    return dict(_OWN) | {point.name: point.value for point in metadata.entry_points(group=_GROUP)}
+
+
+def _load(name: str, target: str) -> SinkFactory:
+    module_name, _, attribute = target.partition(":")
+    try:
+        module: Any = importlib.import_module(module_name)
+        return cast(SinkFactory, getattr(module, attribute))
+    except ModuleNotFoundError as error:
+        missing = error.name or "a package"
+        extra = _EXTRAS.get(name)
+        advice = f'Run: pip install "wallaby[{extra}]"' if extra else f"Install the package that provides {missing}"
+        raise MissingExtra(f"destination type {name!r} needs {missing}", advice=advice, field="type") from error
+    except AttributeError as error:
+        raise ConfigError(
+            f"destination type {name!r} names {target}, which does not exist",
+            advice="Upgrade or remove the package that registers it",
+            field="type",
+        ) from error

@@ -1,0 +1,57 @@
+"""Flow files: what a flow is, its options, and what is wrong with them."""
+
+from wallaby.flow.duration import Duration, format_duration, parse_duration
+from wallaby.flow.model import OptionsModel
+from wallaby.flow.options import (
+    BinaryMode,
+    DestinationOptions,
+    PublicationSync,
+    SnapshotMode,
+    SourceMode,
+    SourceOptions,
+    Unrepresentable,
+)
+from wallaby.flow.problems import InvalidFlow, Problem
+from wallaby.flow.spec import (
+    AckPolicy,
+    DdlPolicy,
+    EndpointSpec,
+    FailureMode,
+    FlowConfig,
+    FlowSpec,
+    GiveUpPolicy,
+    WireFormat,
+    default_slot,
+    flow_id,
+)
+from wallaby.flow.tables import TablePattern, parse_table_pattern
+from wallaby.sink import WriteMode
+
+__all__ = [
+    "AckPolicy",
+    "BinaryMode",
+    "DdlPolicy",
+    "DestinationOptions",
+    "Duration",
+    "EndpointSpec",
+    "FailureMode",
+    "FlowConfig",
+    "FlowSpec",
+    "GiveUpPolicy",
+    "InvalidFlow",
+    "OptionsModel",
+    "Problem",
+    "PublicationSync",
+    "SnapshotMode",
+    "SourceMode",
+    "SourceOptions",
+    "TablePattern",
+    "Unrepresentable",
+    "WireFormat",
+    "WriteMode",
+    "default_slot",
+    "flow_id",
+    "format_duration",
+    "parse_duration",
+    "parse_table_pattern",
+]

@@ -1,0 +1,290 @@
+"""Typed options of the PostgreSQL source, and the options every destination shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from wallaby import secret
+from wallaby.flow.duration import Duration
+from wallaby.flow.model import OptionsModel
+from wallaby.flow.tables import TablePattern, parse_table_pattern, split_list
+from wallaby.lsn import Lsn
+from wallaby.sink import WriteMode
+
+_NOT_NEEDED: Final = "wallaby sets it by itself"
+_BACKFILL_ONLY: Final = "belongs to mode backfill, which is not used here"
+_NO_META_TABLE: Final = "there is no side table of keys; each destination keeps one position record instead"
+_TRANSFORMS: Final = "Remove it; metadata columns and type overrides come with the transforms"
+
+
+class Unrepresentable(StrEnum):
+    """What to do with a value the destination's type cannot hold (NaN, infinity, BC dates …)."""
+
+    REFUSE = "refuse"
+    """Stop at the value and say where it is. The default: nothing is altered silently."""
+    NULL = "null"
+    """Store NULL."""
+    TEXT = "text"
+    """Store PostgreSQL's own text; the column becomes text."""
+
+
+class SnapshotMode(StrEnum):
+    """Whether a new flow copies the rows that exist already."""
+
+    INITIAL = "initial"
+    """Copy them under the slot's snapshot, then stream: no gap, no overlap."""
+    NEVER = "never"
+    """Only changes made after the slot exists."""
+
+
+class PublicationSync(StrEnum):
+    """How ``sync_publication`` changes an existing publication."""
+
+    ADD = "add"
+    """Add missing tables, keep the others."""
+    SYNC = "sync"
+    """Also drop the tables that are not listed."""
+
+
+class BinaryMode(StrEnum):
+    """pgoutput's ``binary`` option."""
+
+    AUTO = "auto"
+    """Binary when every published column type has a decoder for it, else text."""
+    TRUE = "true"
+    FALSE = "false"
+
+
+class SourceMode(StrEnum):
+    """What the source does."""
+
+    CDC = "cdc"
+    """Copy (see ``snapshot``) and stream."""
+    BACKFILL = "backfill"
+    """Copy and end; not supported yet."""
+
+
+def _write_mode(value: Any) -> Any:
+    text = value.lower() if isinstance(value, str) else value
+    return "mirror" if text == "target" else text
+
+
+def _lower(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _is_slot_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]{1,63}", name, re.ASCII):
+        raise ValueError("must have 1 to 63 characters out of a-z, 0-9 and _ (PostgreSQL's rule for slot names)")
+    return name
+
+
+def _is_identifier(name: str) -> str:
+    if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= 63 or "\0" in name:
+        raise ValueError("must have 1 to 63 bytes, without NUL (PostgreSQL's rule for names)")
+    return name
+
+
+def _is_dsn(value: str) -> str:
+    if secret.is_reference(value) or "=" in value or value.startswith(("postgres://", "postgresql://")):
+        return value
+    raise ValueError("must be postgresql://…, key=value pairs, or a reference env:NAME or file:PATH")
+
+
+PostgresDsn = Annotated[str, BeforeValidator(lambda value: _is_dsn(value) if isinstance(value, str) else value)]
+"""A PostgreSQL connection string or a reference to one; may hold a password, so it is never printed."""
+
+Identifier = Annotated[str, BeforeValidator(lambda value: _is_identifier(value) if isinstance(value, str) else value)]
+"""A PostgreSQL name: 1 to 63 bytes, case preserved, unquoted."""
+
+
+class DestinationOptions(OptionsModel):
+    """Options every destination understands; each sink subclasses this with its own.
+
+    The sink's ``describe`` calls ``MyOptions.parse(options)``.
+    """
+
+    without_effect: ClassVar[Mapping[str, str]] = {
+        "flow_id": _NOT_NEEDED,
+        "format": "changes travel as Arrow; a destination's file or message format has an option of its own",
+        "batch_mode": "the copy is written like any other window",
+        "batch_resolution": "the copy is written like any other window",
+        "meta_table_enabled": _NO_META_TABLE,
+        "meta_schema": _NO_META_TABLE,
+        "meta_table": _NO_META_TABLE,
+        "meta_pk_prefix": _NO_META_TABLE,
+        "watermark_source": "belongs to the metadata columns, which are not used here",
+    }
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "meta_enabled": _TRANSFORMS,
+        "meta_synced_at": _TRANSFORMS,
+        "meta_deleted": _TRANSFORMS,
+        "meta_op": _TRANSFORMS,
+        "meta_watermark": _TRANSFORMS,
+        "soft_delete": _TRANSFORMS,
+        "type_mappings": _TRANSFORMS,
+        "type_mappings_file": _TRANSFORMS,
+        "append_mode": "Use write_mode: append",
+        "aws_rds_iam": "Use a password or a certificate",
+    }
+
+    null_words: ClassVar[frozenset[str]] = frozenset({"unrepresentable"})
+
+    write_mode: Annotated[WriteMode, BeforeValidator(_write_mode)] = WriteMode.MIRROR
+    """``mirror`` (the target equals the source; ``target`` is the same) or ``append`` (every change is a row)."""
+    schema_: Identifier | None = Field(default=None, alias="schema")
+    """Target schema for every table; default: the source's schema."""
+    table: str | None = None
+    """Target table; only for flows of one table. Default: the source's name."""
+    commit_interval: Duration = timedelta(0)
+    """Commit at most this often; 0 (default: lowest latency) commits after every window."""
+    unrepresentable: Annotated[Unrepresentable, BeforeValidator(_lower)] = Unrepresentable.REFUSE
+    """What to do with values the target type cannot hold; ``refuse`` is the default so that none is altered unseen."""
+
+
+class SourceOptions(OptionsModel):
+    """Options of the PostgreSQL source."""
+
+    without_effect: ClassVar[Mapping[str, str]] = {
+        "batch_size": "windows size themselves by bytes and load",
+        "batch_timeout": "windows size themselves by bytes and load",
+        "emit_empty": "positions move without empty batches",
+        "resolve_types": "types are always resolved",
+        "format": "changes travel as Arrow",
+        "ensure_state": "nothing is written into the source database",
+        "state_schema": "nothing is written into the source database",
+        "state_table": "nothing is written into the source database",
+        "flow_id": _NOT_NEEDED,
+        "toast_cache_size": "unchanged TOAST values are never fetched or guessed",
+        "ddl_trigger_schema": "belongs to capture_ddl, which is not used here",
+        "ddl_trigger_name": "belongs to capture_ddl, which is not used here",
+        "ddl_message_prefix": "belongs to capture_ddl, which is not used here",
+        "snapshot_workers": _BACKFILL_ONLY,
+        "parallel_tables": _BACKFILL_ONLY,
+        "partition_column": _BACKFILL_ONLY,
+        "partition_count": _BACKFILL_ONLY,
+        "snapshot_consistent": "the copy is always consistent with the stream",
+        "snapshot_state_backend": _BACKFILL_ONLY,
+        "snapshot_state_schema": _BACKFILL_ONLY,
+        "snapshot_state_table": _BACKFILL_ONLY,
+        "snapshot_state_path": _BACKFILL_ONLY,
+        "snapshot_state_dsn": _BACKFILL_ONLY,
+        "aws_region": "belongs to aws_rds_iam, which is not used here",
+        "aws_profile": "belongs to aws_rds_iam, which is not used here",
+        "aws_role_arn": "belongs to aws_rds_iam, which is not used here",
+        "aws_role_session_name": "belongs to aws_rds_iam, which is not used here",
+        "aws_role_external_id": "belongs to aws_rds_iam, which is not used here",
+        "aws_endpoint": "belongs to aws_rds_iam, which is not used here",
+    }
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "capture_ddl": "Remove it; changed table shapes are noticed from the stream itself",
+        "toast_fetch": "Set it to off; destinations keep the values PostgreSQL did not send",
+        "aws_rds_iam": "Use a password or a certificate in the DSN",
+    }
+
+    dsn: PostgresDsn
+    """The source database. The role needs REPLICATION (or the provider's equivalent) and SELECT on the tables."""
+    slot: str = ""
+    """The replication slot, ``[a-z0-9_]{1,63}``; default ``wallaby_`` and the flow's id."""
+    publication: str = ""
+    """The publication; default ``wallaby_`` and the flow's id."""
+    publication_tables: tuple[str, ...] = ()
+    """Tables to publish: a list or comma-separated text of ``schema.table``, ``schema.*`` (``tables`` is the same)."""
+    publication_schemas: tuple[str, ...] = ()
+    """Schemas whose tables to publish (``schemas`` is the same). Neither given: all tables."""
+    create_slot: bool = True
+    """Create the slot when it is missing at the first start. Later a missing slot is always an error."""
+    ensure_publication: bool = True
+    """Create the publication when it is missing."""
+    sync_publication: bool = False
+    """Bring an existing publication in line with the two lists above at start."""
+    sync_publication_mode: Annotated[PublicationSync, BeforeValidator(_lower)] = PublicationSync.ADD
+    """``add`` only adds tables (the safe default), ``sync`` also drops."""
+    validate_replication: bool = True
+    """Check wal_level, slots, senders and replica identities before anything is created."""
+    snapshot: Annotated[SnapshotMode, BeforeValidator(_lower)] = SnapshotMode.INITIAL
+    """``initial`` copies existing rows first; ``never`` starts with the changes after the slot's creation."""
+    status_interval: Duration = timedelta(seconds=10)
+    """Standby status updates at least this often; must stay well below the server's wal_sender_timeout (60s)."""
+    start_lsn: Lsn | None = None
+    """Where a flow without any checkpoint starts streaming; the slot must still hold it. Later it has no effect."""
+    binary: Annotated[BinaryMode, BeforeValidator(_lower)] = BinaryMode.AUTO
+    """pgoutput's binary option: ``auto`` (default), ``true`` or ``false``."""
+    mode: Annotated[SourceMode, BeforeValidator(_lower)] = SourceMode.CDC
+    """``cdc``. ``backfill`` of the Go WALlaby is not supported yet."""
+
+    def table_patterns(self) -> tuple[TablePattern, ...]:
+        """``publication_tables`` and ``publication_schemas`` as patterns; empty means all tables."""
+        schemas = tuple(TablePattern(schema, None) for schema in self.publication_schemas)
+        return tuple(dict.fromkeys((*map(parse_table_pattern, self.publication_tables), *schemas)))
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        return tuple(sorted((*super().option_names(), *_SOURCE_ALIASES)))
+
+    @field_validator("slot")
+    @classmethod
+    def _slot(cls, value: str) -> str:
+        return _is_slot_name(value) if value else value
+
+    @field_validator("publication")
+    @classmethod
+    def _publication(cls, value: str) -> str:
+        return _is_identifier(value) if value else value
+
+    @field_validator("publication_tables", mode="before")
+    @classmethod
+    def _tables(cls, value: Any) -> tuple[str, ...]:
+        items = split_list(value)
+        return tuple(str(parse_table_pattern(item)) for item in items)
+
+    @field_validator("publication_schemas", mode="before")
+    @classmethod
+    def _schemas(cls, value: Any) -> tuple[str, ...]:
+        return tuple(parse_table_pattern(f"{item}.*").schema for item in split_list(value))
+
+    @field_validator("status_interval")
+    @classmethod
+    def _status_interval(cls, value: timedelta) -> timedelta:
+        if not timedelta(milliseconds=100) <= value <= timedelta(minutes=5):
+            raise ValueError("must lie between 100ms and 5m")
+        return value
+
+    @field_validator("start_lsn", mode="plain")
+    @classmethod
+    def _start_lsn(cls, value: Any) -> Lsn | None:
+        if value is None or isinstance(value, Lsn):
+            return value
+        if not isinstance(value, str):
+            raise ValueError("must be an LSN such as 16/B374D848")
+        try:
+            return Lsn.parse(value)
+        except ValueError:
+            raise ValueError("must be an LSN such as 16/B374D848") from None
+
+    @field_validator("mode")
+    @classmethod
+    def _mode(cls, value: SourceMode) -> SourceMode:
+        if value is SourceMode.BACKFILL:
+            raise ValueError("backfill is not supported yet; a new flow copies existing rows with snapshot: initial")
+        return value
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> SourceOptions:
+        """As `OptionsModel.parse`; the Go names ``tables`` and ``schemas`` are read where the full names are absent."""
+        given = {name: value for name, value in options.items() if name not in _SOURCE_ALIASES}
+        for alias, name in _SOURCE_ALIASES.items():
+            if options.get(alias) and not given.get(name):
+                given[name] = options[alias]
+        return super().parse(given)
+
+
+_SOURCE_ALIASES: Final = {"tables": "publication_tables", "schemas": "publication_schemas"}

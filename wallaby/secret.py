@@ -1,0 +1,166 @@
+"""References to secrets, and keeping secrets out of everything that is stored or shown.
+
+An option value ``env:NAME`` or ``file:PATH`` stands for the content of that environment variable or file. References
+are stored and shown as they are; they are resolved in the process that opens the connection, as late as possible. A
+URL such as ``file:///data`` is not a reference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from wallaby.errors import ConfigError
+
+HIDDEN: Final = "****"
+"""What is shown in place of a secret."""
+
+_FILE_BYTES_MAX: Final = 64 << 10
+_SENSITIVE_NAME: Final = re.compile(
+    r"passw|passphrase|passwd|^pwd$|secret|token|credential|private_key|access_key|api_?key|account_key|authorization"
+    r"|sas_|^key$|encryption_key",
+    re.IGNORECASE,
+)
+_SENSITIVE_HEADER: Final = re.compile(r"authorization|token|cookie|secret|api-?key", re.IGNORECASE)
+_KEYWORD: Final = re.compile(r"(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\']|\\.)(?:[^\s\\]|\\.)*)", re.DOTALL)
+
+
+def is_reference(value: object) -> bool:
+    """True for ``env:NAME`` and ``file:PATH`` (but not ``file://…``, which is a URL)."""
+    if not isinstance(value, str):
+        return False
+    return value.startswith("env:") or (value.startswith("file:") and not value.startswith("file://"))
+
+
+def resolve(value: str, *, field: str | None = None) -> str:
+    """The secret behind a reference; any other text is returned as it is.
+
+    `ConfigError` names the field and the variable or file, never a content. A file's last line break is dropped.
+    """
+    if not is_reference(value):
+        return value
+    kind, _, name = value.partition(":")
+    return _from_environment(name, field) if kind == "env" else _from_file(name, field)
+
+
+def _from_environment(name: str, field: str | None) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ConfigError("the text after env: is not the name of an environment variable", field=field)
+    content = os.environ.get(name)
+    if content is None:
+        raise ConfigError(
+            f"environment variable {name} is not set", field=field, advice="Set it in the process that runs the flow"
+        )
+    return content
+
+
+def _from_file(name: str, field: str | None) -> str:
+    try:
+        with Path(name).expanduser().open("rb") as stream:
+            content = stream.read(_FILE_BYTES_MAX + 1)
+        if len(content) > _FILE_BYTES_MAX:
+            raise ConfigError(f"secret file {name} is larger than {_FILE_BYTES_MAX} bytes", field=field)
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"secret file {name!r} cannot be read ({type(error).__name__})",
+            field=field,
+            advice="Check path and permissions for the user that runs the flow",
+        ) from None
+
+
+def resolve_options(options: Mapping[str, Any], *, field: str = "options") -> dict[str, Any]:
+    """A copy of ``options`` with every reference replaced by its content; call it where the connection is opened."""
+    return {
+        name: resolve(value, field=f"{field}.{name}") if isinstance(value, str) else value
+        for name, value in options.items()
+    }
+
+
+def is_sensitive_name(name: str) -> bool:
+    """True when an option of this name holds a secret by its name alone: passwords, tokens, keys of accounts."""
+    return _SENSITIVE_NAME.search(name) is not None
+
+
+def literal_secrets(options: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the options that hold a secret in clear: a password inside a DSN, or a value under a telling name."""
+    for name, value in options.items():
+        if value not in (None, "") and not is_reference(value) and redact_option(name, value) != value:
+            yield name
+
+
+def redact(value: Any) -> Any:
+    """A copy of a flow mapping (or any JSON value) with every secret hidden; references stay readable."""
+    match value:
+        case Mapping():
+            return {name: redact_option(str(name), item) for name, item in value.items()}
+        case list() | tuple():
+            return [redact(item) for item in value]
+        case str():
+            return redact_dsn(value)
+        case _:
+            return value
+
+
+def redact_option(name: str, value: Any) -> Any:
+    """``value`` as it may be shown under ``name``."""
+    if isinstance(value, Mapping | list | tuple):
+        return HIDDEN if _SENSITIVE_NAME.search(name) and value else redact(value)
+    if value in (None, "") or is_reference(value) or isinstance(value, bool):
+        return value
+    if _SENSITIVE_NAME.search(name):
+        return HIDDEN
+    if not isinstance(value, str):
+        return value
+    if name.lower().endswith("headers") and _SENSITIVE_HEADER.search(value):
+        return HIDDEN
+    return redact_dsn(value)
+
+
+def redact_dsn(text: str) -> str:
+    """A DSN (URI, ``key=value`` or ``user:password@host``) with its passwords hidden; other text unchanged."""
+    if is_reference(text):
+        return text
+    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text)
+    if scheme:
+        return scheme[0] + _redact_uri(text[scheme.end() :])
+    bare = re.match(r"([^:/@\s=]+):([^@\s]+)@", text)
+    if bare:
+        return f"{bare[1]}:{HIDDEN}@{_redact_query(text[bare.end() :])}"
+    return _redact_query(_KEYWORD.sub(_hide_keyword, text) if "=" in text else text)
+
+
+def _redact_uri(rest: str) -> str:
+    # The last @ before the query ends the user part even where a password holds an unescaped slash or at sign.
+    query_at = rest.find("?")
+    head, query = (rest, "") if query_at < 0 else (rest[:query_at], rest[query_at:])
+    authority = re.split(r"[/#]", head, maxsplit=1)[0]
+    if "@" in head and ":" in authority:
+        user, _, tail = head.partition(":")
+        if "@" not in user:
+            head = f"{user}:{HIDDEN}@{tail.rpartition('@')[2]}"
+    elif "@" in query and ":" in authority and not re.match(r"[^:]*:\d+$", authority):
+        # A question mark inside the password: nothing here can be trusted to be harmless.
+        return f"{authority.partition(':')[0]}:{HIDDEN}@{query.rpartition('@')[2]}"
+    return head + _redact_query(query)
+
+
+def _redact_query(text: str) -> str:
+    if "?" not in text:
+        return text
+    head, _, query = text.partition("?")
+    parts = re.split(r"([&;])", query)
+    return head + "?" + "".join(_hide_parameter(part) for part in parts)
+
+
+def _hide_parameter(part: str) -> str:
+    name, equals, value = part.partition("=")
+    return f"{name}={HIDDEN}" if equals and value and _SENSITIVE_NAME.search(unquote(name)) else part
+
+
+def _hide_keyword(match: re.Match[str]) -> str:
+    return f"{match[1]}{match[2]}{HIDDEN}" if _SENSITIVE_NAME.search(match[1]) else match[0]
