@@ -1,0 +1,76 @@
+"""Connections to PostgreSQL on which values always look the same, whatever role, database or server settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from wallaby.postgres.errors import describe_dsn, translate, validate_dsn
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+_SESSION_SETTINGS: Final = (
+    "-c DateStyle=ISO,MDY -c IntervalStyle=postgres -c bytea_output=hex -c TimeZone=UTC -c extra_float_digits=3"
+    " -c row_security=off"
+)
+"""Role and database settings would otherwise change the text pgoutput sends, and row security would silently empty a
+copy. As start-up options they win over ``ALTER ROLE … SET`` and cost no round trip."""
+
+_REPLICATION_SETTINGS: Final = " -c search_path=pg_catalog -c statement_timeout=0 -c idle_session_timeout=0"
+"""regclass and its kin print names relative to the search path; a role's time limits must not end a stream."""
+
+_TCP_SETTINGS: Final[dict[str, str | int]] = {
+    "keepalives": 1,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""A dead peer is noticed within about half a minute. What the connection string says wins."""
+
+
+def connect(
+    dsn: str,
+    *,
+    application_name: str,
+    replication: bool = False,
+    autocommit: bool = True,
+    connect_timeout_s: int = 10,
+) -> Connection:
+    """Open a connection; the caller closes it (it is a context manager).
+
+    `ConfigError` for an unreadable connection string, `CheckFailed` when the server refuses us, `SourceUnavailable`
+    when it cannot be reached now.
+    """
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        validate_dsn(dsn, "dsn")
+        raise
+    given = str(parts.pop("options", None) or "")
+    options = f"{given} {_SESSION_SETTINGS}{_REPLICATION_SETTINGS if replication else ''}".strip()
+    wanted: dict[str, Any] = {"connect_timeout": connect_timeout_s, **_TCP_SETTINGS, **parts}
+    wanted |= {"options": options, "client_encoding": "UTF8", "application_name": application_name}
+    if replication:
+        wanted["replication"] = "database"
+    try:
+        return psycopg.connect(**wanted, autocommit=autocommit)
+    except psycopg.Error as error:
+        raise translate(error, dsn=dsn, doing="connect") from error
+
+
+@contextmanager
+def session(dsn: str, *, application_name: str, doing: str, slot: str | None = None) -> Iterator[Connection]:
+    """An autocommit connection for one piece of work; every database error inside leaves as a wallaby error."""
+    with connect(dsn, application_name=application_name) as connection:
+        try:
+            yield connection
+        except psycopg.Error as error:
+            raise translate(error, dsn=dsn, doing=doing, slot=slot) from error
+
+
+__all__ = ["Connection", "connect", "describe_dsn", "session", "validate_dsn"]

@@ -1,0 +1,269 @@
+"""The replication stream: START_REPLICATION on a slot, messages drained into an arena, status sent back.
+
+Pacing. The walsender sends every change with a system call of its own, and a receiver that wakes for each makes both
+sides pay. Under load it is cheaper for the *server* when we let messages pile up for a moment: see `_Pace`.
+
+Silence. TCP keepalives and TCP_USER_TIMEOUT notice a dead peer; a peer that is alive but stuck is noticed because we
+ask: after a while without a byte a status update with "reply requested" goes out, and no answer ends the stream.
+"""
+
+from __future__ import annotations
+
+import select
+import struct
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import psycopg
+from psycopg import pq
+
+from wallaby.errors import SlotLost, SourceUnavailable, WallabyError
+from wallaby.lsn import Lsn
+from wallaby.postgres.arena import Arena
+from wallaby.postgres.connect import Connection, connect
+from wallaby.postgres.drain import Drain, Outcome, open_drain
+from wallaby.postgres.errors import describe_dsn, translate
+from wallaby.schema import quote_identifier
+from wallaby.settings import Limits
+
+_STATUS: Final = struct.Struct("!cQQQqB")
+_POSTGRES_EPOCH_US: Final = 946_684_800_000_000
+_START_TIMEOUT_S: Final = 30.0
+_ASK_AFTER_S: Final = 20.0
+_GIVE_UP_AFTER_S: Final = 60.0
+
+
+class ReplicationStream:
+    """A started stream. One thread owns it. Not restartable: after an error, close it and open another."""
+
+    def __init__(
+        self, connection: Connection, *, dsn: str, slot: str, limits: Limits, compiled: bool | None, paced: bool
+    ) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._dsn = dsn
+        self._slot = slot
+        self.arena = Arena(limits.arena_bytes)
+        """Frames received and not yet consumed; see `wallaby.postgres.arena`."""
+        self._drain: Drain = open_drain(self._pgconn, compiled=compiled)
+        self._descriptor: int = self._pgconn.socket
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+        self._pace = _Pace(enabled=paced and not self._is_local())
+        self._outcome = Outcome.DRY
+        self._received = Lsn(0)
+        self._flushed = Lsn(0)
+        self._asked: float | None = None
+        self.last_heard = time.monotonic()
+        """Monotonic seconds when the server last sent anything."""
+
+    @classmethod
+    def open(
+        cls,
+        dsn: str,
+        *,
+        slot: str,
+        publications: Sequence[str],
+        start: Lsn,
+        binary: bool = True,
+        messages: bool = True,
+        limits: Limits | None = None,
+        application_name: str = "wallaby",
+        compiled: bool | None = None,
+        paced: bool = True,
+    ) -> Self:
+        """Connect and start streaming from ``start`` (or the slot's confirmed position, whichever is later).
+
+        `SlotBusy` while another connection holds the slot, `SlotLost` when it is gone or invalidated, `CheckFailed`
+        when the server refuses, `SourceUnavailable` when it cannot be reached. ``compiled`` forces the drain's kind.
+        """
+        connection = connect(dsn, application_name=application_name, replication=True)
+        try:
+            _start(connection, start_command(slot, publications, start, binary=binary, messages=messages))
+            return cls(connection, dsn=dsn, slot=slot, limits=limits or Limits(), compiled=compiled, paced=paced)
+        except psycopg.Error as error:
+            connection.close()
+            raise _start_error(error, dsn=dsn, slot=slot) from error
+        except BaseException:
+            connection.close()
+            raise
+
+    def fileno(self) -> int:
+        """The socket, for ``poll``. Readable means: call `receive`. Check `has_pending` before waiting on it."""
+        return self._descriptor
+
+    @property
+    def has_pending(self) -> bool:
+        """True when more was received than the arena could take: consume, then `receive` again without waiting."""
+        return self._outcome is Outcome.FULL
+
+    def receive(self, timeout_s: float) -> bool:
+        """Take everything that has arrived into the arena; waits up to ``timeout_s`` only when there is nothing.
+
+        True when the arena gained frames. Errors as `open`, and `SourceUnavailable` for a server that fell silent.
+        """
+        if not self.has_pending:
+            self._pace.rest()
+        if self._fill():
+            return True
+        deadline = time.monotonic() + timeout_s
+        while not self.has_pending and (left := deadline - time.monotonic()) > 0:
+            if not self._poll.poll(left * 1000):
+                break
+            self.last_heard = time.monotonic()
+            if self._fill():
+                return True
+        self._watch_silence()
+        return False
+
+    def send_status(self, *, received: Lsn, flushed: Lsn, reply_requested: bool = False) -> None:
+        """Tell the server what we received, and what it may forget (``flushed``). Never moves back, never blocks."""
+        self._received = max(self._received, received, flushed)
+        self._flushed = max(self._flushed, flushed)
+        now_us = time.time_ns() // 1000 - _POSTGRES_EPOCH_US
+        message = _STATUS.pack(b"r", self._received, self._flushed, self._flushed, now_us, reply_requested)
+        try:
+            self._pgconn.put_copy_data(message)
+            self._pgconn.flush()
+        except psycopg.Error as error:
+            raise self._ended() from error
+        if reply_requested and self._asked is None:
+            self._asked = time.monotonic()
+
+    def close(self) -> None:
+        """Drop the connection; the slot stays where it was last confirmed. Idempotent."""
+        self._drain.close()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fill(self) -> bool:
+        if self._connection.closed:
+            raise SourceUnavailable("the replication stream is closed", source=describe_dsn(self._dsn), slot=self._slot)
+        held = len(self.arena)
+        self._outcome = self._drain.fill(self.arena)
+        if self._outcome is Outcome.FULL and len(self.arena) == 0:
+            # One message larger than the arena: now that its size is known, the arena grows for it.
+            self._outcome = self._drain.fill(self.arena)
+        gained = len(self.arena) - held
+        self._pace.note(gained)
+        if gained:
+            self.last_heard = time.monotonic()
+            self._asked = None
+        elif self._outcome is Outcome.ENDED:
+            raise self._ended()
+        return gained > 0
+
+    def _watch_silence(self) -> None:
+        now = time.monotonic()
+        if self._asked is None and now - self.last_heard > _ASK_AFTER_S:
+            self.send_status(received=self._received, flushed=self._flushed, reply_requested=True)
+        elif self._asked is not None and now - max(self._asked, self.last_heard) > _GIVE_UP_AFTER_S - _ASK_AFTER_S:
+            raise SourceUnavailable(
+                "the source does not answer on the replication connection",
+                advice="The stream is opened again; check the network if this repeats.",
+                source=describe_dsn(self._dsn),
+                slot=self._slot,
+            )
+
+    def _ended(self) -> WallabyError:
+        """Why the copy is over: the server's error if it sent one, else a lost connection."""
+        if self._pgconn.status == pq.ConnStatus.OK:
+            result = self._pgconn.get_result()
+            if (
+                result is not None
+                and result.status == pq.ExecStatus.FATAL_ERROR
+                and result.error_field(pq.DiagnosticField.SQLSTATE)
+            ):
+                error = psycopg.errors.error_from_result(result)
+                return translate(error, dsn=self._dsn, doing="stream from the slot", slot=self._slot)
+        return SourceUnavailable(
+            "the source ended the replication stream",
+            advice="It is opened again from the last durable position.",
+            source=describe_dsn(self._dsn),
+            slot=self._slot,
+        )
+
+    def _is_local(self) -> bool:
+        return self._connection.info.host.startswith("/") or not self._connection.info.host
+
+
+class _Pace:
+    """When, and how long, to let messages pile up before the next drain.
+
+    Only after a large drain, only over TCP (on unix sockets it costs throughput), and never longer than `_REST_MAX_S`,
+    so an idle or quiet stream has no added latency.
+    """
+
+    _LARGE: Final = 128 << 10
+    _REST_MAX_S: Final = 0.004
+
+    __slots__ = ("_enabled", "_last")
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._last = 0
+
+    def note(self, gained: int) -> None:
+        self._last = gained
+
+    def rest(self) -> None:
+        if self._enabled and self._last >= self._LARGE:
+            time.sleep(self._REST_MAX_S)
+
+
+def start_command(slot: str, publications: Sequence[str], start: Lsn, *, binary: bool, messages: bool) -> str:
+    """START_REPLICATION with pgoutput options; names quoted for the replication grammar."""
+    names = ",".join(quote_identifier(name) for name in publications)
+    options = {"proto_version": "1", "publication_names": names}
+    if binary:
+        options["binary"] = "true"
+    if messages:
+        options["messages"] = "true"
+    listed = ", ".join(f"{name} {_quote_literal(value)}" for name, value in options.items())
+    return f"START_REPLICATION SLOT {quote_identifier(slot)} LOGICAL {start} ({listed})"
+
+
+def _quote_literal(text: str) -> str:
+    """The replication grammar knows no backslash escapes and no E-strings; quotes are doubled."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _start(connection: Connection, command: str) -> None:
+    pgconn = connection.pgconn
+    pgconn.nonblocking = 1
+    pgconn.send_query(command.encode())
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    pgconn.flush()
+    while pgconn.is_busy():
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            raise psycopg.OperationalError("timeout")
+        pgconn.consume_input()
+    result = pgconn.get_result()
+    if result is None:
+        raise psycopg.OperationalError("the connection was lost")
+    if result.status != pq.ExecStatus.COPY_BOTH:
+        raise psycopg.errors.error_from_result(result)
+
+
+def _start_error(error: psycopg.Error, *, dsn: str, slot: str) -> WallabyError:
+    found = translate(error, dsn=dsn, doing="start streaming from the slot", slot=slot)
+    if error.sqlstate == "42704" and not isinstance(found, SlotLost):
+        # In another language than English; at this point only the slot can be undefined.
+        return SlotLost(
+            "the replication slot does not exist",
+            advice="The slot is gone. Reset the flow to copy anew, or restore the slot.",
+            source=describe_dsn(dsn),
+            slot=slot,
+        )
+    return found
