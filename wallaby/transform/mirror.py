@@ -25,9 +25,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from wallaby.errors import Refused
 from wallaby.schema import TableSchema
+from wallaby.transform.columns import Changes, single
+from wallaby.transform.grouping import Ids, dense, group_ids, last_of_each
+from wallaby.transform.lineage import Lineage
+from wallaby.transform.outliers import Outliers
+from wallaby.window import OP_DELETE, OP_UPDATE, OUTLIER_TYPE
 
 OUTLIERS: Final = "__outliers"
 """Name of the last column of row tables (before ``__count`` in a `MultisetPlan`)."""
@@ -93,29 +101,202 @@ def plan(schema: TableSchema, changes: pa.Table) -> Plan:
     `MirrorPlan` with a key, `MultisetPlan` for replica identity full without one, `InsertPlan` otherwise. `Refused` when
     the changes cannot be mirrored: a key value outside its Arrow type, or an update or delete without an identity.
     """
-    raise NotImplementedError
+    if schema.is_keyless_full:
+        return plan_multiset(schema, changes)
+    if schema.has_key:
+        return plan_mirror(schema, changes)
+    return InsertPlan(schema, plan_inserts(schema, changes))
 
 
 def plan_mirror(schema: TableSchema, changes: pa.Table) -> MirrorPlan:
     """Per key, where the window leaves it; as if the changes had been applied one by one. See `plan`."""
-    raise NotImplementedError
+    batch = Changes.of(schema, changes)
+    lineage = Lineage.of(batch)
+    deletes = pa.Table.from_arrays(
+        [column.take(pa.array(lineage.deleted)) for column in lineage.keys], schema=batch.key_schema
+    )
+    outliers = Outliers.of(batch.outliers)
+    final = lineage.final
+    partial = np.flatnonzero(batch.has_unchanged[final]) if batch.has_unchanged is not None else final[:0]
+    if len(partial) == 0:
+        entry, place = outliers.of_rows(final, batch.rows)
+        carried = outliers.moved(entry, place, len(final))
+        return MirrorPlan(schema, _rows(batch, final, {}, carried), deletes, ())
+    filled = _fill(batch, lineage, outliers, partial)
+    complete_rows = np.flatnonzero(~filled.is_missing.any(axis=1))
+    upserts = filled.rows
+    if len(complete_rows) < len(final):
+        upserts = upserts.take(pa.array(complete_rows))
+    return MirrorPlan(schema, upserts, deletes, _patches(batch, lineage, filled))
 
 
 def plan_multiset(schema: TableSchema, changes: pa.Table) -> MultisetPlan:
     """Per distinct row, how many copies come or go. See `plan`."""
-    raise NotImplementedError
+    batch = Changes.of(schema, changes)
+    new = np.flatnonzero(batch.op != OP_DELETE)
+    old = np.flatnonzero((batch.op == OP_DELETE) | (batch.op == OP_UPDATE))
+    if len(old) and not batch.has_before[old].all():
+        raise _no_identity(schema)
+    new_rows = _taken(batch, new, batch.after_columns())
+    carried_new, carried_old = batch.row_outliers(new), batch.row_outliers(old, before=True)
+    columns = [*new_rows, carried_new]
+    if len(old):
+        old_rows = [column.take(pa.array(old)) for column in batch.before_columns()]
+        columns = [pa.concat_arrays(pair) for pair in zip(columns, [*old_rows, carried_old], strict=True)]
+    total = len(new) + len(old)
+    ids, groups = dense(group_ids(columns, total))
+    weights = np.ones(total, np.int64)
+    weights[len(new) :] = -1
+    net = np.zeros(groups, np.int64)
+    np.add.at(net, ids, weights)
+    last = last_of_each(ids)
+    count = net[ids[last]]
+    row_schema = batch.row_schema.append(pa.field(COUNT, pa.int64(), nullable=False))
+
+    def counted(chosen: npt.NDArray[np.bool_]) -> pa.Table:
+        at = pa.array(last[chosen])
+        return pa.Table.from_arrays(
+            [*(column.take(at) for column in columns), pa.array(np.abs(count[chosen]))], schema=row_schema
+        )
+
+    return MultisetPlan(schema, inserts=counted(count > 0), deletes=counted(count < 0))
 
 
 def plan_inserts(schema: TableSchema, changes: pa.Table) -> pa.Table:
     """The inserted and copied rows with ``__outliers``; `Refused` when ``changes`` holds an update or delete."""
-    raise NotImplementedError
+    batch = Changes.of(schema, changes)
+    if bool(((batch.op == OP_DELETE) | (batch.op == OP_UPDATE)).any()):
+        raise _no_identity(schema)
+    everything = np.arange(batch.rows)
+    return _rows(batch, everything, {}, batch.row_outliers(everything))
 
 
 def complete(schema: TableSchema, patch: Patch, found: pa.Table) -> pa.Table:
     """The patch's rows with the missing columns filled: rows for step 4 of `MirrorPlan`.
 
     ``found`` is what the target holds at ``patch.origin``: the key columns and the missing columns by name, in any row
-    order, with the row types of the plan, optionally ``__outliers``. `Refused` when a row of ``origin`` is not found: the
-    target lost rows.
+    order, with the row types of the plan, optionally ``__outliers`` as its last column (indexes into ``schema.columns``).
+    `Refused` when a row of ``origin`` is not found: the target lost rows.
     """
-    raise NotImplementedError
+    rows, origin = patch.rows.combine_chunks(), patch.origin.combine_chunks()
+    wanted = len(origin)
+    names = [schema.columns[i].name for i in schema.key]
+    joined = [
+        pa.chunked_array([*origin.column(i).chunks, *found[name].cast(origin.schema.field(i).type).chunks])
+        for i, name in enumerate(names)
+    ]
+    ids, groups = dense(group_ids([single(column) for column in joined], wanted + len(found)))
+    place = np.full(groups, -1, np.int64)
+    place[ids[wanted:]] = np.arange(len(found))
+    source = place[ids[:wanted]]
+    if bool((source < 0).any()):
+        raise Refused(
+            f"{int((source < 0).sum())} rows to be updated are not in the destination's table",
+            advice="Somebody removed rows from the target; copy the table again",
+            table=schema.name,
+        )
+    at = pa.array(source)
+    for i in patch.missing:
+        values = found[schema.columns[i].name].take(at).cast(rows.schema.field(i).type)
+        rows = rows.set_column(i, rows.schema.field(i), values)
+    if found.num_columns and found.column_names[-1] == OUTLIERS and found.schema.types[-1] == OUTLIER_TYPE:
+        own = Outliers.of(single(rows.column(len(schema.columns))))
+        theirs = Outliers.of(single(found.column(found.num_columns - 1).take(at)))
+        kept = np.flatnonzero(np.isin(theirs.column, patch.missing))
+        both = Outliers(
+            np.concatenate([own.row, theirs.row[kept]]),
+            np.concatenate([own.column, theirs.column[kept]]),
+            pa.concat_arrays([own.text, theirs.text.take(pa.array(kept))]),
+        )
+        merged = both.moved(np.arange(len(both)), both.row, wanted)
+        rows = rows.set_column(len(schema.columns), rows.schema.field(len(schema.columns)), merged)
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """The final rows with what the window knows of their unchanged columns."""
+
+    rows: pa.Table
+    columns: Ids
+    """The columns that any final row did not get, ascending."""
+    is_missing: npt.NDArray[np.bool_]
+    """Final rows × ``columns``: neither the row nor an earlier one of the window has the value."""
+    earlier: Ids
+    """What `Lineage.predecessors` said."""
+
+
+def _fill(batch: Changes, lineage: Lineage, outliers: Outliers, partial: Ids) -> _Filled:
+    final = lineage.final
+    entry, place = outliers.of_rows(final, batch.rows)
+    unchanged_row, unchanged_column = batch.unchanged_cells()
+    of_final = np.zeros(batch.rows, np.bool_)
+    of_final[final[partial]] = True
+    # Key columns are never fetched from elsewhere: `Changes` took them from ``before``.
+    columns = np.setdiff1d(np.unique(unchanged_column[of_final[unchanged_row]]), np.array(batch.schema.key))
+    is_missing = np.zeros((len(final), len(columns)), np.bool_)
+    sources: dict[int, pa.Array] = {}
+    earlier = lineage.predecessors()
+    for k, column in enumerate(columns.tolist()):
+        lacks = np.zeros(batch.rows, np.bool_)
+        lacks[unchanged_row[unchanged_column == column]] = True
+        source = lineage.newest_with(~lacks, earlier)[final]
+        is_missing[:, k] = source < 0
+        sources[column] = pa.array(source, mask=source < 0)
+        if len(outliers):
+            of_column = np.flatnonzero(outliers.column == column)
+            entry_of = np.full(batch.rows, -1, np.int64)
+            entry_of[outliers.row[of_column]] = of_column
+            found = np.where((source >= 0) & (source != final), entry_of[source], -1)
+            took = np.flatnonzero(found >= 0)
+            entry, place = np.concatenate([entry, found[took]]), np.concatenate([place, took])
+    carried = outliers.moved(entry, place, len(final))
+    return _Filled(_rows(batch, final, sources, carried), columns, is_missing, earlier)
+
+
+def _patches(batch: Changes, lineage: Lineage, filled: _Filled) -> tuple[Patch, ...]:
+    lacking = np.flatnonzero(filled.is_missing.any(axis=1))
+    if len(lacking) == 0:
+        return ()
+    origin = lineage.origin(lineage.final[lacking], filled.earlier)
+    moves = lineage.ids[origin] != lineage.ids[lineage.final[lacking]]
+    shapes = np.concatenate([filled.is_missing[lacking], moves[:, None]], axis=1)
+    distinct, shape_of = np.unique(shapes, axis=0, return_inverse=True)
+    patches = []
+    for number, shape in enumerate(distinct):
+        chosen = np.flatnonzero(shape_of.reshape(-1) == number)
+        keys = [column.take(pa.array(origin[chosen])) for column in lineage.keys]
+        patches.append(
+            Patch(
+                missing=tuple(filled.columns[shape[:-1]].tolist()),
+                rows=filled.rows.take(pa.array(lacking[chosen])),
+                origin=pa.Table.from_arrays(keys, schema=batch.key_schema),
+                moves=bool(shape[-1]),
+            )
+        )
+    return tuple(patches)
+
+
+def _rows(batch: Changes, rows: Ids, sources: dict[int, pa.Array], outliers: pa.Array) -> pa.Table:
+    """A row table of the given changes; a column with an entry in ``sources`` takes its values from those changes."""
+    columns = _taken(batch, rows, batch.after_columns(), sources)
+    return pa.Table.from_arrays([*columns, outliers], schema=batch.row_schema)
+
+
+def _taken(
+    batch: Changes, rows: Ids, columns: list[pa.Array], sources: dict[int, pa.Array] | None = None
+) -> list[pa.Array]:
+    sources = sources or {}
+    is_all = len(rows) == batch.rows
+    at = pa.array(rows)
+    return [
+        column if is_all and i not in sources else column.take(sources.get(i, at)) for i, column in enumerate(columns)
+    ]
+
+
+def _no_identity(schema: TableSchema) -> Refused:
+    return Refused(
+        "an update or delete of a table without a replica identity cannot be mirrored",
+        advice="Give the table a primary key, or set REPLICA IDENTITY FULL, and copy it again",
+        table=schema.name,
+    )
