@@ -1,0 +1,71 @@
+"""Options of a DuckDB destination."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Self
+
+from pydantic import Field
+
+from wallaby.errors import ConfigError
+from wallaby.flow import DestinationOptions, Unrepresentable
+from wallaby.sink import Capabilities, WriteMode
+
+CAPABILITIES: Final = Capabilities(
+    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    atomic_position=True,
+    keyed_upsert=True,
+    whole_transactions=True,
+    truncate=True,
+    parallel_lanes=False,
+    exact_outliers=False,
+)
+"""One process writes a DuckDB file, hence no parallel lanes. Outliers: infinite dates are exact, NaN numerics are not."""
+
+
+class DuckDBOptions(DestinationOptions):
+    """Where the database file is and how much DuckDB may use."""
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
+
+    dsn: str = Field(min_length=1)
+    """The database file; it is created when missing, its folder is not. ``path`` means the same."""
+    memory_limit: str = Field(default="1GB", pattern=r"^\d+(\.\d+)? ?[kKmMgGtT][iI]?[bB]$")
+    """DuckDB's own limit. Beyond it DuckDB spills beside the file; large transactions need no more."""
+    threads: int = Field(default=2, ge=1, le=256)
+    """DuckDB's threads. Two: a lane is one stream, and the source runs on the same machine more often than not."""
+
+    @property
+    def keeps_outliers(self) -> bool:
+        """True when the log has a column for values no DuckDB type holds."""
+        return self.write_mode is WriteMode.APPEND and self.unrepresentable is Unrepresentable.TEXT
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Self:
+        """As `OptionsModel.parse`; ``path`` is read where ``dsn`` is absent."""
+        given = dict(options)
+        path = given.pop("path", None)
+        if path and not given.get("dsn"):
+            given["dsn"] = path
+        return super().parse(given)
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        return tuple(sorted((*super().option_names(), "path")))
+
+
+def read_options(options: Mapping[str, Any]) -> DuckDBOptions:
+    """Validated options; `ConfigError` with the field's path otherwise."""
+    read = DuckDBOptions.parse(options)
+    if read.dsn.startswith((":memory:", "md:", "motherduck:")):
+        raise ConfigError("must be a file: the position record lives in it", advice="Name a path", field="dsn")
+    if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
+        raise ConfigError(
+            "text needs a column of its own, which a mirror does not have",
+            advice="Use write_mode append, or unrepresentable refuse or null",
+            field="unrepresentable",
+        )
+    return read
+
+
+__all__ = ["CAPABILITIES", "DuckDBOptions", "read_options"]

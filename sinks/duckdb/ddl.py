@@ -1,0 +1,226 @@
+"""Target tables: what a source table looks like in DuckDB, what exists, and the steps between. Pure but for `read_columns`.
+
+Targets have no primary key and no index (specs/decisions/0010): wallaby keeps keys unique itself. All columns are
+nullable, so that a constraint the source drops never stops the flow.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import pyarrow as pa
+
+from sinks.duckdb.types import duckdb_type, is_json
+from wallaby.errors import Refused
+from wallaby.pgtypes.types import arrow_schema
+from wallaby.schema import Column, TableName, TableSchema, quote_identifier
+from wallaby.sink import WriteMode
+from wallaby.transform.append import append_schema
+
+OWN_SCHEMA: Final = "wallaby"
+"""Where the position record lives; no target may be put there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetName:
+    """A table of the database file, case preserved; DuckDB compares names without regard to (ASCII) case."""
+
+    schema: str
+    table: str
+
+    @property
+    def sql(self) -> str:
+        return f"{quote_identifier(self.schema)}.{quote_identifier(self.table)}"
+
+    @property
+    def folded(self) -> tuple[str, str]:
+        """What DuckDB compares."""
+        return fold(self.schema), fold(self.table)
+
+    def __str__(self) -> str:
+        return str(TableName(self.schema, self.table))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetColumn:
+    """``type`` as DuckDB's catalog prints it. ``attnum`` tells a column from a later one of the same name; 0: unknown."""
+
+    name: str
+    type: str
+    attnum: int = 0
+    required: bool = False
+    """NOT NULL without a default: only in tables somebody else made."""
+
+    @property
+    def definition(self) -> str:
+        return f"{quote_identifier(self.name)} {self.type}"
+
+
+class Runs(Protocol):
+    """Whatever runs a statement and gives its rows."""
+
+    def query(
+        self, statement: str, parameters: tuple[object, ...] = (), **where: object
+    ) -> list[tuple[object, ...]]: ...
+
+
+def fold(name: str) -> str:
+    """A name as DuckDB compares it: ASCII letters only."""
+    return "".join(chr(ord(letter) + 32) if "A" <= letter <= "Z" else letter for letter in name)
+
+
+def target_name(source: TableName, *, schema: str | None, table: str | None) -> TargetName:
+    """The target of ``source`` under the options ``schema`` and ``table`` (which may be ``schema.table``)."""
+    if table and "." in table and not schema:
+        schema, _, table = table.partition(".")
+    return TargetName(schema or source.schema, table or source.name)
+
+
+def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool) -> tuple[TargetColumn, ...]:
+    """The columns the target must have, in order. `Refused` when two differ by case only."""
+    fields = append_schema(schema, keep_outliers=keep_outliers) if mode is WriteMode.APPEND else arrow_schema(schema)
+    origins: list[Column | None] = [*schema.columns, *([None] * (len(fields) - len(schema.columns)))]
+    columns = tuple(_wanted(field, origin) for field, origin in zip(fields, origins, strict=True))
+    seen: dict[str, str] = {}
+    for column in columns:
+        if (other := seen.setdefault(fold(column.name), column.name)) != column.name:
+            raise Refused(
+                f"columns {other} and {column.name} have the same name in DuckDB (name-collision)",
+                advice="DuckDB ignores case in names: rename one of the columns, or leave it out of the publication",
+                table=schema.name,
+            )
+    return columns
+
+
+def _wanted(field: pa.Field, origin: Column | None) -> TargetColumn:
+    json = origin is not None and is_json(origin)
+    return TargetColumn(field.name, duckdb_type(field.type, is_json=json), origin.attnum if origin else 0)
+
+
+def read_columns(runs: Runs, target: TargetName) -> tuple[TargetColumn, ...] | None:
+    """The existing table's columns in order; None when there is no such table."""
+    rows = runs.query(
+        "SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL FROM duckdb_columns()"
+        " WHERE database_name = current_database() AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
+        " ORDER BY column_index",
+        (target.schema, target.table),
+        table=target,
+    )
+    return tuple(TargetColumn(str(n), str(t), required=bool(r)) for n, t, r in rows) or None
+
+
+def create_statement(target: TargetName, columns: tuple[TargetColumn, ...]) -> str:
+    """CREATE TABLE, once only."""
+    return f"CREATE TABLE IF NOT EXISTS {target.sql} ({', '.join(column.definition for column in columns)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Statements that make an existing table fit, or the reasons why none can."""
+
+    statements: tuple[str, ...]
+    unfit: tuple[str, ...]
+
+
+def change(
+    target: TargetName,
+    existing: tuple[TargetColumn, ...],
+    wanted: tuple[TargetColumn, ...],
+    *,
+    owned: tuple[tuple[str, int], ...] = (),
+) -> Change:
+    """From ``existing`` to ``wanted``: add columns, widen types. A wider type than wanted fits as it is.
+
+    ``owned`` are columns (name, attnum) wallaby itself put there for an earlier shape: those the source dropped are
+    dropped, those dropped and made again under the same name start anew. Other columns stay untouched.
+    """
+    present = {fold(column.name): column for column in existing}
+    needed = {fold(column.name): column for column in wanted}
+    statements: list[str] = []
+    unfit: list[str] = []
+    for name, attnum in owned:
+        known = needed.get(fold(name))
+        is_new = known is not None and attnum and known.attnum and attnum != known.attnum
+        if fold(name) in present and (known is None or is_new):
+            statements.append(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}")
+            del present[fold(name)]
+    # DuckDB refuses to drop a table's last column, so what is new comes first.
+    statements = _additions(target, present, wanted, statements)
+    for column in wanted:
+        found = present.get(fold(column.name))
+        if found is None or found.type == column.type or widens(column.type, found.type):
+            continue
+        if widens(found.type, column.type):
+            statements.append(f"ALTER TABLE {target.sql} ALTER {quote_identifier(found.name)} TYPE {column.type}")
+        else:
+            unfit.append(f"column {column.name} is {found.type}, the source needs {column.type}")
+    unfit += [
+        f"column {column.name} exists only in the target and must not be null"
+        for key, column in present.items()
+        if key not in needed and column.required
+    ]
+    return Change(tuple(statements), tuple(unfit))
+
+
+def _additions(
+    target: TargetName, present: dict[str, TargetColumn], wanted: tuple[TargetColumn, ...], drops: list[str]
+) -> list[str]:
+    added = [column for column in wanted if fold(column.name) not in present]
+    dropped = {statement.rpartition(" DROP COLUMN ")[2] for statement in drops}
+    adds = [(quote_identifier(c.name), f"ALTER TABLE {target.sql} ADD COLUMN {c.definition}") for c in added]
+    again = [statement for name, statement in adds if name in dropped]
+    fresh = [statement for name, statement in adds if name not in dropped]
+    return [*fresh, *drops, *again]
+
+
+_INTEGERS: Final = {
+    "TINYINT": (True, 8),
+    "SMALLINT": (True, 16),
+    "INTEGER": (True, 32),
+    "BIGINT": (True, 64),
+    "HUGEINT": (True, 128),
+    "UTINYINT": (False, 8),
+    "USMALLINT": (False, 16),
+    "UINTEGER": (False, 32),
+    "UBIGINT": (False, 64),
+}
+_DECIMAL: Final = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+_AS_TEXT: Final = frozenset({*_INTEGERS, "UUID", "JSON", "VARCHAR"})
+"""Types whose DuckDB text is PostgreSQL's."""
+
+
+def widens(old: str, new: str) -> bool:
+    """True when every value of ``old`` is a value of ``new``, printed as PostgreSQL prints it after such a change."""
+    if old == new:
+        return True
+    if old.endswith("[]") and new.endswith("[]"):
+        return widens(old[:-2], new[:-2])
+    if old in _INTEGERS and new in _INTEGERS:
+        (old_signed, old_bits), (new_signed, new_bits) = _INTEGERS[old], _INTEGERS[new]
+        return new_bits > old_bits and (new_signed or not old_signed)
+    old_decimal, new_decimal = _DECIMAL.fullmatch(old), _DECIMAL.fullmatch(new)
+    if new_decimal:
+        digits, scale = int(new_decimal[1]), int(new_decimal[2])
+        if old_decimal:
+            return scale >= int(old_decimal[2]) and digits - scale >= int(old_decimal[1]) - int(old_decimal[2])
+        return old in _INTEGERS and digits - scale >= len(str(2 ** _INTEGERS[old][1]))
+    if new == "VARCHAR":
+        return old in _AS_TEXT or old_decimal is not None
+    return (old, new) in {("FLOAT", "DOUBLE"), ("SMALLINT", "FLOAT"), ("SMALLINT", "DOUBLE"), ("INTEGER", "DOUBLE")}
+
+
+__all__ = [
+    "OWN_SCHEMA",
+    "Change",
+    "TargetColumn",
+    "TargetName",
+    "change",
+    "create_statement",
+    "fold",
+    "read_columns",
+    "target_name",
+    "wanted_columns",
+    "widens",
+]

@@ -1,0 +1,101 @@
+"""DuckDB's exceptions as ours: the one place that knows both.
+
+Conversion and constraint messages of DuckDB quote values of the row, so its texts are never passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Final
+
+import duckdb
+
+from wallaby.errors import OutcomeUnknown, Refused, Transient, WallabyError
+
+_HOLDER: Final = re.compile(r"\(PID (\d{1,10})\)")
+
+
+class Doing(Enum):
+    """What was under way, which decides what an unexpected error means."""
+
+    OPEN = "opening the database"
+    WORK = "writing"
+    """Inside a transaction that is rolled back: certainly nothing happened."""
+    COMMIT = "committing"
+    """The commit record may or may not be in the file."""
+
+
+class Conflict(Transient):
+    """Another connection of this process changed the same rows first; nothing of ours happened."""
+
+
+@contextmanager
+def translated(doing: Doing, **where: object) -> Iterator[None]:
+    """Turn DuckDB's exceptions into ours. ``where`` names the table, path or lane."""
+    try:
+        yield
+    except duckdb.Error as error:
+        # Without a cause on purpose: the text, shown in a traceback, may quote a row.
+        raise translate(error, doing, **where) from None
+
+
+def translate(error: duckdb.Error, doing: Doing, **where: object) -> WallabyError:
+    """Our error for DuckDB's: class, advice, and no word of DuckDB's own text."""
+    kind = type(error).__name__
+    match error:
+        case duckdb.IOException() if "lock on file" in str(error):
+            return lock_conflict(error, **where)
+        case duckdb.TransactionException():
+            return Conflict("another connection changed the same rows", advice="It is tried again", **where)
+        case _ if doing is Doing.COMMIT:
+            return OutcomeUnknown(f"DuckDB gave {kind} at COMMIT", advice="The position in the file decides", **where)
+        case duckdb.OutOfMemoryException():
+            return Transient(
+                "DuckDB reached its memory or disk limit",
+                advice="Free disk space beside the database file, or raise the option memory_limit",
+                **where,
+            )
+        case duckdb.IOException() | duckdb.ConnectionException() | duckdb.FatalException() | duckdb.InternalException():
+            return Transient(
+                f"DuckDB gave {kind} while {doing.value}",
+                advice="Look at the disk: space, permissions, and whether the file is a DuckDB database",
+                **where,
+            )
+        case duckdb.CatalogException() | duckdb.BinderException():
+            return Refused(
+                "the target table does not have the shape wallaby left it in",
+                advice="Undo the change made to the table, or reset the table",
+                **where,
+            )
+        case (
+            duckdb.ConversionException()
+            | duckdb.OutOfRangeException()
+            | duckdb.ConstraintException()
+            | duckdb.TypeMismatchException()
+        ):
+            return Refused(
+                f"the target table does not take a value ({kind})",
+                advice="Compare the target's column types and constraints with the source table",
+                **where,
+            )
+        case duckdb.InterruptException():
+            return Transient("DuckDB was interrupted", **where)
+        case _:
+            return Transient(f"DuckDB gave {kind} while {doing.value}", **where)
+
+
+def lock_conflict(error: duckdb.Error, **where: object) -> Transient:
+    """Another process has the file open. The lock is the kernel's: it is free the moment that process ends."""
+    holder = _HOLDER.search(str(error))
+    who = f"process {holder[1]}" if holder else "another process"
+    return Transient(
+        f"the database file is in use by {who}",
+        advice=f"Close the program that has it open ({who}); DuckDB lets one process write at a time",
+        **where,
+    )
+
+
+__all__ = ["Conflict", "Doing", "lock_conflict", "translate", "translated"]

@@ -1,0 +1,115 @@
+"""The lane's position record: a row of ``wallaby.lanes`` in the same file, moved in the same transaction as the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from sinks.duckdb.ddl import OWN_SCHEMA
+from sinks.duckdb.session import Session
+from wallaby.errors import Refused, Superseded
+from wallaby.lsn import START, Position
+from wallaby.window import CommitToken, LaneId
+
+FORMAT_VERSION: Final = 1
+_CREATE: Final = (
+    f"CREATE SCHEMA IF NOT EXISTS {OWN_SCHEMA}",
+    f"CREATE TABLE IF NOT EXISTS {OWN_SCHEMA}.lanes (flow VARCHAR, destination VARCHAR, lane INTEGER, lanes INTEGER,"
+    " epoch UBIGINT, position VARCHAR, committed_at_us BIGINT, rows UBIGINT)",
+    f"CREATE TABLE IF NOT EXISTS {OWN_SCHEMA}.tables (target_schema VARCHAR, target_table VARCHAR,"
+    " source_schema VARCHAR, source_table VARCHAR, resettable BOOLEAN, columns STRUCT(name VARCHAR, attnum INTEGER)[])",
+    f"CREATE TABLE IF NOT EXISTS {OWN_SCHEMA}.format (version INTEGER)",
+    f"INSERT INTO {OWN_SCHEMA}.format SELECT {FORMAT_VERSION} WHERE NOT EXISTS (FROM {OWN_SCHEMA}.format)",
+)
+_WHERE: Final = "WHERE flow = ? AND destination = ? AND lane = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where a lane stands in this file. Epoch 0: nobody has written yet."""
+
+    position: Position = START
+    epoch: int = 0
+
+
+def prepare(session: Session) -> None:
+    """Make wallaby's own tables. `Refused` when a newer wallaby made them."""
+    with session.transaction():
+        if has_records(session):
+            ((version,),) = session.query(f"SELECT max(version) FROM {OWN_SCHEMA}.format")
+            if isinstance(version, int) and version > FORMAT_VERSION:
+                raise Refused(
+                    f"the file's position record has format {version}, this wallaby knows {FORMAT_VERSION}",
+                    advice="Use the newer wallaby, or another file",
+                    path=session.path,
+                )
+            return
+        for statement in _CREATE:
+            session.query(statement)
+
+
+def has_records(session: Session) -> bool:
+    """True when `prepare` ran before, in this or another process."""
+    return bool(
+        session.query(
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = ?"
+            " AND table_name = 'format'",
+            (OWN_SCHEMA,),
+        )
+    )
+
+
+def read(session: Session, lane: LaneId) -> Record:
+    """The lane's record as the open transaction sees it."""
+    rows = session.query(f"SELECT position, epoch FROM {OWN_SCHEMA}.lanes {_WHERE}", _key(lane), lane=lane)
+    return Record(Position.parse(str(rows[0][0])), int(str(rows[0][1]))) if rows else Record()
+
+
+def store(session: Session, lane: LaneId, record: Record, *, rows: int = 0, committed_at_us: int = 0) -> None:
+    """Write the record in the open transaction; ``rows`` are added to the lane's count."""
+    assert session.in_transaction, "a record moves with its data or not at all"
+    known = session.query(
+        f"UPDATE {OWN_SCHEMA}.lanes SET position = ?, epoch = ?, lanes = ?, rows = rows + ?,"
+        f" committed_at_us = greatest(committed_at_us, ?) {_WHERE}",
+        (str(record.position), record.epoch, lane.count, rows, committed_at_us, *_key(lane)),
+        lane=lane,
+    )
+    if known[0][0] == 0:
+        session.query(
+            f"INSERT INTO {OWN_SCHEMA}.lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (*_key(lane), lane.count, record.epoch, str(record.position), committed_at_us, rows),
+            lane=lane,
+        )
+
+
+def _key(lane: LaneId) -> tuple[str, str, int]:
+    return lane.flow, lane.destination, lane.index
+
+
+def require_epoch(record: Record, lane: LaneId, epoch: int) -> None:
+    """`Superseded` when a newer epoch wrote the record."""
+    if record.epoch > epoch:
+        raise Superseded(
+            f"epoch {record.epoch} owns the lane, this writer has {epoch}", lane=lane, position=record.position
+        )
+
+
+def must_apply(record: Record, token: CommitToken) -> bool:
+    """The compare of compare-and-set: True to apply, False when it was applied before; raises otherwise."""
+    require_epoch(record, token.lane, token.epoch)
+    if record.position == token.after:
+        return True
+    if record.position == token.upto:
+        return False
+    if record.position > token.after:
+        raise Superseded("another writer moved the lane on", lane=token.lane, position=record.position)
+    raise Refused(
+        "the destination stands behind what it confirmed: it went back in time",
+        advice="A backup was put back or the file was replaced: copy the tables again with --resnapshot",
+        lane=token.lane,
+        position=record.position,
+        expected=token.after,
+    )
+
+
+__all__ = ["FORMAT_VERSION", "Record", "has_records", "must_apply", "prepare", "read", "require_epoch", "store"]

@@ -1,0 +1,149 @@
+"""The one connection to the database file: transactions, statements, and Arrow tables under a name for a moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from sinks.duckdb.config import DuckDBOptions
+from sinks.duckdb.errors import Doing, translated
+from wallaby.errors import Transient
+
+
+class Session:
+    """Connects when first used, so that checking a destination creates no file. One thread."""
+
+    def __init__(self, options: DuckDBOptions) -> None:
+        self._options = options
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        self.in_transaction = False
+
+    @property
+    def path(self) -> Path:
+        return Path(self._options.dsn)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """The connection, made when there is none. `Transient` while another process holds the file."""
+        if self._connection is None:
+            if not self.path.parent.is_dir():
+                raise Transient(
+                    "the folder of the database file does not exist",
+                    advice="Create the folder, or mount what should be there",
+                    path=self.path.parent,
+                )
+            with translated(Doing.OPEN, path=self.path):
+                self._connection = duckdb.connect(str(self.path), config=self._config())
+                self._connection.execute("SET TimeZone = 'UTC'")
+        return self._connection
+
+    def _config(self) -> dict[str, str | bool | int | float | list[str]]:
+        return {
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "memory_limit": self._options.memory_limit,
+            "threads": str(self._options.threads),
+        }
+
+    def close(self) -> None:
+        """Roll back and disconnect. DuckDB writes its log into the file (CHECKPOINT) as the last connection goes."""
+        self.rollback()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with translated(Doing.WORK, path=self.path):
+                connection.close()
+
+    def begin(self) -> None:
+        """Open a transaction unless one is open."""
+        if not self.in_transaction:
+            self._run("BEGIN TRANSACTION")
+            self.in_transaction = True
+
+    def commit(self) -> None:
+        """Make the open transaction durable; after an error the outcome is as the error says and the connection is new."""
+        assert self.in_transaction, "commit without a transaction"
+        try:
+            self._run("COMMIT", doing=Doing.COMMIT)
+        except BaseException:
+            self._discard()
+            raise
+        self.in_transaction = False
+
+    def rollback(self) -> None:
+        """Undo the open transaction, if any. Never raises: a connection that cannot roll back is dropped."""
+        if not self.in_transaction:
+            return
+        try:
+            self._run("ROLLBACK")
+        except Transient:
+            self._discard()
+        self.in_transaction = False
+
+    def _discard(self) -> None:
+        connection, self._connection = self._connection, None
+        self.in_transaction = False
+        if connection is not None:
+            connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction of its own, or part of the one that is open (which its owner ends)."""
+        if self.in_transaction:
+            yield
+            return
+        self.begin()
+        try:
+            yield
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
+
+    def query(self, statement: str, parameters: tuple[object, ...] = (), **where: object) -> list[tuple[object, ...]]:
+        """All rows of a small answer."""
+        return self._run(statement, parameters, **where).fetchall()
+
+    def count(self, statement: str, **where: object) -> int:
+        """How many rows an INSERT, UPDATE or DELETE touched."""
+        row = self._run(statement, **where).fetchone()
+        return int(row[0]) if row else 0
+
+    def arrow(self, statement: str, **where: object) -> pa.Table:
+        """A large answer."""
+        with translated(Doing.WORK, **where):
+            return self.connect().execute(statement).to_arrow_table()
+
+    @contextmanager
+    def named(self, **tables: pa.Table) -> Iterator[None]:
+        """Arrow tables as views of the connection, scanned in place, for the length of the block."""
+        connection = self.connect()
+        for name, table in tables.items():
+            connection.register(name, table)
+        try:
+            yield
+        finally:
+            for name in tables:
+                connection.unregister(name)
+
+    def _run(
+        self, statement: str, parameters: tuple[object, ...] = (), *, doing: Doing = Doing.WORK, **where: object
+    ) -> duckdb.DuckDBPyConnection:
+        connection = self.connect()
+        with translated(doing, **where):
+            return connection.execute(statement, parameters) if parameters else connection.execute(statement)
+
+
+def is_writable(path: Path) -> bool:
+    """Whether this process may write the file, or create it."""
+    return os.access(path if path.exists() else path.parent, os.W_OK)
+
+
+__all__ = ["Session", "is_writable"]

@@ -1,0 +1,178 @@
+"""The target tables of one destination: which source table each holds, and whether wallaby may empty it."""
+
+from __future__ import annotations
+
+from sinks.duckdb.config import DuckDBOptions
+from sinks.duckdb.ddl import (
+    OWN_SCHEMA,
+    Change,
+    TargetColumn,
+    TargetName,
+    change,
+    create_statement,
+    fold,
+    read_columns,
+    target_name,
+    wanted_columns,
+)
+from sinks.duckdb.session import Session
+from wallaby.errors import Refused
+from wallaby.schema import TableName, TableSchema, quote_identifier
+from wallaby.sink import Finding, Severity, WriteMode
+
+_OWN: str = f"{OWN_SCHEMA}.tables"
+_WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = lower(?)"
+
+
+class Tables:
+    """Everything runs in the open transaction if there is one, else in one of its own."""
+
+    def __init__(self, session: Session, options: DuckDBOptions) -> None:
+        self.options = options
+        self._session = session
+
+    def target(self, source: TableName) -> TargetName:
+        return target_name(source, schema=self.options.schema_, table=self.options.table)
+
+    def exists(self, target: TargetName) -> bool:
+        return read_columns(self._session, target) is not None
+
+    def wanted(self, schema: TableSchema) -> tuple[TargetColumn, ...]:
+        return wanted_columns(schema, self.options.write_mode, keep_outliers=self.options.keeps_outliers)
+
+    def ensure(self, schema: TableSchema) -> None:
+        """Create the target, or make it fit by adding and widening columns; nothing is ever dropped here."""
+        target = self.target(schema.name)
+        wanted = self.wanted(schema)
+        with self._session.transaction():
+            self._require_free(target, schema.name)
+            existing = read_columns(self._session, target)
+            if existing is None:
+                self._session.query(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(target.schema)}", table=target)
+                self._session.query(create_statement(target, wanted), table=target)
+                resettable = True
+            else:
+                self._apply(change(target, existing, wanted), schema)
+                resettable = self._is_empty(target)
+            self._remember(target, schema, resettable=resettable)
+
+    def reshape(self, schema: TableSchema) -> None:
+        """At a barrier: as `ensure`, and a mirror loses the columns its source lost. Twice is once."""
+        target = self.target(schema.name)
+        existing = read_columns(self._session, target)
+        if existing is not None and self.options.write_mode is WriteMode.MIRROR:
+            with self._session.transaction():
+                plan = change(target, existing, self.wanted(schema), owned=self._owned(target))
+                self._apply(plan, schema)
+                self._note_columns(target, schema)
+        self.ensure(schema)
+
+    def reset(self, source: TableName) -> None:
+        """Empty the target; `Refused` when it held rows before wallaby came."""
+        target = self.target(source)
+        with self._session.transaction():
+            if not self.exists(target):
+                return
+            known = self._session.query(f"SELECT resettable FROM {_OWN} {_WHERE}", (target.schema, target.table))
+            if not (known[0][0] if known else self._is_empty(target)):
+                raise Refused(
+                    "the target table held rows before wallaby first saw it, so it is not emptied",
+                    advice="Empty or drop the table yourself, or choose another schema with the option schema",
+                    table=target,
+                )
+            self._session.query(f"DELETE FROM {target.sql}", table=target)
+
+    def findings(self, schemas: tuple[TableSchema, ...], *, can_read: bool) -> list[Finding]:
+        """What does not fit: names that collide in DuckDB, existing tables of another shape."""
+        found: list[Finding] = []
+        sources: dict[tuple[str, str], TableName] = {}
+        for schema in schemas:
+            target = self.target(schema.name)
+            other = sources.setdefault(target.folded, schema.name)
+            try:
+                if other != schema.name:
+                    raise _collision(target, schema.name, other)
+                wanted = self.wanted(schema)
+                _require_not_own(target)
+                existing = read_columns(self._session, target) if can_read else None
+                if existing is not None:
+                    _require_fit(change(target, existing, wanted), schema)
+            except Refused as error:
+                code = "name-collision" if "name-collision" in error.message else "table-shape"
+                found.append(
+                    Finding(
+                        severity=Severity.ERROR,
+                        subject=f"table {schema.name}",
+                        message=error.message,
+                        advice=error.advice,
+                        code=code,
+                    )
+                )
+        return found
+
+    def _apply(self, plan: Change, schema: TableSchema) -> None:
+        _require_fit(plan, schema)
+        for statement in plan.statements:
+            self._session.query(statement, table=schema.name)
+
+    def _require_free(self, target: TargetName, source: TableName) -> None:
+        _require_not_own(target)
+        known = self._session.query(
+            f"SELECT source_schema, source_table FROM {_OWN} {_WHERE}", (target.schema, target.table)
+        )
+        if known and (other := TableName(str(known[0][0]), str(known[0][1]))) != source:
+            raise _collision(target, source, other)
+
+    def _owned(self, target: TargetName) -> tuple[tuple[str, int], ...]:
+        rows = self._session.query(
+            f"SELECT c.name, c.attnum FROM (SELECT unnest(columns) AS c FROM {_OWN} {_WHERE})",
+            (target.schema, target.table),
+        )
+        return tuple((str(name), int(str(attnum))) for name, attnum in rows)
+
+    def _remember(self, target: TargetName, schema: TableSchema, *, resettable: bool) -> None:
+        known = {fold(name) for name, _ in self._owned(target)}
+        if not self._session.query(f"SELECT 1 FROM {_OWN} {_WHERE}", (target.schema, target.table)):
+            self._session.query(
+                f"INSERT INTO {_OWN} VALUES (?, ?, ?, ?, ?, [])",
+                (target.schema, target.table, schema.name.schema, schema.name.name, resettable),
+            )
+        elif all(fold(column.name) in known for column in schema.columns):
+            return
+        self._note_columns(target, schema)
+
+    def _note_columns(self, target: TargetName, schema: TableSchema) -> None:
+        columns = [{"name": column.name, "attnum": column.attnum} for column in schema.columns]
+        self._session.query(f"UPDATE {_OWN} SET columns = ? {_WHERE}", (columns, target.schema, target.table))
+
+    def _is_empty(self, target: TargetName) -> bool:
+        return not self._session.query(f"SELECT 1 FROM {target.sql} LIMIT 1", table=target)
+
+
+def _require_not_own(target: TargetName) -> None:
+    if target.folded[0] == OWN_SCHEMA and target.folded[1] in ("lanes", "tables", "format"):
+        raise Refused(
+            "wallaby keeps its own record under this name (name-collision)",
+            advice="Choose another schema with the option schema",
+            table=target,
+        )
+
+
+def _require_fit(plan: Change, schema: TableSchema) -> None:
+    if plan.unfit:
+        raise Refused(
+            f"the target table does not fit: {'; '.join(plan.unfit)}",
+            advice="Change or drop the target table, or choose another with the options schema and table",
+            table=schema.name,
+        )
+
+
+def _collision(target: TargetName, source: TableName, other: TableName) -> Refused:
+    return Refused(
+        f"{source} and {other} would both be written to {target} (name-collision)",
+        advice="DuckDB ignores case in names, and one target holds one table: give each its own destination",
+        table=source,
+    )
+
+
+__all__ = ["Tables"]

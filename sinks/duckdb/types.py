@@ -1,0 +1,175 @@
+"""Arrow columns as DuckDB columns: type names, scan markings, and the values only DuckDB can hold.
+
+Data reaches DuckDB as a registered Arrow table, read in place. Two things need telling: 16 bytes that are a UUID and
+text that is JSON. Both travel as Arrow extension names in the field metadata, which costs nothing and, other than a cast
+to JSON, does not reject what PostgreSQL accepts (a lone surrogate in ``json``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifier
+from wallaby.transform.outliers import Outliers
+
+_NAMES: Final[dict[pa.DataType, str]] = {
+    pa.bool_(): "BOOLEAN",
+    pa.int8(): "TINYINT",
+    pa.int16(): "SMALLINT",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.uint8(): "UTINYINT",
+    pa.uint16(): "USMALLINT",
+    pa.uint32(): "UINTEGER",
+    pa.uint64(): "UBIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.string(): "VARCHAR",
+    pa.large_string(): "VARCHAR",
+    pa.binary(): "BLOB",
+    pa.large_binary(): "BLOB",
+    pa.binary(16): "UUID",
+    pa.date32(): "DATE",
+    pa.time64("us"): "TIME",
+    pa.timestamp("us"): "TIMESTAMP",
+    pa.timestamp("us", "UTC"): "TIMESTAMP WITH TIME ZONE",
+    pa.month_day_nano_interval(): "INTERVAL",
+}
+_DECIMAL_DIGITS_MAX: Final = 38
+_UUID: Final = {b"ARROW:extension:name": b"arrow.uuid", b"ARROW:extension:metadata": b""}
+_JSON: Final = {b"ARROW:extension:name": b"arrow.json", b"ARROW:extension:metadata": b""}
+
+
+def duckdb_type(arrow: pa.DataType, *, is_json: bool = False) -> str:
+    """DuckDB's name, as its catalog prints it, of the type that holds every value of ``arrow``."""
+    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
+        return duckdb_type(arrow.value_type, is_json=is_json) + "[]"
+    if pa.types.is_map(arrow):
+        return f"MAP({duckdb_type(arrow.key_type)}, {duckdb_type(arrow.item_type)})"
+    if pa.types.is_struct(arrow):
+        members = (f"{quote_identifier(field.name)} {duckdb_type(field.type)}" for field in arrow)
+        return f"STRUCT({', '.join(members)})"
+    if pa.types.is_decimal(arrow):
+        return f"DECIMAL({arrow.precision},{arrow.scale})" if arrow.precision <= _DECIMAL_DIGITS_MAX else "VARCHAR"
+    if is_json and pa.types.is_string(arrow):
+        return "JSON"
+    return _NAMES.get(arrow, "VARCHAR")
+
+
+def is_json(column: Column) -> bool:
+    """True for json and jsonb, also below domains and arrays."""
+    leaf = _leaf(column.type)
+    return leaf.schema == "pg_catalog" and leaf.name in ("json", "jsonb")
+
+
+def _leaf(pg_type: PgType) -> PgType:
+    while True:
+        match pg_type:
+            case PgType(kind=TypeKind.DOMAIN, base=PgType() as inner):
+                pg_type = inner
+            case PgType(kind=TypeKind.ARRAY, element=PgType() as inner):
+                pg_type = inner
+            case _:
+                return pg_type
+
+
+def for_scan(rows: pa.Table, columns: tuple[Column | None, ...]) -> pa.Table:
+    """``rows`` as DuckDB shall read it: UUID and JSON marked, decimals beyond 38 digits as text. Zero-copy otherwise.
+
+    ``columns`` says what each of ``rows`` columns is at the source; None for those that are wallaby's own. The columns
+    are named by place, ``c0``, ``c1`` …: names of the source may differ by case only from each other or from ours.
+    """
+    arrays, fields = [], []
+    for i, column in enumerate(columns):
+        array = rows.column(i)
+        if pa.types.is_decimal(array.type) and array.type.precision > _DECIMAL_DIGITS_MAX:
+            array = decimal_text(array)
+        fields.append(_marked(pa.field(f"c{i}", array.type), column is not None and is_json(column)))
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _marked(field: pa.Field, json: bool) -> pa.Field:
+    if pa.types.is_list(field.type):
+        return pa.field(field.name, pa.list_(_marked(pa.field("item", field.type.value_type), json)))
+    if field.type == pa.binary(16):
+        return field.with_metadata(_UUID)
+    return field.with_metadata(_JSON) if json and pa.types.is_string(field.type) else field
+
+
+def decimal_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Decimals as plain digits with their whole scale, the way PostgreSQL prints them (Arrow's own cast may not)."""
+    scale = column.type.scale
+    whole = type_without_scale(column.type)
+    chunks = [_unscaled(chunk, whole) for chunk in column.chunks]
+    digits = pc.cast(pa.chunked_array(chunks, whole), pa.string())
+    if scale == 0:
+        return digits
+    is_negative = pc.starts_with(digits, "-")
+    magnitude = pc.utf8_lpad(pc.utf8_ltrim(digits, "-"), scale + 1, "0")
+    sign = pc.if_else(is_negative, "-", "")
+    point = pc.binary_join_element_wise(
+        pc.utf8_slice_codeunits(magnitude, 0, -scale), pc.utf8_slice_codeunits(magnitude, -scale, None), "."
+    )
+    return pc.binary_join_element_wise(sign, point, "")
+
+
+def type_without_scale(decimal: pa.DataType) -> pa.DataType:
+    """The same width and digits, all before the point."""
+    make = pa.decimal128 if pa.types.is_decimal128(decimal) else pa.decimal256
+    return make(decimal.precision, 0)
+
+
+def _unscaled(chunk: pa.Array, whole: pa.DataType) -> pa.Array:
+    return pa.Array.from_buffers(whole, len(chunk), chunk.buffers(), offset=chunk.offset)
+
+
+def place_outliers(schema: TableSchema, rows: pa.Table, lists: pa.ChunkedArray) -> tuple[pa.Table, int | None]:
+    """Put values where Arrow has no place for them but DuckDB does: infinite dates and timestamps, and 24:00:00.
+
+    ``rows`` holds the table's columns first; ``lists`` is its ``outliers`` column. Returns the rows, and the index of
+    one column with values that not even DuckDB holds, or None.
+    """
+    if lists.null_count == len(lists):
+        return rows, None
+    outliers = Outliers.of(pa.concat_arrays(lists.chunks))
+    unheld: int | None = None
+    for number in np.unique(outliers.column).tolist():
+        chosen = np.flatnonzero(outliers.column == number)
+        known = _held(rows.schema.field(number).type)
+        found = pc.index_in(outliers.text.take(pa.array(chosen)), value_set=pa.array(list(known), pa.string()))
+        is_known = found.is_valid().to_numpy(zero_copy_only=False)
+        if not is_known.all():
+            unheld = number
+        if known and is_known.any():
+            values = np.array(list(known.values()))[found.drop_null().to_numpy()]
+            column = _with_values(rows.column(number), outliers.row[chosen[is_known]], values)
+            rows = rows.set_column(number, rows.schema.field(number), column)
+    return rows, unheld
+
+
+def _held(arrow: pa.DataType) -> dict[str, int]:
+    """PostgreSQL's text to the integer DuckDB reads from an Arrow column of this type."""
+    if pa.types.is_date32(arrow):
+        return {"infinity": 2**31 - 1, "-infinity": 1 - 2**31}
+    if pa.types.is_timestamp(arrow):
+        return {"infinity": 2**63 - 1, "-infinity": 1 - 2**63}
+    return {"24:00:00": 86_400_000_000} if pa.types.is_time64(arrow) else {}
+
+
+def _with_values(column: pa.ChunkedArray, at: npt.NDArray[np.int64], values: npt.NDArray[np.int64]) -> pa.Array:
+    array = pa.concat_arrays(column.chunks)
+    storage, width = (pa.int32(), np.int32) if pa.types.is_date32(array.type) else (pa.int64(), np.int64)
+    is_null = array.is_null().to_numpy(zero_copy_only=False).copy()
+    integers = array.view(storage).fill_null(0).to_numpy(zero_copy_only=False).copy()
+    integers[at] = values.astype(width)
+    is_null[at] = False
+    return pa.array(integers, storage, mask=is_null).view(array.type)
+
+
+__all__ = ["decimal_text", "duckdb_type", "for_scan", "is_json", "place_outliers"]
