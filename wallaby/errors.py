@@ -82,7 +82,7 @@ class SlotBusy(SourceUnavailable):
 
 
 class Refused(WallabyError):
-    """The destination did not take the change and never will as it stands (shape, type, permission, went back in time)."""
+    """The destination did not take the change and never will as it stands: shape, type, permission, lost history."""
 
 
 class Transient(WallabyError):

@@ -10,7 +10,7 @@ class Limits:
     """Bounds of the data path. Each has a reason; none is unlimited."""
 
     arena_bytes: int = 8 << 20
-    """The receive arena. 1 to 4 MB parse best; twice that leaves room for one message in flight. A larger message grows it."""
+    """The receive arena: 1 to 4 MB parse best, twice that leaves room for a message in flight. Larger ones grow it."""
     parse_bytes: int = 2 << 20
     """Parse when this much has been received (or when the socket is dry)."""
     window_bytes_max: int = 8 << 20
@@ -24,7 +24,13 @@ class Limits:
     """Windows handed to one lane and not yet written: Ray's queue per sink actor stays this short."""
     inline_bytes_max: int = 96 << 10
     """Smaller windows travel inside the actor call; larger ones through the object store."""
-    uncommitted_bytes_max: int = 256 << 20
+    uncommitted_age_max_ms: int = 250
+    """A lane that never falls idle commits at the latest after this time."""
+    checkpoint_interval_ms: int = 200
+    """The control store is written at most this often while changes flow."""
+    idle_checkpoint_interval_ms: int = 2_000
+    """... and this often when only the WAL position moves."""
+    uncommitted_bytes_max: int = 64 << 20
     """A lane commits at the latest after this many written bytes (outside a split transaction)."""
     status_interval_ms: int = 10_000
     """Standby status updates at least this often; PostgreSQL gives up after wal_sender_timeout (default 60 s)."""

@@ -3,9 +3,9 @@
 A sink knows Arrow, its destination and this file. It does not know Ray, gRPC, slots, pgoutput, the checkpoint store,
 other lanes, retry schedules, the wall clock, or where secrets came from.
 
-Order of calls on one lane: ``open``, ``check``, ``ensure_table``…, ``recover``, then ``writer`` once, then any number of
-(``write``…, ``commit``) and, at barriers with nothing written since the last commit, ``apply_barrier``. All calls of one
-`Sink` object come from one thread.
+Order of calls on one lane: ``open``, ``check``, ``ensure_table``…, ``recover``, then ``writer`` once, then any number
+of (``write``…, ``commit``) and, at barriers with nothing written since the last commit, ``apply_barrier``. All calls of
+one `Sink` object come from one thread.
 """
 
 from __future__ import annotations
@@ -116,6 +116,11 @@ class Sink(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """Pure: no network, works before ``open``."""
+        ...
+
+    @property
+    def commit_interval_ms(self) -> int:
+        """Commit at most this often; 0: as soon as something is there. From the destination's options."""
         ...
 
     def open(self) -> None:

@@ -35,6 +35,8 @@ class TableStatus:
     table: str
     rows: int = 0
     copied: int = 0
+    estimated: int = 0
+    """Rows the initial copy expects, from the planner's statistics; 0 when unknown or not copying."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,10 @@ class FlowStatus:
     """idle | starting | snapshot | streaming | draining | backoff"""
     epoch: int = 0
     restarts: int = 0
-    received: Lsn = Lsn(0)
-    confirmed: Lsn = Lsn(0)
+    received: Lsn = START.lsn
+    confirmed: Lsn = START.lsn
     """What the slot was last told it may forget."""
-    server: Lsn = Lsn(0)
+    server: Lsn = START.lsn
     """The source's WAL end, as last heard."""
     rows: int = 0
     bytes: int = 0

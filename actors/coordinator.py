@@ -1,0 +1,84 @@
+"""The coordinator actor: the only writer of the control store in a cluster, and the gRPC API's home.
+
+One event loop; store calls run one after another on one thread, so commits are serialised without a lock. Everything
+it knows it can read again from the store: Ray may restart it at any moment, and may repeat any call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from wallaby.api.server import serve
+from wallaby.lsn import Position
+from wallaby.settings import Settings
+from wallaby.status import FlowStatus
+from wallaby.store import open_store
+
+
+class CoordinatorShell:
+    """Forwards to the store and answers the API's questions from what the driver reported last."""
+
+    async def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._store = await self._run(open_store, settings)
+        self._changed = asyncio.Condition()
+        self._changes = 0
+        self._statuses: dict[str, FlowStatus] = {}
+        self._server = await serve(self._store, self, settings)
+
+    def __repr__(self) -> str:
+        return f"Coordinator[{self._store}]"
+
+    async def ready(self) -> tuple[str, int]:
+        """The API's ``host:port`` and our process id."""
+        return self._server.address, os.getpid()
+
+    async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Any method of the `Store` port, in the store's thread."""
+        return await self._run(getattr(self._store, method), *args, **kwargs)
+
+    async def commit_checkpoint(
+        self, flow: str, epoch: int, after: Position, upto: Position, lanes: Mapping[str, Position]
+    ) -> None:
+        """Move the flow's checkpoint; see `Store.commit_checkpoint`."""
+        await self._run(self._store.commit_checkpoint, flow, epoch=epoch, after=after, upto=upto, lanes=lanes)
+
+    async def wait_changed(self, seen: int, timeout_s: float) -> int:
+        """Long poll: returns a number other than ``seen`` as soon as some flow's wanted state may have changed."""
+        async with self._changed:
+            if self._changes == seen:
+                try:
+                    await asyncio.wait_for(self._changed.wait(), timeout_s)
+                except TimeoutError:
+                    return self._changes
+            return self._changes
+
+    async def report(self, status: FlowStatus) -> None:
+        """The driver's news of a flow, for the API."""
+        self._statuses[status.flow] = status
+
+    # -- FlowControl: what the API asks -------------------------------------------------------------------------------
+
+    async def changed(self, flow_id: str) -> None:
+        """A flow's wanted state changed: wake the driver."""
+        async with self._changed:
+            self._changes += 1
+            self._changed.notify_all()
+
+    async def run_once(self, flow_id: str) -> bool:
+        """Wake the driver; it sees the flow's wanted run in the store."""
+        await self.changed(flow_id)
+        return True
+
+    async def status(self, flow_id: str) -> FlowStatus | None:
+        """What the driver last reported, None when the flow has not run here."""
+        return self._statuses.get(flow_id)
+
+    async def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))

@@ -1,0 +1,63 @@
+"""The sink actor: one lane of one destination in a process of its own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ray
+
+from actors.lease import Lease
+from actors.options import CONTROL, WRITE
+from wallaby.endpoints import sink_factory
+from wallaby.lane import Lane, LaneReport
+from wallaby.lsn import Position
+from wallaby.schema import TableName
+from wallaby.window import LaneId, Window
+
+
+class SinkShell:
+    """Builds a `Lane` and forwards calls to it."""
+
+    def __init__(self, lane: LaneId, epoch: int, lease_s: float) -> None:
+        self._id = lane
+        self._epoch = epoch
+        self._lease = Lease(lease_s)
+        self._lane: Lane | None = None
+
+    def __repr__(self) -> str:
+        return f"Sink[{self._id} epoch {self._epoch}]"
+
+    @ray.method(concurrency_group=WRITE)
+    def start(self, kind: str, options: dict[str, Any]) -> tuple[Position, int]:
+        """Open the destination and fence older epochs; its position and commit interval in milliseconds.
+
+        ``options`` have their secrets resolved.
+        """
+        sink = sink_factory(kind).create(options, destination=self._id.destination)
+        self._lane = Lane(sink, self._id, self._epoch)
+        return self._lane.recover(), self._lane.commit_interval_ms
+
+    @ray.method(concurrency_group=WRITE)
+    def reset(self, tables: tuple[TableName, ...]) -> None:
+        """Empty this lane's tables and forget its position."""
+        assert self._lane is not None
+        self._lane.reset(tables)
+
+    @ray.method(concurrency_group=WRITE)
+    def write(self, window: Window, commit: bool, committed_at_us: int) -> LaneReport:
+        """See `Lane.write`."""
+        assert self._lane is not None
+        return self._lane.write(window, commit=commit, committed_at_us=committed_at_us)
+
+    @ray.method(concurrency_group=WRITE)
+    def close(self) -> None:
+        """Disconnect; what is uncommitted is dropped."""
+        if self._lane is not None:
+            self._lane.close()
+
+    @ray.method(concurrency_group=CONTROL)
+    def ping(self) -> int:
+        """Renew the lease; returns the process id."""
+        self._lease.renew()
+        return os.getpid()

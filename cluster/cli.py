@@ -1,0 +1,128 @@
+"""The ``wallaby`` command. What only talks to a running wallaby lives in `wallaby.cli`; what launches things is here.
+
+Exit codes: 0 done, 1 failed (the flow, a check, a connection), 2 the command line or the flow file is wrong, 130 a
+second Ctrl-C. Nothing heavy is imported before the command is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Final
+
+from wallaby.errors import ConfigError, WallabyError
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    from wallaby import cli
+
+    parser = _parser()
+    given = cli.long_flags(list(sys.argv[1:] if arguments is None else arguments))
+    words = parser.parse_args(given)
+    try:
+        match words.command:
+            case "run":
+                from cluster.run import run
+
+                return run(words)
+            case "up":
+                from cluster.run import up
+
+                return up(words)
+            case "check":
+                from cluster.run import check
+
+                return check(words)
+            case "demo":
+                from cluster.demo.run import demo
+
+                return demo(words)
+            case "version":
+                print(json.dumps({"version": _version()}) if words.json else f"wallaby {_version()}")
+                return EXIT_OK
+            case _:
+                return cli.run(words)
+    except ConfigError as error:
+        print(f"wallaby: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except WallabyError as error:
+        print(f"wallaby: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    from wallaby import cli
+
+    parser = argparse.ArgumentParser(
+        prog="wallaby", description="PostgreSQL change data capture on Ray, in Arrow, exactly once."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a flow from a file until Ctrl-C", description=_RUN)
+    run.add_argument("flow", metavar="FLOW.yaml", help="a flow file, YAML or JSON")
+    stop = run.add_mutually_exclusive_group()
+    stop.add_argument("--once", action="store_true", help="stop at the WAL position current at the start")
+    stop.add_argument("--until-lsn", metavar="LSN", help="stop once everything up to this LSN is durable")
+    run.add_argument(
+        "--resnapshot",
+        action="store_true",
+        help="drop the slot, empty the target tables wallaby made, and copy again: the way out of a lost slot",
+    )
+    run.add_argument("--no-check", action="store_true", help="start without looking at source and destinations first")
+    _common(run)
+
+    up = commands.add_parser("up", help="serve the gRPC API and run the flows it is given", description=_UP)
+    _common(up)
+
+    check = commands.add_parser("check", help="look at source and destinations of a flow; changes nothing")
+    check.add_argument("flow", metavar="FLOW.yaml")
+    check.add_argument("--json", action="store_true", help="machine-readable findings")
+
+    demo = commands.add_parser("demo", help="the whole way on a shop of its own, proven equal by content hash")
+    demo.add_argument("--chaos", action="store_true", help="kill a source, a sink and the coordinator on the way")
+    demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    demo.add_argument("--seconds", type=float, default=15.0, help="how long the workload runs (default: 15)")
+    demo.add_argument("--rows", type=int, default=20_000, help="customers in the shop at the start (default: 20000)")
+    demo.add_argument("--seed", type=int, default=7, help="seed of shop and workload (default: 7)")
+    demo.add_argument("--source", metavar="DSN", help="a PostgreSQL of yours to make the shop's database in")
+    demo.add_argument("--directory", metavar="DIR", default="demo-data", help="where to put files (default: demo-data)")
+    demo.add_argument("--json", action="store_true", help="progress and report as JSON lines")
+
+    version = commands.add_parser("version", help="print the version")
+    version.add_argument("--json", action="store_true")
+    cli.register(commands)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="progress and final report as JSON lines")
+    parser.add_argument("--state-dir", metavar="DIR", help="where the embedded control store lives")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="address of the gRPC API")
+    parser.add_argument("--no-dashboard", action="store_true", help="do not start Ray's dashboard")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("wallaby")
+    except metadata.PackageNotFoundError:
+        return "0+unpackaged"
+
+
+_RUN = """Replicate continuously: copy the published tables once, then stream. Ctrl-C drains (everything read becomes
+durable and is confirmed) and exits 0; the next run continues there. A second Ctrl-C ends at once, losing nothing."""
+
+_UP = """Start Ray's actors and the API, and follow the flows' wanted states in the control store until Ctrl-C."""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,225 @@
+"""The driver: one process that owns every actor, runs flows under supervision, and drains on SIGTERM.
+
+``python -m cluster.driver --flow flow.yaml`` is the entry point for ``ray job submit``; ``wallaby run`` and
+``wallaby up`` are the same code at a terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+import ray
+
+from actors.coordinator import CoordinatorShell
+from actors.failures import cause_of
+from actors.options import coordinator_options
+from cluster.supervisor import FlowSupervisor, Outcome, RunMode
+from wallaby import secret
+from wallaby.errors import WallabyError
+from wallaby.flow import FlowSpec
+from wallaby.flow.resolution import resolved
+from wallaby.lifecycle import Command, FlowState
+from wallaby.settings import Limits, Settings
+from wallaby.status import FlowStatus
+from wallaby.store import FlowRecord
+
+_READY_TIMEOUT_S: Final = 60.0
+_POLL_S: Final = 5.0
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+
+
+class Driver:
+    """Owns the coordinator and the supervisors. Use inside one asyncio loop, after ``ray.init``."""
+
+    def __init__(self, settings: Settings, *, limits: Limits, observe: Callable[[FlowStatus], None]) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._last: dict[str, FlowStatus] = {}
+
+        def remember(status: FlowStatus) -> None:
+            self._last[status.flow] = status
+            observe(status)
+
+        self._observe = remember
+        self._coordinator: Any = None
+        self._stopping = asyncio.Event()
+        self._supervisors: dict[str, FlowSupervisor] = {}
+        self._tasks: dict[str, asyncio.Task[Outcome]] = {}
+        self.address = ""
+        """``host:port`` of the gRPC API."""
+
+    async def start(self) -> None:
+        """Start the coordinator and wait for its API."""
+        options = coordinator_options(f"{os.getpid()}")
+        self._coordinator = ray.remote(CoordinatorShell).options(**options).remote(self._settings)
+        try:
+            self.address, _ = await asyncio.wait_for(_awaited(self._coordinator.ready.remote()), _READY_TIMEOUT_S)
+        except Exception as error:
+            raise cause_of(error, actor="coordinator") from error
+
+    def request_stop(self) -> None:
+        """Drain every flow; a second request ends the process at once."""
+        if self._stopping.is_set():
+            os._exit(EXIT_FAILED)
+        self._stopping.set()
+        for supervisor in self._supervisors.values():
+            supervisor.stop()
+
+    def install_signals(self) -> None:
+        """SIGTERM and SIGINT drain. Call after ``ray.init``, which installs handlers of its own."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.request_stop)
+
+    @property
+    def coordinator(self) -> Any:
+        """The coordinator's actor handle."""
+        return self._coordinator
+
+    def last_status(self, flow_id: str) -> FlowStatus | None:
+        """What was last observed of the flow, also after it ended."""
+        return self._last.get(flow_id)
+
+    def supervisor(self, flow_id: str) -> FlowSupervisor | None:
+        """The flow's supervisor while it runs here."""
+        return self._supervisors.get(flow_id)
+
+    async def run_flow(self, flow: FlowSpec, mode: RunMode) -> Outcome:
+        """Run one flow of our own until it ends; the store and the API know it meanwhile."""
+        await self._register(flow)
+        outcome = await self._launch(resolved(flow), mode)
+        await self._settle(flow.id, outcome)
+        return outcome
+
+    async def serve(self) -> None:
+        """Follow the wanted states in the control store until stopped."""
+        seen = -1
+        while not self._stopping.is_set():
+            await self._reconcile()
+            changed = asyncio.ensure_future(self._wait_changed(seen))
+            stopped = asyncio.ensure_future(self._stopping.wait())
+            await asyncio.wait([changed, stopped], timeout=2 * _POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if changed.done():
+                seen = changed.result()
+            changed.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def close(self) -> None:
+        """End the coordinator."""
+        if self._coordinator is not None:
+            ray.kill(self._coordinator)
+
+    # -- wanted and observed ------------------------------------------------------------------------------------------
+
+    async def _reconcile(self) -> None:
+        for record in await self._records():
+            running = record.id in self._tasks
+            if record.state is FlowState.RUNNING and not running:
+                self._tasks[record.id] = asyncio.create_task(self._follow(record))
+            elif record.state is FlowState.STOPPING and running:
+                self._supervisors[record.id].stop()
+            elif record.state is FlowState.STOPPING:
+                await self._call("move_flow", record.id, Command.DRAINED, reason="not running")
+
+    async def _follow(self, record: FlowRecord) -> Outcome:
+        try:
+            flow = FlowSpec.from_mapping(record.spec)
+            outcome = await self._launch(resolved(flow), RunMode(once=record.runs_once))
+        except WallabyError as error:
+            await self._call("move_flow", record.id, Command.FAIL, reason=str(error))
+            outcome = Outcome.FAILED
+        else:
+            await self._settle(record.id, outcome)
+        finally:
+            self._tasks.pop(record.id, None)
+        return outcome
+
+    async def _launch(self, flow: FlowSpec, mode: RunMode) -> Outcome:
+        supervisor = FlowSupervisor(flow, self._coordinator, mode=mode, limits=self._limits, observe=self._observe)
+        self._supervisors[flow.id] = supervisor
+        if self._stopping.is_set():
+            supervisor.stop()
+        watch = asyncio.create_task(self._watch_wanted(flow.id, supervisor))
+        try:
+            return await supervisor.run()
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def _watch_wanted(self, flow_id: str, supervisor: FlowSupervisor) -> None:
+        """A StopFlow through the API reaches a flow we were started for, too."""
+        seen = -1
+        while True:
+            record = await self._call("get_flow", flow_id)
+            if record.state is not FlowState.RUNNING:
+                supervisor.stop()
+                return
+            seen = await self._wait_changed(seen)
+
+    async def _settle(self, flow_id: str, outcome: Outcome) -> None:
+        """Write down how the run ended. On a stop of the whole driver the wanted state stays as it was."""
+        supervisor = self._supervisors.pop(flow_id)
+        record = await self._call("get_flow", flow_id)
+        if outcome is Outcome.FAILED:
+            await self._call("move_flow", flow_id, Command.FAIL, reason=str(supervisor.error))
+        elif record.state is FlowState.STOPPING or not self._stopping.is_set():
+            await self._call("move_flow", flow_id, Command.DRAINED, reason="drained")
+
+    async def _register(self, flow: FlowSpec) -> None:
+        await self._call("adopt_flow", flow.id, secret.redact(flow.to_mapping()))
+
+    async def _records(self) -> list[FlowRecord]:
+        records: list[FlowRecord] = []
+        token = ""
+        while True:
+            page, token = await self._call("list_flows", 200, token)
+            records += page
+            if not token:
+                return records
+
+    async def _wait_changed(self, seen: int) -> int:
+        try:
+            return int(await _awaited(self._coordinator.wait_changed.remote(seen, _POLL_S)))
+        except ray.exceptions.RayError:
+            await asyncio.sleep(_POLL_S)  # the coordinator is restarting; the next poll reads the store again
+            return -1
+
+    async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await _awaited(self._coordinator.call.remote(method, *args, **kwargs))
+        except ray.exceptions.RayError as error:
+            raise cause_of(error, actor="coordinator") from error
+
+
+async def _awaited(ref: Any) -> Any:
+    return await ref
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m cluster.driver``: the same as ``wallaby run`` or, without ``--flow``, ``wallaby up``."""
+    from cluster.cli import main as command_line
+
+    given = sys.argv[1:] if arguments is None else arguments
+    flows = [word for word in given if word == "--flow" or word.startswith("--flow=")]
+    if not flows:
+        return command_line(["up", *given])
+    position = given.index(flows[0])
+    if flows[0] == "--flow":
+        path, rest = given[position + 1 : position + 2], given[:position] + given[position + 2 :]
+    else:
+        path, rest = [flows[0].partition("=")[2]], given[:position] + given[position + 1 :]
+    return command_line(["run", *path, *rest])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,74 @@
+"""Attaching to Ray: the cluster named by RAY_ADDRESS, or one of our own on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from actors.options import NAMESPACE
+from wallaby.errors import ConfigError, MissingExtra
+
+_OBJECT_STORE_BYTES: Final = 512 << 20
+_PACKAGES: Final = ("wallaby", "actors", "sinks", "cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class RayRuntime:
+    """What we are attached to. ``dashboard`` is ``host:port``, empty when there is none."""
+
+    dashboard: str
+    is_ours: bool
+
+
+@contextmanager
+def attached(*, dashboard: bool = True) -> Iterator[RayRuntime]:
+    """Attach for the block. Actors we own end with it; a local cluster we started ends too."""
+    ray = _import_ray()
+    require_one_home()
+    options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
+    is_ours = not os.environ.get("RAY_ADDRESS")
+    if is_ours:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options |= {
+            "address": "local",
+            "include_dashboard": dashboard,
+            "dashboard_host": "127.0.0.1",
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "num_cpus": max(4, os.cpu_count() or 1),
+        }
+    context = ray.init(**options)
+    try:
+        yield RayRuntime(context.dashboard_url or "", is_ours)
+    finally:
+        ray.shutdown()
+
+
+def require_one_home() -> None:
+    """The four packages come from one folder: half of one version and half of another must not run together."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    homes = {
+        str(Path(spec.origin).resolve().parent.parent)
+        for name in _PACKAGES
+        if (spec := find_spec(name)) is not None and spec.origin is not None
+    }
+    if len(homes) > 1:
+        raise ConfigError(
+            f"the packages {', '.join(_PACKAGES)} come from different folders",
+            advice="Remove the older installation, or start from a folder that holds none or all of them",
+            folders=" and ".join(sorted(homes)),
+        )
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtra(
+            "Ray is not installed", advice='Install it with: pip install "wallaby[ray]"', extra="ray"
+        ) from error
+    return ray

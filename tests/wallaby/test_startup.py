@@ -1,0 +1,119 @@
+"""Where a flow may start: every combination of slot, memory and destination that must not be guessed at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from wallaby.errors import CheckFailed, Refused, SlotLost
+from wallaby.lsn import START, Lsn, Position
+from wallaby.startup import RememberedFacts, SnapshotState, SourceFacts, StartMode, StartPlan, plan_start
+from wallaby.window import LaneId
+
+LANE = LaneId("f", "d")
+SOURCE = SourceFacts(system_identifier="7", timeline=1, database="shop", confirmed=Lsn(100))
+NEW = RememberedFacts(position=START, lanes={}, snapshot=SnapshotState.NONE)
+KNOWN = RememberedFacts(
+    position=Position(Lsn(100)),
+    lanes={str(LANE): Position(Lsn(90))},
+    snapshot=SnapshotState.DONE,
+    system_identifier="7",
+    timeline=1,
+    database="shop",
+)
+
+
+def plan(
+    source: SourceFacts = SOURCE,
+    remembered: RememberedFacts = KNOWN,
+    lane: Position = Position(Lsn(95)),  # noqa: B008
+    copies_initially: bool = True,
+    resnapshot: bool = False,
+) -> StartPlan:
+    return plan_start(
+        slot="s",
+        source=source,
+        remembered=remembered,
+        lanes={LANE: lane},
+        copies_initially=copies_initially,
+        resnapshot=resnapshot,
+    )
+
+
+def test_a_new_flow_makes_a_slot_and_copies() -> None:
+    fresh = replace(SOURCE, confirmed=None)
+    assert plan(fresh, NEW, START) == StartPlan(StartMode.COPY, Lsn(0), drop_slot=False)
+    assert plan(fresh, NEW, START, copies_initially=False).mode is StartMode.FRESH_STREAM
+
+
+@pytest.mark.must_not_fail(4)
+def test_an_existing_slot_resumes_where_it_confirmed_and_not_where_the_server_is_now() -> None:
+    assert plan() == StartPlan(StartMode.RESUME, Lsn(100), drop_slot=False)
+    assert plan(SOURCE, NEW, START, copies_initially=False).start == Lsn(100)
+
+
+@pytest.mark.must_not_fail(2)
+def test_a_slot_ahead_of_the_checkpoint_is_a_hard_stop_and_never_max_of_both() -> None:
+    with pytest.raises(SlotLost, match="beyond our checkpoint"):
+        plan(replace(SOURCE, confirmed=Lsn(101)))
+
+
+@pytest.mark.must_not_fail(3)
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (replace(SOURCE, confirmed=None), "slot is gone"),
+        (replace(SOURCE, invalidation="wal_removed"), "wal_removed"),
+        (replace(SOURCE, system_identifier="8"), "another PostgreSQL cluster"),
+        (replace(SOURCE, database="other"), "database other"),
+        (replace(SOURCE, timeline=0), "timeline"),
+    ],
+)
+def test_a_lost_recreated_invalidated_or_foreign_slot_stops_with_a_way_out(source: SourceFacts, says: str) -> None:
+    with pytest.raises(SlotLost, match=says) as caught:
+        plan(source)
+    assert caught.value.advice
+    assert caught.value.where["slot"] == "s"
+
+
+def test_a_promoted_standby_on_a_newer_timeline_continues() -> None:
+    assert plan(replace(SOURCE, timeline=2)).mode is StartMode.RESUME
+
+
+def test_an_existing_slot_of_a_new_flow_cannot_be_copied_under() -> None:
+    with pytest.raises(CheckFailed, match="exists already"):
+        plan(SOURCE, NEW, START)
+
+
+@pytest.mark.must_not_fail(5)
+@pytest.mark.parametrize("lane", [START, Position(Lsn(0), 7), Position(Lsn(100))])
+def test_a_copy_that_was_cut_off_is_repeated_from_a_new_slot(lane: Position) -> None:
+    copying = replace(KNOWN, position=START, snapshot=SnapshotState.COPYING)
+    assert plan(SOURCE, copying, lane) == StartPlan(StartMode.COPY, Lsn(0), drop_slot=True)
+    assert plan(replace(SOURCE, confirmed=None), copying, lane).drop_slot is False
+
+
+def test_a_destination_that_went_back_in_time_is_noticed() -> None:
+    with pytest.raises(Refused, match="behind"):
+        plan(lane=Position(Lsn(89)))
+
+
+def test_a_lost_control_store_resumes_from_slot_and_destinations() -> None:
+    assert plan(SOURCE, NEW, Position(Lsn(95))).mode is StartMode.RESUME
+    with pytest.raises(SlotLost):
+        plan(replace(SOURCE, confirmed=None), NEW, Position(Lsn(95)))
+
+
+def test_resnapshot_overrides_every_hard_stop() -> None:
+    lost = replace(SOURCE, confirmed=None, system_identifier="8")
+    assert plan(lost, resnapshot=True) == StartPlan(StartMode.COPY, Lsn(0), drop_slot=False)
+    assert plan(resnapshot=True).drop_slot is True
+
+
+@pytest.mark.parametrize("lanes", [{LaneId("f", "d", i, 2): START for i in range(2)}, {LaneId("f", "new"): START}])
+def test_another_number_of_lanes_or_a_new_destination_is_refused_while_the_flow_has_history(
+    lanes: dict[LaneId, Position],
+) -> None:
+    with pytest.raises(Refused, match=r"lanes|new in a flow"):
+        plan_start(slot="s", source=SOURCE, remembered=KNOWN, lanes=lanes, copies_initially=True, resnapshot=False)

@@ -1,0 +1,252 @@
+"""One epoch of a flow at the source: look, decide, prepare slot and publication, copy if needed, stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from wallaby.clock import Clock
+from wallaby.flow import FlowSpec, SourceOptions
+from wallaby.lsn import START, Lsn, Position
+from wallaby.pgoutput.decoder import Decoder
+from wallaby.pgtypes.types import has_binary_kernel
+from wallaby.postgres.catalog import Catalog
+from wallaby.postgres.connect import connect
+from wallaby.postgres.publication import ensure_publication
+from wallaby.postgres.replication import ReplicationStream
+from wallaby.postgres.slot import (
+    CreatedSlot,
+    SourceIdentity,
+    create_slot,
+    current_wal_lsn,
+    drop_slot,
+    read_identity,
+    read_slot,
+    terminate_holder,
+)
+from wallaby.relay.ports import Transport
+from wallaby.relay.relay import Relay, RelayConfig, Stopped
+from wallaby.routing import lane_of
+from wallaby.schema import TableName, TableSchema
+from wallaby.settings import Limits
+from wallaby.snapshot.copy import SnapshotCopy
+from wallaby.startup import RememberedFacts, SourceFacts, StartMode, StartPlan, plan_start
+from wallaby.status import FlowStatus
+from wallaby.window import LaneId
+
+
+class Ledger(Protocol):
+    """What a session writes into the control store besides checkpoints. Calls return when the store has it."""
+
+    def begin_copy(self, identity: SourceIdentity, slot: str) -> None:
+        """A copy starts: until ``finish_copy``, every restart repeats it. Forgets the checkpoint."""
+        ...
+
+    def finish_copy(self) -> None:
+        """The copy is durable everywhere."""
+        ...
+
+    def remember_source(self, identity: SourceIdentity, slot: str) -> None:
+        """Which server this flow reads, to notice another one later."""
+        ...
+
+    def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
+        """Empty every lane's tables and forget its position."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionConfig:
+    """What the supervisor hands to a source."""
+
+    flow: FlowSpec
+    """With secrets resolved."""
+    epoch: int
+    remembered: RememberedFacts
+    lanes: Mapping[LaneId, Position]
+    """Every lane's position as its destination reported it."""
+    commit_intervals_ms: Mapping[LaneId, int]
+    resnapshot: bool = False
+    once: bool = False
+    """Stop at the WAL position current at the start."""
+    until: Lsn | None = None
+
+
+class SourceSession:
+    """Runs once. ``stop`` drains; ``run`` returns the last checkpoint."""
+
+    def __init__(
+        self, config: SessionConfig, *, transport: Transport, ledger: Ledger, clock: Clock, limits: Limits
+    ) -> None:
+        self._config = config
+        self._options: SourceOptions = config.flow.source_options()
+        self._transport = transport
+        self._ledger = ledger
+        self._clock = clock
+        self._limits = limits
+        self._relay: Relay | None = None
+        self._stop = threading.Event()
+
+    @property
+    def status(self) -> FlowStatus:
+        relay = self._relay
+        if relay is not None:
+            return relay.status
+        return FlowStatus(flow=self._config.flow.id, state="running", phase="starting", epoch=self._config.epoch)
+
+    def stop(self) -> None:
+        """Drain and return. Safe from any thread, also before ``run``."""
+        self._stop.set()
+        if self._relay is not None:
+            self._relay.request_stop()
+
+    def run(self) -> Position:
+        """Stream until told to stop or until the position asked for is durable."""
+        options, config = self._options, self._config
+        dsn = options.dsn
+        application = application_name(config.flow.id, config.epoch)
+        with connect(dsn, application_name=application) as connection:
+            identity = read_identity(connection)
+            facts = read_slot(connection, options.slot)
+            plan = plan_start(
+                slot=options.slot,
+                source=SourceFacts(
+                    system_identifier=identity.system_identifier,
+                    timeline=identity.timeline,
+                    database=identity.database,
+                    confirmed=None if facts is None else facts.confirmed_flush,
+                    invalidation=None if facts is None else facts.invalidation,
+                ),
+                remembered=config.remembered,
+                lanes=config.lanes,
+                copies_initially=options.snapshot == "initial",
+                resnapshot=config.resnapshot,
+            )
+            stop_at = config.until or (current_wal_lsn(connection) if config.once else None)
+            if facts is not None and facts.active:
+                terminate_holder(connection, options.slot, application_prefix=application_name(config.flow.id))
+            ensure_publication(
+                connection,
+                options.publication,
+                tables=options.publication_tables,
+                schemas=options.publication_schemas,
+                create=options.ensure_publication,
+                sync=options.sync_publication_mode if options.sync_publication else None,
+            )
+        catalog = Catalog(dsn, application_name=application)
+        try:
+            return self._run_plan(plan, identity, catalog, stop_at)
+        finally:
+            catalog.close()
+
+    def _run_plan(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Position:
+        options = self._options
+        match plan.mode:
+            case StartMode.COPY:
+                start = self._copy(plan, identity, catalog, stop_at)
+            case StartMode.FRESH_STREAM:
+                with create_slot(options.dsn, options.slot, application_name=self._application) as created:
+                    start = created.consistent_point
+                self._ledger.remember_source(identity, options.slot)
+                self._start_relay(START, stop_at).begin_at(Position(start))
+            case StartMode.RESUME:
+                start = plan.start
+                self._ledger.remember_source(identity, options.slot)
+                self._start_relay(self._config.remembered.position, stop_at)
+        return self._stream(start, catalog)
+
+    def _copy(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Lsn:
+        options = self._options
+        tables = tuple(catalog.published_tables([options.publication]))
+        self._ledger.begin_copy(identity, options.slot)
+        if plan.drop_slot:
+            drop_slot(options.dsn, options.slot, application_name=self._application)
+        self._ledger.reset_lanes(self._tables_per_lane(tables))
+        relay = self._start_relay(START, stop_at, is_reset=True)
+        with create_slot(options.dsn, options.slot, application_name=self._application) as created:
+            # Read again: a table added between the first look and the slot belongs to the snapshot.
+            tables = tuple(catalog.published_tables([options.publication]))
+            self._copy_under(created, tables, relay)
+        self._ledger.finish_copy()
+        return created.consistent_point
+
+    def _copy_under(self, created: CreatedSlot, tables: tuple[TableSchema, ...], relay: Relay) -> None:
+        copy = SnapshotCopy(
+            self._options.dsn,
+            snapshot_name=created.snapshot_name,
+            schemas=tables,
+            publications=[self._options.publication],
+            snapshot_lsn=created.consistent_point,
+            taken_at_us=created.taken_at_us,
+            limits=self._limits,
+            application_name=self._application,
+        )
+        relay.expect(copy.estimate())
+        relay.copy(tables, copy.batches(), upto=Position(created.consistent_point))
+
+    def _stream(self, start: Lsn, catalog: Catalog) -> Position:
+        options = self._options
+        relay = self._relay
+        assert relay is not None
+        stream = ReplicationStream.open(
+            options.dsn,
+            slot=options.slot,
+            publications=[options.publication],
+            start=start,
+            binary=self._is_binary(catalog),
+            limits=self._limits,
+            application_name=self._application,
+        )
+        try:
+            return relay.run(stream, Decoder(catalog.resolve), start)
+        finally:
+            stream.close()
+
+    def _start_relay(self, checkpoint: Position, stop_at: Lsn | None, *, is_reset: bool = False) -> Relay:
+        flow = self._config.flow
+        lanes = dict.fromkeys(self._config.lanes, START) if is_reset else dict(self._config.lanes)
+        relay = Relay(
+            RelayConfig(
+                flow=flow.id,
+                epoch=self._config.epoch,
+                commit_intervals_ms=self._config.commit_intervals_ms,
+                required=flow.required_destinations(),
+                stop_at=stop_at,
+            ),
+            lanes=lanes,
+            checkpoint=checkpoint,
+            transport=self._transport,
+            clock=self._clock,
+            limits=self._limits,
+        )
+        self._relay = relay
+        if self._stop.is_set():
+            relay.request_stop()
+        return relay
+
+    def _tables_per_lane(self, tables: tuple[TableSchema, ...]) -> dict[LaneId, tuple[TableName, ...]]:
+        return {
+            lane: tuple(schema.name for schema in tables if lane_of(schema.name, lane.count) == lane.index)
+            for lane in self._config.lanes
+        }
+
+    def _is_binary(self, catalog: Catalog) -> bool:
+        if self._options.binary != "auto":
+            return self._options.binary == "true"
+        tables = catalog.published_tables([self._options.publication])
+        return all(has_binary_kernel(column.type, column.typmod) for table in tables for column in table.columns)
+
+    @property
+    def _application(self) -> str:
+        return application_name(self._config.flow.id, self._config.epoch)
+
+
+def application_name(flow: str, epoch: int | None = None) -> str:
+    """How our connections appear in ``pg_stat_activity``; without an epoch, the prefix all epochs share."""
+    prefix = f"wallaby:{flow[:40]}:"
+    return prefix if epoch is None else f"{prefix}{epoch}"
+
+
+__all__ = ["Ledger", "SessionConfig", "SourceSession", "Stopped", "application_name"]
