@@ -1,0 +1,159 @@
+"""Rows of one table to one record batch in the change layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from wallaby.errors import DecodeError
+from wallaby.lsn import Lsn
+from wallaby.pgoutput.kernel import UNCHANGED_LENGTH
+from wallaby.pgtypes.gather import Bytes, Cells, Index, MalformedCell, Outliers, gather
+from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
+from wallaby.pgtypes.layout import Family, Layout, layout_of
+from wallaby.pgtypes.types import change_schema
+from wallaby.schema import TableSchema
+from wallaby.window import BEFORE_OUTLIER_BIT, OUTLIER_TYPE, UNCHANGED_TYPE
+
+_TIME: Final = pa.timestamp("us", "UTC")
+_STRING: Final = Layout(Family.STRING, pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The row arrays of one batch, all of one length, in stream order. ``committed_at`` counts from 2000."""
+
+    op: npt.NDArray[np.uint8]
+    commit_lsn: npt.NDArray[np.uint64]
+    ordinal: npt.NDArray[np.uint64]
+    xid: npt.NDArray[np.uint32]
+    committed_at: npt.NDArray[np.int64]
+    new: Index
+    old: Index
+    has_unchanged: bool
+
+
+class BatchBuilder:
+    """Builds the batches of one table version. ``opaque_as_text``: the copier selected such columns as text, so their
+    binary cells hold text."""
+
+    __slots__ = ("_after_type", "_arrow", "_before_type", "_key", "_layouts", "schema")
+
+    def __init__(self, schema: TableSchema, *, opaque_as_text: bool = False) -> None:
+        self.schema = schema
+        self._arrow = change_schema(schema)
+        self._before_type: pa.StructType = self._arrow.field("before").type
+        self._after_type: pa.StructType = self._arrow.field("after").type
+        self._key = schema.key
+        layouts = [layout_of(column.type, column.typmod) for column in schema.columns]
+        if opaque_as_text:
+            layouts = [_STRING if layout.family is Family.OPAQUE else layout for layout in layouts]
+        self._layouts = tuple(layouts)
+
+    def build(self, data: Bytes, offset: Index, length: Index, rows: Rows) -> pa.RecordBatch:
+        """One batch of all ``rows``. Everything is copied out of ``data``. DecodeError for a malformed cell."""
+        count = len(rows.op)
+        outliers: dict[int, Outliers] = {}
+        after = self._struct(self._after_type, range(len(self._layouts)), data, offset, length, rows, outliers)
+        before = self._struct(self._before_type, self._key, data, offset, length, rows, outliers, is_before=True)
+        unchanged = _unchanged(length, rows.new, len(self._layouts)) if rows.has_unchanged else None
+        return pa.RecordBatch.from_arrays(
+            [
+                pa.array(rows.op),
+                pa.array(rows.commit_lsn),
+                pa.array(rows.ordinal),
+                pa.array(rows.xid),
+                pa.Array.from_buffers(
+                    _TIME, count, [None, pa.py_buffer(rows.committed_at + MICROSECONDS_1970_TO_2000)], 0
+                ),
+                pa.nulls(count, UNCHANGED_TYPE) if unchanged is None else unchanged,
+                before,
+                after,
+                _outlier_lists(outliers, count),
+            ],
+            schema=self._arrow,
+        )
+
+    def _struct(
+        self,
+        arrow: pa.StructType,
+        columns: range | tuple[int, ...],
+        data: Bytes,
+        offset: Index,
+        length: Index,
+        rows: Rows,
+        outliers: dict[int, Outliers],
+        *,
+        is_before: bool = False,
+    ) -> pa.StructArray:
+        base = rows.old if is_before else rows.new
+        count = len(base)
+        is_present = base != 0
+        present = int(np.count_nonzero(is_present))
+        if present == 0 or not columns:
+            return pa.nulls(count, arrow) if present == 0 else _empty_struct(is_present, arrow)
+        children = []
+        for column in columns:
+            try:
+                child, found = gather(self._layouts[column], Cells(data, offset, length, base, column))
+            except MalformedCell as error:
+                raise self._error(error, column, rows) from error
+            children.append(child)
+            if found:
+                outliers[column | (BEFORE_OUTLIER_BIT if is_before else 0)] = found
+        return pa.Array.from_buffers(arrow, count, [_validity(is_present, present)], children=children)
+
+    def _error(self, error: MalformedCell, column: int, rows: Rows) -> DecodeError:
+        return DecodeError(
+            f"cannot decode a value: {error.reason}",
+            advice="Set `binary: off` for the source; if that does not help, report the type of the column.",
+            table=self.schema.name,
+            column=self.schema.columns[column].name,
+            type=self.schema.columns[column].type.name,
+            lsn=Lsn(int(rows.commit_lsn[error.row])),
+        )
+
+
+def _validity(is_present: npt.NDArray[np.bool_], present: int) -> pa.Buffer | None:
+    if present == len(is_present):
+        return None
+    return pa.py_buffer(np.packbits(is_present, bitorder="little"))
+
+
+def _empty_struct(is_present: npt.NDArray[np.bool_], arrow: pa.StructType) -> pa.StructArray:
+    buffers = [_validity(is_present, int(np.count_nonzero(is_present)))]
+    return pa.Array.from_buffers(arrow, len(is_present), buffers, children=[])
+
+
+def _unchanged(length: Index, new: Index, columns: int) -> pa.Array | None:
+    """Per row the columns PostgreSQL did not send; None when there are none."""
+    hits = [np.flatnonzero(length[new + column] == UNCHANGED_LENGTH) for column in range(columns)]
+    if not any(len(rows) for rows in hits):
+        return None
+    row = np.concatenate(hits)
+    column = np.repeat(np.arange(columns, dtype=np.uint16), [len(rows) for rows in hits])
+    order = np.argsort(row, kind="stable")
+    return _lists(UNCHANGED_TYPE, row[order], pa.array(column[order]), len(new))
+
+
+def _outlier_lists(outliers: dict[int, Outliers], rows: int) -> pa.Array:
+    if not outliers:
+        return pa.nulls(rows, OUTLIER_TYPE)
+    flat = sorted((row, column, text) for column, found in outliers.items() for row, text in found)
+    columns = pa.array([column for _, column, _ in flat], pa.uint16())
+    texts = pa.array([text for _, _, text in flat], pa.string())
+    values = pa.StructArray.from_arrays([columns, texts], fields=list(OUTLIER_TYPE.value_type))
+    return _lists(OUTLIER_TYPE, np.array([row for row, _, _ in flat], np.int64), values, rows)
+
+
+def _lists(arrow: pa.ListType, row: npt.NDArray[Any], values: pa.Array, rows: int) -> pa.Array:
+    """List arrays from values and the (sorted) row each belongs to; null where a row has none."""
+    counts = np.bincount(row, minlength=rows)
+    starts = np.zeros(rows + 1, np.int32)
+    np.cumsum(counts, out=starts[1:])
+    valid = np.packbits(counts > 0, bitorder="little")
+    return pa.Array.from_buffers(arrow, rows, [pa.py_buffer(valid), pa.py_buffer(starts)], children=[values])

@@ -1,0 +1,386 @@
+"""Cells of one column to one Arrow array, plus the values that array cannot hold.
+
+A column's cells are binary or text, each by itself. They are all of one kind in practice; a column with both is
+gathered twice and put together. Strings in Arrow must be UTF-8: a column that is not pure ASCII is validated before it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wallaby.pgtypes import kernels, numeric_kernels, text_kernels
+from wallaby.pgtypes.layout import Family, Layout
+from wallaby.pgtypes.render import render
+
+Bytes = npt.NDArray[np.uint8]
+Index = npt.NDArray[np.int32]
+Outliers = list[tuple[int, str]]
+"""(row, exact PostgreSQL text), by row."""
+
+
+class MalformedCell(Exception):
+    """A cell's bytes are not of its type: ``row`` of the column, ``reason`` without the value."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row = row
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """One column of some tuples: cell ``base[i] + column`` of the index is row i. ``data`` is read-only.
+
+    ``offset`` is inverted (negative) for text; ``length`` is negative where there is no value.
+    """
+
+    data: Bytes
+    offset: Index
+    length: Index
+    base: Index
+    column: int = 0
+
+    @property
+    def rows(self) -> int:
+        return len(self.base)
+
+    def args(self) -> tuple[Bytes, Index, Index, Index, int]:
+        """The leading arguments of every gather."""
+        return self.data, self.offset, self.length, self.base, self.column
+
+    def lengths(self) -> Index:
+        """Each row's cell length."""
+        return self.length[self.base + self.column]
+
+    def value(self, row: int) -> tuple[bytes, bool]:
+        """(bytes, is text) of a row that has a value."""
+        cell = int(self.base[row]) + self.column
+        at = int(self.offset[cell])
+        is_text = at < 0
+        at = ~at if is_text else at
+        return self.data[at : at + int(self.length[cell])].tobytes(), is_text
+
+
+def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers]:
+    """The column as ``layout.arrow``; nulls where there is no value and at outliers. Keeps no reference to ``data``.
+
+    MalformedCell when a cell cannot be of the type.
+    """
+    counts = np.zeros(3, np.int64)
+    kernels.scan(*cells.args()[1:], _WIDTHS.get(layout.family, 0), counts)
+    nulls, texts, misfits = (int(count) for count in counts)
+    if misfits:
+        raise MalformedCell(_first_misfit(layout, cells), "a binary value has the wrong width")
+    present = cells.rows - nulls
+    if present == 0:
+        return pa.nulls(cells.rows, layout.arrow), []
+    if layout.family is Family.OPAQUE and texts < present:
+        raise MalformedCell(_first_binary(cells), "the type has no binary form here, yet a value came in binary")
+    if 0 < texts < present:
+        return _gather_both(layout, cells)
+    gather_column = _TEXT[layout.family] if texts else _BINARY[layout.family]
+    array = gather_column(layout, cells)
+    if array.null_count == nulls:
+        return array, []
+    return array, _outliers(layout, cells, array)
+
+
+def _outliers(layout: Layout, cells: Cells, array: pa.Array) -> Outliers:
+    is_null = pc.is_null(array).to_numpy(zero_copy_only=False)
+    return [(int(row), _text_of(layout, cells, int(row))) for row in np.flatnonzero(is_null & (cells.lengths() >= 0))]
+
+
+def _text_of(layout: Layout, cells: Cells, row: int) -> str:
+    value, is_text = cells.value(row)
+    try:
+        return value.decode() if is_text else render(layout, value)
+    except Exception as error:
+        raise MalformedCell(row, "a value is not of its type") from error
+
+
+def _gather_both(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers]:
+    is_text = (cells.offset[cells.base + cells.column] < 0) & (cells.lengths() >= 0)
+    arrays: list[pa.Array] = []
+    outliers: Outliers = []
+    rows = (np.flatnonzero(~is_text), np.flatnonzero(is_text))
+    for chosen in rows:
+        try:
+            array, found = gather(layout, replace(cells, base=np.ascontiguousarray(cells.base[chosen])))
+        except MalformedCell as error:
+            raise MalformedCell(int(chosen[error.row]), error.reason) from error
+        arrays.append(array)
+        outliers += [(int(chosen[row]), text) for row, text in found]
+    back = np.empty(cells.rows, np.int64)
+    back[np.concatenate(rows)] = np.arange(cells.rows)
+    return pa.concat_arrays(arrays).take(pa.array(back)), sorted(outliers)
+
+
+def _first_misfit(layout: Layout, cells: Cells) -> int:
+    lengths = cells.lengths()
+    is_binary = cells.offset[cells.base + cells.column] >= 0
+    return int(np.flatnonzero((lengths >= 0) & is_binary & (lengths != _WIDTHS[layout.family]))[0])
+
+
+def _first_binary(cells: Cells) -> int:
+    return int(np.flatnonzero((cells.lengths() >= 0) & (cells.offset[cells.base + cells.column] >= 0))[0])
+
+
+def _bitmap(rows: int) -> Bytes:
+    return np.zeros((rows + 7) // 8, np.uint8)
+
+
+def _assemble(arrow: pa.DataType, rows: int, valid: Bytes, *buffers: npt.NDArray[Any]) -> pa.Array:
+    return pa.Array.from_buffers(arrow, rows, [pa.py_buffer(valid), *map(pa.py_buffer, buffers)])
+
+
+def _fixed(kernel: Callable[..., None], dtype: type[np.generic], per_row: int = 1) -> _GatherColumn:
+    """A gather of fixed-width values written whole by ``kernel``."""
+
+    def column(layout: Layout, cells: Cells) -> pa.Array:
+        out = np.empty(cells.rows * per_row, dtype)
+        valid = _bitmap(cells.rows)
+        kernel(*cells.args(), out, valid)
+        return _assemble(layout.arrow, cells.rows, valid, out)
+
+    return column
+
+
+def _bits(kernel: Callable[..., None]) -> _GatherColumn:
+    def column(layout: Layout, cells: Cells) -> pa.Array:
+        out, valid = _bitmap(cells.rows), _bitmap(cells.rows)
+        kernel(*cells.args(), out, valid)
+        return _assemble(layout.arrow, cells.rows, valid, out)
+
+    return column
+
+
+def _string(layout: Layout, cells: Cells, prefix: int = 0) -> pa.Array:
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    malformed = kernels.string_offsets(cells.length, cells.base, cells.column, prefix, starts, valid)
+    if malformed >= 0:
+        raise MalformedCell(malformed, "a value is shorter than its type allows")
+    out = np.empty(int(starts[-1]), np.uint8)
+    seen = kernels.gather_string(*cells.args(), prefix, starts, out)
+    array = _assemble(layout.arrow, cells.rows, valid, starts, out)
+    if seen >= 0x80 and pa.types.is_string(layout.arrow):
+        _require_utf8(array)
+    return array
+
+
+def _require_utf8(array: pa.Array) -> None:
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise MalformedCell(0, "a text value is not UTF-8; set client_encoding to UTF8") from error
+
+
+def _jsonb(layout: Layout, cells: Cells) -> pa.Array:
+    return _string(layout, cells, prefix=1)
+
+
+def _char(layout: Layout, cells: Cells) -> pa.Array:
+    out, valid = np.zeros(cells.rows, np.uint8), _bitmap(cells.rows)
+    kernels.gather_fixed(*cells.args(), 1, out, valid)
+    codes = _assemble(pa.uint8(), cells.rows, valid, out)
+    return pa.DictionaryArray.from_arrays(codes, _CHARS).cast(pa.string())
+
+
+def _uuid(layout: Layout, cells: Cells) -> pa.Array:
+    out, valid = np.zeros(cells.rows * 16, np.uint8), _bitmap(cells.rows)
+    kernels.gather_fixed(*cells.args(), 16, out, valid)
+    return _assemble(layout.arrow, cells.rows, valid, out)
+
+
+def _text_uuid(layout: Layout, cells: Cells) -> pa.Array:
+    out, valid = np.zeros(cells.rows * 16, np.uint8), _bitmap(cells.rows)
+    text_kernels.text_uuid(*cells.args(), out, valid)
+    return _assemble(layout.arrow, cells.rows, valid, out)
+
+
+def _decimal(layout: Layout, cells: Cells) -> pa.Array:
+    limbs = layout.arrow.bit_width // 64
+    out = np.empty(cells.rows * limbs, np.uint64)
+    valid = _bitmap(cells.rows)
+    bound = numeric_kernels.power_limbs(layout.precision)
+    malformed = numeric_kernels.gather_decimal(*cells.args(), layout.scale, limbs, bound, out, valid)
+    if malformed >= 0:
+        raise MalformedCell(malformed, "a numeric is malformed")
+    return _assemble(layout.arrow, cells.rows, valid, out)
+
+
+def _text_decimal(layout: Layout, cells: Cells) -> pa.Array:
+    limbs = layout.arrow.bit_width // 64
+    out = np.empty(cells.rows * limbs, np.uint64)
+    valid = _bitmap(cells.rows)
+    bound = numeric_kernels.power_limbs(layout.precision)
+    text_kernels.text_decimal(*cells.args(), layout.scale, limbs, bound, out, valid)
+    return _assemble(layout.arrow, cells.rows, valid, out)
+
+
+def _numeric_text(layout: Layout, cells: Cells) -> pa.Array:
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    malformed = numeric_kernels.numeric_text_offsets(*cells.args(), starts, valid)
+    if malformed >= 0:
+        raise MalformedCell(malformed, "a numeric is malformed")
+    out = np.empty(int(starts[-1]), np.uint8)
+    numeric_kernels.gather_numeric_text(*cells.args(), starts, out)
+    return _assemble(layout.arrow, cells.rows, valid, starts, out)
+
+
+def _text_integer(layout: Layout, cells: Cells) -> pa.Array:
+    dtype = np.dtype(layout.arrow.to_pandas_dtype())
+    limits = np.iinfo(dtype)
+    out = np.empty(cells.rows, np.int64)
+    valid = _bitmap(cells.rows)
+    text_kernels.text_integer(*cells.args(), int(limits.min), int(limits.max), out, valid)
+    return _assemble(layout.arrow, cells.rows, valid, out.astype(dtype, copy=False))
+
+
+def _text_float(layout: Layout, cells: Cells) -> pa.Array:
+    text = _string(Layout(Family.STRING, pa.string()), cells)
+    try:
+        return text.cast(layout.arrow)
+    except pa.ArrowInvalid as error:
+        raise MalformedCell(0, "a text value is not a number") from error
+
+
+def _text_timestamp(layout: Layout, cells: Cells) -> pa.Array:
+    out = np.empty(cells.rows, np.int64)
+    valid = _bitmap(cells.rows)
+    text_kernels.text_timestamp(*cells.args(), layout.family is Family.TIMESTAMPTZ, out, valid)
+    return _assemble(layout.arrow, cells.rows, valid, out)
+
+
+def _text_bytea(layout: Layout, cells: Cells) -> pa.Array:
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    text_kernels.text_bytea_offsets(*cells.args(), starts, valid)
+    out = np.empty(int(starts[-1]), np.uint8)
+    text_kernels.text_bytea(cells.data, cells.offset, cells.base, cells.column, starts, out)
+    return _assemble(layout.arrow, cells.rows, valid, starts, out)
+
+
+def _list(layout: Layout, cells: Cells) -> pa.Array:
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    counts = np.zeros(2, np.int64)
+    kernels.list_offsets(*cells.args(), starts, valid, counts)
+    elements, malformed = (int(count) for count in counts)
+    if malformed >= 0:
+        raise MalformedCell(malformed, "an array is malformed")
+    offset, length = np.empty(elements, np.int32), np.empty(elements, np.int32)
+    kernels.list_elements(cells.data, cells.offset, cells.base, cells.column, starts, valid, offset, length)
+    return _with_elements(layout, cells.rows, starts, valid, Cells(cells.data, offset, length, _all(elements)))
+
+
+def _text_list(layout: Layout, cells: Cells) -> pa.Array:
+    total = int(np.maximum(cells.lengths(), 0).sum(dtype=np.int64))
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    copy = np.empty(total, np.uint8)
+    room = total // 2 + 1
+    offset, length = np.empty(room, np.int32), np.empty(room, np.int32)
+    elements = text_kernels.text_list(*cells.args(), copy, starts, valid, offset, length)
+    copy.flags.writeable = False
+    return _with_elements(layout, cells.rows, starts, valid, Cells(copy, offset, length, _all(elements)))
+
+
+def _all(count: int) -> Index:
+    return np.arange(count, dtype=np.int32)
+
+
+def _with_elements(layout: Layout, rows: int, starts: Index, valid: Bytes, elements: Cells) -> pa.Array:
+    """The list array; a list with an element that Arrow cannot hold is null, and so an outlier, as a whole."""
+    assert layout.element is not None, layout
+    try:
+        values, outliers = gather(layout.element, elements)
+    except MalformedCell as error:
+        row = int(np.searchsorted(starts, error.row, side="right")) - 1
+        raise MalformedCell(row, "an array element: " + error.reason) from error
+    buffers = [pa.py_buffer(valid), pa.py_buffer(starts)]
+    lists = pa.Array.from_buffers(layout.arrow, rows, buffers, children=[values])
+    if not outliers:
+        return lists
+    is_lost = np.zeros(rows, bool)
+    is_lost[np.searchsorted(starts, [element for element, _ in outliers], side="right") - 1] = True
+    return pc.if_else(pa.array(is_lost), pa.scalar(None, layout.arrow), lists)
+
+
+_GatherColumn = Callable[[Layout, Cells], pa.Array]
+
+_WIDTHS: Final[dict[Family, int]] = {
+    Family.BOOL: 1,
+    Family.INT2: 2,
+    Family.INT4: 4,
+    Family.INT8: 8,
+    Family.OID: 4,
+    Family.FLOAT4: 4,
+    Family.FLOAT8: 8,
+    Family.CHAR: 1,
+    Family.UUID: 16,
+    Family.DATE: 4,
+    Family.TIME: 8,
+    Family.TIMESTAMP: 8,
+    Family.TIMESTAMPTZ: 8,
+    Family.INTERVAL: 16,
+}
+"""Bytes of a binary value, where fixed."""
+
+_CHARS: Final = pa.array(["", *(chr(code) if code < 0x80 else f"\\{code:o}" for code in range(1, 256))])
+"""What ``charout`` prints for each byte."""
+
+_BINARY: Final[dict[Family, _GatherColumn]] = {
+    Family.BOOL: _bits(kernels.gather_bool),
+    Family.INT2: _fixed(kernels.gather_2, np.int16),
+    Family.INT4: _fixed(kernels.gather_4, np.int32),
+    Family.INT8: _fixed(kernels.gather_8, np.int64),
+    Family.OID: _fixed(kernels.gather_4, np.int32),
+    Family.FLOAT4: _fixed(kernels.gather_4, np.int32),
+    Family.FLOAT8: _fixed(kernels.gather_8, np.int64),
+    Family.STRING: _string,
+    Family.CHAR: _char,
+    Family.JSONB: _jsonb,
+    Family.BYTEA: _string,
+    Family.UUID: _uuid,
+    Family.DATE: _fixed(kernels.gather_date, np.int32),
+    Family.TIME: _fixed(kernels.gather_time, np.int64),
+    Family.TIMESTAMP: _fixed(kernels.gather_timestamp, np.int64),
+    Family.TIMESTAMPTZ: _fixed(kernels.gather_timestamp, np.int64),
+    Family.DECIMAL: _decimal,
+    Family.NUMERIC_TEXT: _numeric_text,
+    Family.INTERVAL: _fixed(kernels.gather_interval, np.int32, per_row=4),
+    Family.LIST: _list,
+}
+
+_TEXT: Final[dict[Family, _GatherColumn]] = {
+    Family.BOOL: _bits(text_kernels.text_bool),
+    Family.INT2: _text_integer,
+    Family.INT4: _text_integer,
+    Family.INT8: _text_integer,
+    Family.OID: _text_integer,
+    Family.FLOAT4: _text_float,
+    Family.FLOAT8: _text_float,
+    Family.STRING: _string,
+    Family.CHAR: _string,
+    Family.JSONB: _string,
+    Family.BYTEA: _text_bytea,
+    Family.UUID: _text_uuid,
+    Family.DATE: _fixed(text_kernels.text_date, np.int32),
+    Family.TIME: _fixed(text_kernels.text_time, np.int64),
+    Family.TIMESTAMP: _text_timestamp,
+    Family.TIMESTAMPTZ: _text_timestamp,
+    Family.DECIMAL: _text_decimal,
+    Family.NUMERIC_TEXT: _string,
+    Family.INTERVAL: _fixed(text_kernels.text_interval, np.int32, per_row=4),
+    Family.LIST: _text_list,
+    Family.OPAQUE: _string,
+}

@@ -1,0 +1,269 @@
+"""Compiled gathers for ``numeric``: to Arrow decimals, and to PostgreSQL's text where no decimal can hold it.
+
+The binary form is four 16-bit fields (digits, weight, sign, display scale) and base-10000 digits; the value is the sum
+of ``digit[k] * 10000 ** (weight - k)``. Most values fit 18 decimal digits and take a 64-bit path; the others are
+multiplied out in two or four 64-bit limbs where every carry out of the top counts as overflow. A decimal that overflows
+or would lose a digit is an outlier, never rounded.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
+# numba infers the types of compiled functions; their eager signatures are the contract.
+
+from __future__ import annotations
+
+from typing import Final
+
+import numba as nb
+import numpy as np
+from numba import njit
+
+from wallaby.pgtypes.endian import be16
+from wallaby.pgtypes.kernels import BYTES, I32, OPTIONS, U8, U64, set_valid
+
+NEGATIVE: Final = 0x4000
+NAN: Final = 0xC000
+INFINITY: Final = 0xD000
+NEGATIVE_INFINITY: Final = 0xF000
+
+_MASK32: Final = 0xFFFFFFFF
+_LIMBS_MAX: Final = 4
+
+
+def power_limbs(exponent: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """``10 ** exponent`` as four little-endian 64-bit limbs."""
+    value = 10**exponent
+    return np.array([(value >> (64 * k)) & (2**64 - 1) for k in range(_LIMBS_MAX)], dtype=np.uint64)
+
+
+@njit(cache=True, nogil=True)
+def multiply_add(out, first, limbs, factor, addend):
+    """``out[first : first + limbs] = that * factor + addend`` for a factor below 2**32; True when it overflows."""
+    carry = np.uint64(addend)
+    multiplier = np.uint64(factor)
+    for k in range(limbs):
+        limb = out[first + k]
+        low = (limb & np.uint64(_MASK32)) * multiplier + (carry & np.uint64(_MASK32))
+        high = (limb >> np.uint64(32)) * multiplier + (low >> np.uint64(32)) + (carry >> np.uint64(32))
+        out[first + k] = (high << np.uint64(32)) | (low & np.uint64(_MASK32))
+        carry = high >> np.uint64(32)
+    return carry != 0
+
+
+@njit(cache=True, nogil=True)
+def reaches(out, first, limbs, bound):
+    """True when the unsigned value at ``out[first:]`` is at least ``bound``."""
+    for k in range(_LIMBS_MAX - 1, -1, -1):
+        have = out[first + k] if k < limbs else np.uint64(0)
+        if have != bound[k]:
+            return have > bound[k]
+    return True
+
+
+@njit(cache=True, nogil=True)
+def negate(out, first, limbs):
+    """Two's complement in place."""
+    carry = np.uint64(1)
+    for k in range(limbs):
+        out[first + k] = ~out[first + k] + carry
+        carry = np.uint64(1) if carry != 0 and out[first + k] == 0 else np.uint64(0)
+
+
+@njit(cache=True, nogil=True)
+def power_of_ten(exponent):
+    """``10 ** exponent`` for 0..18."""
+    power = np.int64(1)
+    for _ in range(exponent):
+        power *= 10
+    return power
+
+
+@njit(cache=True, nogil=True)
+def wide_decimal(data, at, digits, weight, scale, out, first, limbs):
+    """The absolute value times ``10 ** scale`` into limbs; True when it overflows or loses a digit."""
+    for k in range(digits):
+        exponent = 4 * (weight - k) + scale
+        digit = be16(data, at + 8 + 2 * k)
+        if exponent >= 0:
+            if multiply_add(out, first, limbs, 10000, digit):
+                return True
+        elif exponent <= -4:
+            if digit != 0:
+                return True
+        else:
+            part = power_of_ten(-exponent)
+            if digit % part != 0 or multiply_add(out, first, limbs, 10000 // part, digit // part):
+                return True
+    exponent = 4 * (weight - digits + 1) + scale
+    if digits == 0:
+        exponent = 0
+    while exponent > 0:
+        step = min(exponent, 4)
+        if multiply_add(out, first, limbs, power_of_ten(step), 0):
+            return True
+        exponent -= step
+    return False
+
+
+@njit(cache=True, nogil=True)
+def is_well_formed(data, at, size):
+    """True when a binary numeric has its header, its digits and nothing else."""
+    if size < 8:
+        return False
+    digits = be16(data, at)
+    if size != 8 + 2 * digits:
+        return False
+    sign = be16(data, at + 4)
+    if sign != 0 and sign != NEGATIVE and sign != NAN and sign != INFINITY and sign != NEGATIVE_INFINITY:
+        return False
+    highest = np.int64(0)
+    for k in range(digits):
+        highest = max(highest, be16(data, at + 8 + 2 * k))
+    return highest < 10000
+
+
+@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, U64, U64, U8), **OPTIONS)
+def gather_decimal(data, offset, length, base, column, scale, limbs, bound, out, valid):
+    """Binary numerics to ``limbs`` 64-bit words per row; values of ``bound`` or more, NaN and infinities are outliers.
+
+    Returns the first malformed row, or -1.
+    """
+    fits_small = bound[1] != 0 or bound[2] != 0 or bound[3] != 0 or bound[0] >= np.uint64(10) ** np.uint64(18)
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        first = i * limbs
+        for k in range(limbs):
+            out[first + k] = 0
+        size = length[j]
+        if size < 0:
+            continue
+        at = offset[j]
+        if not is_well_formed(data, at, size):
+            return np.int64(i)
+        digits = be16(data, at)
+        weight = np.int64(np.int16(be16(data, at + 2)))
+        sign = be16(data, at + 4)
+        if sign >= NAN:
+            continue
+        exponent = 4 * (weight - digits + 1) + scale
+        if digits <= 4 and 4 * (weight + 1) + scale <= 18 and exponent > -16:
+            value = np.int64(0)
+            for k in range(digits):
+                value = value * 10000 + be16(data, at + 8 + 2 * k)
+            if digits == 0:
+                exponent = 0
+            if exponent >= 0:
+                value *= power_of_ten(exponent)
+            else:
+                part = power_of_ten(-exponent)
+                if value % part != 0:
+                    continue
+                value //= part
+            if not fits_small and np.uint64(value) >= bound[0]:
+                continue
+            if sign == NEGATIVE:
+                value = -value
+            out[first] = np.uint64(value)
+            if value < 0:
+                for k in range(1, limbs):
+                    out[first + k] = ~np.uint64(0)
+        else:
+            if wide_decimal(data, at, digits, weight, scale, out, first, limbs) or reaches(out, first, limbs, bound):
+                for k in range(limbs):
+                    out[first + k] = 0
+                continue
+            if sign == NEGATIVE:
+                negate(out, first, limbs)
+        set_valid(valid, i)
+    return np.int64(-1)
+
+
+@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+def numeric_text_offsets(data, offset, length, base, column, starts, valid):
+    """First pass of binary numerics to text: Arrow offsets. Returns the first malformed row, or -1."""
+    end = np.int64(0)
+    rows = base.shape[0]
+    for i in range(rows):
+        starts[i] = end
+        j = base[i] + column
+        size = length[j]
+        if size < 0:
+            continue
+        at = offset[j]
+        if not is_well_formed(data, at, size):
+            return np.int64(i)
+        set_valid(valid, i)
+        sign = be16(data, at + 4)
+        if sign >= NAN:
+            end += 3 if sign == NAN else (8 if sign == INFINITY else 9)
+            continue
+        digits = be16(data, at)
+        weight = np.int64(np.int16(be16(data, at + 2)))
+        scale = be16(data, at + 6)
+        if sign == NEGATIVE:
+            end += 1
+        if weight < 0 or digits == 0:
+            end += 1 if digits != 0 or weight < 0 else 1 + 4 * max(weight, 0)
+        else:
+            head = be16(data, at + 8)
+            end += 4 * weight + (1 if head < 10 else (2 if head < 100 else (3 if head < 1000 else 4)))
+        if scale > 0:
+            end += 1 + scale
+    starts[rows] = end
+    return np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
+def write_word(out, at, word):
+    """Copy the bytes of a short tuple of numbers."""
+    for k in range(len(word)):
+        out[at + k] = word[k]
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+def gather_numeric_text(data, offset, length, base, column, starts, out):
+    """Second pass: the text, as ``numeric_out`` prints it."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        if length[j] < 0:
+            continue
+        at = offset[j]
+        q = np.int64(starts[i])
+        sign = be16(data, at + 4)
+        if sign == NAN:
+            write_word(out, q, (78, 97, 78))
+            continue
+        if sign in (INFINITY, NEGATIVE_INFINITY):
+            if sign == NEGATIVE_INFINITY:
+                out[q] = 45
+                q += 1
+            write_word(out, q, (73, 110, 102, 105, 110, 105, 116, 121))
+            continue
+        digits = be16(data, at)
+        weight = np.int64(np.int16(be16(data, at + 2)))
+        scale = be16(data, at + 6)
+        if sign == NEGATIVE:
+            out[q] = 45
+            q += 1
+        if weight < 0:
+            out[q] = 48
+            q += 1
+        else:
+            for k in range(weight + 1):
+                digit = be16(data, at + 8 + 2 * k) if k < digits else np.int64(0)
+                is_first = k == 0
+                power = np.int64(1000)
+                while power > 0:
+                    figure = (digit // power) % 10
+                    if not is_first or figure != 0 or power == 1:
+                        out[q] = 48 + figure
+                        q += 1
+                        is_first = False
+                    power //= 10
+        if scale > 0:
+            out[q] = 46
+            q += 1
+            for place in range(scale):
+                k = weight + 1 + place // 4
+                digit = be16(data, at + 8 + 2 * k) if 0 <= k < digits else np.int64(0)
+                out[q] = 48 + (digit // power_of_ten(3 - place % 4)) % 10
+                q += 1

@@ -1,0 +1,492 @@
+"""Compiled gathers for text cells: what PostgreSQL prints with DateStyle ISO, IntervalStyle postgres, bytea_output hex.
+
+Columns look as in ``wallaby.pgtypes.kernels``; every cell with a value is text (its offset is stored inverted). A text
+that is not of the expected form, or has no place in Arrow, gets no bit in ``valid`` and becomes an outlier with that
+text: a server that prints in another style costs outliers, never wrong values.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
+# numba infers the types of compiled functions; their eager signatures are the contract.
+
+from __future__ import annotations
+
+from typing import Final
+
+import numba as nb
+import numpy as np
+from numba import njit
+
+from wallaby.pgtypes.kernels import BYTES, I32, I64, MICROSECONDS_PER_DAY, OPTIONS, U8, U64, set_valid
+from wallaby.pgtypes.numeric_kernels import multiply_add, negate, reaches
+
+_INT64_MAX: Final = 2**63 - 1
+_INT32_MAX: Final = 2**31 - 1
+_YEAR_MAX: Final = 6_000_000
+_DAYS_MIN: Final = -3_000_000
+"""Before PostgreSQL's first day, 4713 BC."""
+_HOURS_MAX: Final = 2_562_047_788
+"""What 64 bits of microseconds hold, less one hour."""
+
+
+@njit(cache=True, nogil=True)
+def number_at(data, at, stop):
+    """Read up to 18 decimal digits; returns (value, where they end). No digits: the end is ``at``."""
+    value = np.int64(0)
+    p = at
+    while p < stop and p - at < 18 and 48 <= data[p] <= 57:
+        value = value * 10 + (np.int64(data[p]) - 48)
+        p += 1
+    return value, p
+
+
+@njit(cache=True, nogil=True)
+def days_from_civil(year, month, day):
+    """Days since 1970-01-01 of a proleptic Gregorian date; year 0 is 1 BC."""
+    if month <= 2:
+        year -= 1
+    era = (year if year >= 0 else year - 399) // 400
+    year_of_era = year - era * 400
+    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
+
+
+@njit(cache=True, nogil=True)
+def date_at(data, at, stop):
+    """Read ``YYYY-MM-DD`` with four or more figures of year: (year, month, day, end); end -1 when it is not one."""
+    year, p = number_at(data, at, stop)
+    if p - at < 4 or p - at > 7 or p + 6 > stop or data[p] != 45 or data[p + 3] != 45 or year > _YEAR_MAX:
+        return np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
+    month, month_end = number_at(data, p + 1, p + 3)
+    day, day_end = number_at(data, p + 4, p + 6)
+    if month_end != p + 3 or day_end != p + 6 or not 1 <= month <= 12 or not 1 <= day <= 31:
+        return np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
+    return year, month, day, np.int64(p + 6)
+
+
+@njit(cache=True, nogil=True)
+def fraction_at(data, at, stop):
+    """Read an optional ``.ffffff``: (microseconds, end); end -1 for more than six figures or none."""
+    if at >= stop or data[at] != 46:
+        return np.int64(0), np.int64(at)
+    value, p = number_at(data, at + 1, stop)
+    figures = p - at - 1
+    if figures < 1 or figures > 6:
+        return np.int64(0), np.int64(-1)
+    for _ in range(6 - figures):
+        value *= 10
+    return value, np.int64(p)
+
+
+@njit(cache=True, nogil=True)
+def time_at(data, at, stop):
+    """Read ``HH:MM:SS[.ffffff]`` with two or more figures of hours: (microseconds, end); end -1 otherwise."""
+    hours, p = number_at(data, at, stop)
+    if p - at < 2 or hours >= _HOURS_MAX or p + 6 > stop or data[p] != 58 or data[p + 3] != 58:
+        return np.int64(0), np.int64(-1)
+    minutes, minutes_end = number_at(data, p + 1, p + 3)
+    seconds, seconds_end = number_at(data, p + 4, p + 6)
+    if minutes_end != p + 3 or seconds_end != p + 6 or minutes > 59 or seconds > 59:
+        return np.int64(0), np.int64(-1)
+    microseconds, p = fraction_at(data, p + 6, stop)
+    return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + microseconds, p
+
+
+@njit(cache=True, nogil=True)
+def before_christ_at(data, at, stop):
+    """True when exactly `` BC`` is left."""
+    return stop - at == 3 and data[at] == 32 and data[at + 1] == 66 and data[at + 2] == 67
+
+
+@njit(cache=True, nogil=True)
+def zone_at(data, at, stop):
+    """Read ``+HH[:MM[:SS]]`` or with a minus: (seconds east of UTC, end); end -1 otherwise."""
+    if at >= stop or (data[at] != 43 and data[at] != 45):
+        return np.int64(0), np.int64(-1)
+    seconds = np.int64(0)
+    unit = np.int64(3600)
+    p = at + 1
+    while True:
+        value, end = number_at(data, p, min(p + 2, stop))
+        if end != p + 2:
+            return np.int64(0), np.int64(-1)
+        seconds += value * unit
+        p = end
+        if unit == 1 or p >= stop or data[p] != 58:
+            break
+        unit //= 60
+        p += 1
+    return (seconds if data[at] == 43 else -seconds), np.int64(p)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, I64, U8), **OPTIONS)
+def text_integer(data, offset, length, base, column, least, most, out, valid):
+    """Decimal integers within ``least`` and ``most``."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        out[i] = 0
+        size = length[j]
+        if size <= 0:
+            continue
+        at = np.int64(~offset[j])
+        stop = at + size
+        is_negative = data[at] == 45
+        if is_negative:
+            at += 1
+        if at >= stop or stop - at > 19:
+            continue
+        value, p = number_at(data, at, stop)
+        if p == stop - 1 and 48 <= data[p] <= 57:
+            # The nineteenth figure: counted below zero, where there is room for -2**63.
+            last = np.int64(data[p]) - 48
+            if value > 922337203685477580 or (value == 922337203685477580 and last > (8 if is_negative else 7)):
+                continue
+            value = -value * 10 - last
+            if not is_negative:
+                value = -value
+            p += 1
+        elif is_negative:
+            value = -value
+        if p == stop and least <= value <= most:
+            out[i] = value
+            set_valid(valid, i)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, U8, U8), **OPTIONS)
+def text_bool(data, offset, length, base, column, out, valid):
+    """``t`` or ``f`` to one bit of ``out``, zeroed by the caller."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        if length[j] == 1:
+            byte = data[~offset[j]]
+            if byte == 116:
+                set_valid(out, i)
+                set_valid(valid, i)
+            elif byte == 102:
+                set_valid(valid, i)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+def text_date(data, offset, length, base, column, out, valid):
+    """``YYYY-MM-DD[ BC]`` to days since 1970."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        out[i] = 0
+        if length[j] < 0:
+            continue
+        at = np.int64(~offset[j])
+        stop = at + length[j]
+        year, month, day, p = date_at(data, at, stop)
+        if p < 0:
+            continue
+        if before_christ_at(data, p, stop):
+            year = 1 - year
+            p = stop
+        days = days_from_civil(year, month, day)
+        if p == stop and _DAYS_MIN <= days <= _INT32_MAX:
+            out[i] = days
+            set_valid(valid, i)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I64, U8), **OPTIONS)
+def text_time(data, offset, length, base, column, out, valid):
+    """``HH:MM:SS[.ffffff]`` to microseconds; 24:00:00 is an outlier."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        out[i] = 0
+        if length[j] < 0:
+            continue
+        at = np.int64(~offset[j])
+        stop = at + length[j]
+        time, p = time_at(data, at, stop)
+        if p == stop and time < MICROSECONDS_PER_DAY:
+            out[i] = time
+            set_valid(valid, i)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.boolean, I64, U8), **OPTIONS)
+def text_timestamp(data, offset, length, base, column, has_zone, out, valid):
+    """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]`` to microseconds since 1970 (UTC with a zone)."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        out[i] = 0
+        if length[j] < 0:
+            continue
+        at = np.int64(~offset[j])
+        stop = at + length[j]
+        year, month, day, p = date_at(data, at, stop)
+        if p < 0 or p >= stop or data[p] != 32:
+            continue
+        time, p = time_at(data, p + 1, stop)
+        if p < 0:
+            continue
+        if has_zone:
+            east, p = zone_at(data, p, stop)
+            if p < 0:
+                continue
+            time -= east * 1_000_000
+        if before_christ_at(data, p, stop):
+            year = 1 - year
+            p = stop
+        days = days_from_civil(year, month, day)
+        if p != stop or days < _DAYS_MIN or days > (_INT64_MAX - time) // MICROSECONDS_PER_DAY:
+            continue
+        out[i] = days * MICROSECONDS_PER_DAY + time
+        set_valid(valid, i)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, U64, U64, U8), **OPTIONS)
+def text_decimal(data, offset, length, base, column, scale, limbs, bound, out, valid):
+    """Decimal numbers to ``limbs`` words per row; what reaches ``bound`` or has more figures than ``scale`` is not."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        first = i * limbs
+        for k in range(limbs):
+            out[first + k] = 0
+        size = length[j]
+        if size <= 0:
+            continue
+        at = np.int64(~offset[j])
+        stop = at + size
+        is_negative = data[at] == 45
+        if is_negative:
+            at += 1
+        places = np.int64(-1)
+        figures = 0
+        fits = True
+        for p in range(at, stop):
+            byte = data[p]
+            if byte == 46 and places < 0:
+                places = 0
+                continue
+            if byte < 48 or byte > 57:
+                fits = False
+                break
+            figures += 1
+            if places >= 0:
+                places += 1
+                if places > scale:
+                    if byte != 48:
+                        fits = False
+                        break
+                    continue
+            if multiply_add(out, first, limbs, 10, np.int64(byte) - 48):
+                fits = False
+                break
+        if fits:
+            for _ in range(scale - max(places, 0)):
+                if multiply_add(out, first, limbs, 10, 0):
+                    fits = False
+                    break
+        if not fits or figures == 0 or reaches(out, first, limbs, bound):
+            for k in range(limbs):
+                out[first + k] = 0
+            continue
+        if is_negative:
+            negate(out, first, limbs)
+        set_valid(valid, i)
+
+
+@njit(cache=True, nogil=True)
+def hex_figure(byte):
+    """The value of a hexadecimal figure, or -1."""
+    if 48 <= byte <= 57:
+        return np.int64(byte) - 48
+    if 97 <= byte <= 102:
+        return np.int64(byte) - 87
+    if 65 <= byte <= 70:
+        return np.int64(byte) - 55
+    return np.int64(-1)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, U8, U8), **OPTIONS)
+def text_uuid(data, offset, length, base, column, out, valid):
+    """``8-4-4-4-12`` hexadecimal figures to 16 bytes; ``out`` is zeroed by the caller."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        if length[j] != 36:
+            continue
+        at = np.int64(~offset[j])
+        figure = 0
+        fits = True
+        for k in range(36):
+            byte = data[at + k]
+            if k == 8 or k == 13 or k == 18 or k == 23:
+                fits = fits and byte == 45
+                continue
+            value = hex_figure(byte)
+            if value < 0:
+                fits = False
+                break
+            out[16 * i + (figure >> 1)] |= np.uint8(value << (0 if figure & 1 else 4))
+            figure += 1
+        if fits:
+            set_valid(valid, i)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+def text_bytea_offsets(data, offset, length, base, column, starts, valid):
+    r"""First pass over ``\x`` and pairs of hexadecimal figures: Arrow offsets."""
+    end = np.int64(0)
+    rows = base.shape[0]
+    for i in range(rows):
+        starts[i] = end
+        j = base[i] + column
+        size = length[j]
+        if size < 2 or size % 2 != 0:
+            continue
+        at = np.int64(~offset[j])
+        fits = data[at] == 92 and data[at + 1] == 120
+        if fits:
+            for p in range(at + 2, at + size):
+                if hex_figure(data[p]) < 0:
+                    fits = False
+                    break
+        if fits:
+            set_valid(valid, i)
+            end += (size - 2) // 2
+    starts[rows] = end
+
+
+@njit(nb.void(BYTES, I32, I32, nb.int64, I32, U8), **OPTIONS)
+def text_bytea(data, offset, base, column, starts, out):
+    """Second pass: the bytes."""
+    for i in range(base.shape[0]):
+        at = np.int64(~offset[base[i] + column]) + 2
+        for q in range(starts[i], starts[i + 1]):
+            out[q] = (hex_figure(data[at]) << 4) | hex_figure(data[at + 1])
+            at += 2
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+def text_interval(data, offset, length, base, column, out, valid):
+    """``1 year -2 mons 3 days -04:05:06.7`` to Arrow's months, days, nanoseconds (four int32 per row)."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        for k in range(4):
+            out[4 * i + k] = 0
+        if length[j] <= 0:
+            continue
+        p = np.int64(~offset[j])
+        stop = p + length[j]
+        months = np.int64(0)
+        days = np.int64(0)
+        time = np.int64(0)
+        fits = True
+        while fits and p < stop:
+            sign = np.int64(1)
+            if data[p] == 45 or data[p] == 43:
+                sign = np.int64(-1) if data[p] == 45 else np.int64(1)
+                p += 1
+            value, end = number_at(data, p, stop)
+            if end == p or value > 9_999_999_999:
+                fits = False
+            elif end < stop and data[end] == 58:
+                time, end = time_at(data, p, stop)
+                time *= sign
+                fits = end == stop and -9223372036854775 <= time <= 9223372036854775
+                p = stop
+            elif end + 3 < stop and data[end] == 32:
+                unit = data[end + 1]
+                if unit == 121:  # year
+                    months += sign * value * 12
+                elif unit == 109:  # mon
+                    months += sign * value
+                elif unit == 100:  # day
+                    days += sign * value
+                else:
+                    fits = False
+                p = end + 1
+                while p < stop and data[p] != 32:
+                    p += 1
+                p += 1
+            else:
+                fits = False
+        if fits and -(2**31) <= months <= 2**31 - 1 and -(2**31) <= days <= 2**31 - 1:
+            nanoseconds = time * 1000
+            out[4 * i] = months
+            out[4 * i + 1] = days
+            out[4 * i + 2] = nanoseconds & 0xFFFFFFFF
+            out[4 * i + 3] = nanoseconds >> 32
+            set_valid(valid, i)
+
+
+@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, U8, I32, U8, I32, I32), **OPTIONS)
+def text_list(data, offset, length, base, column, copy, starts, valid, element_offset, element_length):
+    """Arrays such as ``{1,NULL,"a b"}`` to list offsets and cells over ``copy``, which receives the elements unquoted.
+
+    ``copy`` has room for all bytes of all cells, the element arrays for half as many elements as bytes. Several
+    dimensions and explicit bounds are outliers. Returns the number of elements.
+    """
+    elements = np.int64(0)
+    written = np.int64(0)
+    rows = base.shape[0]
+    for i in range(rows):
+        starts[i] = elements
+        j = base[i] + column
+        size = length[j]
+        if size < 2:
+            continue
+        p = np.int64(~offset[j])
+        stop = p + size
+        if data[p] != 123 or data[stop - 1] != 125:
+            continue
+        p += 1
+        stop -= 1
+        count = np.int64(0)
+        fits = True
+        while p < stop:
+            begin = written
+            is_quoted = data[p] == 34
+            if is_quoted:
+                p += 1
+                is_closed = False
+                while p < stop:
+                    byte = data[p]
+                    p += 1
+                    if byte == 34:
+                        is_closed = True
+                        break
+                    if byte == 92 and p < stop:
+                        byte = data[p]
+                        p += 1
+                    copy[written] = byte
+                    written += 1
+                if not is_closed:
+                    fits = False
+                    break
+            else:
+                while p < stop and data[p] != 44:
+                    byte = data[p]
+                    if byte == 123 or byte == 125 or byte == 34 or byte == 92:
+                        fits = False
+                        break
+                    copy[written] = byte
+                    written += 1
+                    p += 1
+                if not fits or written == begin:
+                    fits = False
+                    break
+            slot = elements + count
+            element_offset[slot] = ~begin
+            element_length[slot] = written - begin
+            if (
+                not is_quoted
+                and written - begin == 4
+                and copy[begin] == 78
+                and copy[begin + 1] == 85
+                and copy[begin + 2] == 76
+                and copy[begin + 3] == 76
+            ):
+                element_offset[slot] = 0
+                element_length[slot] = -1
+            count += 1
+            if p < stop:
+                if data[p] != 44 or p + 1 >= stop:
+                    fits = False
+                    break
+                p += 1
+        if fits:
+            elements += count
+            set_valid(valid, i)
+    starts[rows] = elements
+    return elements
