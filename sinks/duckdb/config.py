@@ -20,7 +20,7 @@ CAPABILITIES: Final = Capabilities(
     parallel_lanes=False,
     exact_outliers=False,
 )
-"""One process writes a DuckDB file, hence no parallel lanes. Outliers: infinite dates are exact, NaN numerics are not."""
+"""One process writes a DuckDB file, hence no parallel lanes. Infinite dates are exact, NaN numerics are not."""
 
 
 class DuckDBOptions(DestinationOptions):

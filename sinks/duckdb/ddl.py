@@ -1,4 +1,4 @@
-"""Target tables: what a source table looks like in DuckDB, what exists, and the steps between. Pure but for `read_columns`.
+"""Target tables: what a source table looks like in DuckDB, what exists, and the steps between.
 
 Targets have no primary key and no index (specs/decisions/0010): wallaby keeps keys unique itself. All columns are
 nullable, so that a constraint the source drops never stops the flow.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
@@ -45,7 +45,7 @@ class TargetName:
 
 @dataclass(frozen=True, slots=True)
 class TargetColumn:
-    """``type`` as DuckDB's catalog prints it. ``attnum`` tells a column from a later one of the same name; 0: unknown."""
+    """``type`` is spelled as in DuckDB's catalog; ``attnum`` is 0 where unknown."""
 
     name: str
     type: str
@@ -61,9 +61,7 @@ class TargetColumn:
 class Runs(Protocol):
     """Whatever runs a statement and gives its rows."""
 
-    def query(
-        self, statement: str, parameters: tuple[object, ...] = (), **where: object
-    ) -> list[tuple[object, ...]]: ...
+    def query(self, statement: str, parameters: tuple[object, ...] = (), **where: Any) -> list[tuple[object, ...]]: ...
 
 
 def fold(name: str) -> str:
@@ -124,35 +122,19 @@ class Change:
     unfit: tuple[str, ...]
 
 
-def change(
-    target: TargetName,
-    existing: tuple[TargetColumn, ...],
-    wanted: tuple[TargetColumn, ...],
-    *,
-    owned: tuple[tuple[str, int], ...] = (),
-) -> Change:
-    """From ``existing`` to ``wanted``: add columns, widen types. A wider type than wanted fits as it is.
-
-    ``owned`` are columns (name, attnum) wallaby itself put there for an earlier shape: those the source dropped are
-    dropped, those dropped and made again under the same name start anew. Other columns stay untouched.
-    """
+def change(target: TargetName, existing: tuple[TargetColumn, ...], wanted: tuple[TargetColumn, ...]) -> Change:
+    """From ``existing`` to ``wanted``: add columns, widen types. A wider type than wanted fits; nothing is dropped."""
     present = {fold(column.name): column for column in existing}
-    needed = {fold(column.name): column for column in wanted}
+    needed = {fold(column.name) for column in wanted}
     statements: list[str] = []
     unfit: list[str] = []
-    for name, attnum in owned:
-        known = needed.get(fold(name))
-        is_new = known is not None and attnum and known.attnum and attnum != known.attnum
-        if fold(name) in present and (known is None or is_new):
-            statements.append(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}")
-            del present[fold(name)]
-    # DuckDB refuses to drop a table's last column, so what is new comes first.
-    statements = _additions(target, present, wanted, statements)
     for column in wanted:
         found = present.get(fold(column.name))
-        if found is None or found.type == column.type or widens(column.type, found.type):
+        if found is None:
+            statements.append(f"ALTER TABLE {target.sql} ADD COLUMN {column.definition}")
+        elif widens(column.type, found.type):
             continue
-        if widens(found.type, column.type):
+        elif widens(found.type, column.type):
             statements.append(f"ALTER TABLE {target.sql} ALTER {quote_identifier(found.name)} TYPE {column.type}")
         else:
             unfit.append(f"column {column.name} is {found.type}, the source needs {column.type}")
@@ -164,15 +146,58 @@ def change(
     return Change(tuple(statements), tuple(unfit))
 
 
-def _additions(
-    target: TargetName, present: dict[str, TargetColumn], wanted: tuple[TargetColumn, ...], drops: list[str]
-) -> list[str]:
-    added = [column for column in wanted if fold(column.name) not in present]
-    dropped = {statement.rpartition(" DROP COLUMN ")[2] for statement in drops}
-    adds = [(quote_identifier(c.name), f"ALTER TABLE {target.sql} ADD COLUMN {c.definition}") for c in added]
-    again = [statement for name, statement in adds if name in dropped]
-    fresh = [statement for name, statement in adds if name not in dropped]
-    return [*fresh, *drops, *again]
+def moved_columns(
+    target: TargetName,
+    existing: tuple[TargetColumn, ...],
+    owned: tuple[tuple[str, int], ...],
+    wanted: tuple[TargetColumn, ...],
+) -> Change:
+    """What the source renamed and dropped since it had the columns ``owned`` (name, attnum), to be done before `change`.
+
+    Attribute numbers tell a rename from a drop and an add. Without them a column that is out of order was dropped and
+    made again; and where one column went as another of its type came, nobody can tell: that is a reason to stop.
+    """
+    present = {fold(column.name): column for column in existing}
+    owned = tuple((name, attnum) for name, attnum in owned if fold(name) in present)
+    if all(attnum for _, attnum in owned) and all(column.attnum for column in wanted):
+        now = {column.attnum: column.name for column in wanted}
+        renamed = [(name, now[attnum]) for name, attnum in owned if fold(now.get(attnum, name)) != fold(name)]
+        dropped = [name for name, attnum in owned if attnum not in now]
+        return Change((*_drops(target, dropped), *_renames(target, renamed)), ())
+    came = [column for column in wanted if fold(column.name) not in {fold(name) for name, _ in owned}]
+    names = {fold(column.name) for column in wanted}
+    went = [name for name, _ in owned if fold(name) not in names]
+    unclear = [
+        f"column {name} went as {column.name} came: renamed, or dropped and another added?"
+        for name in went
+        for column in came
+        if fold(column.name) not in present and column.type == present[fold(name)].type
+    ]
+    return Change(_drops(target, [*went, *_made_again(owned, wanted)]), tuple(unclear))
+
+
+def _made_again(owned: tuple[tuple[str, int], ...], wanted: tuple[TargetColumn, ...]) -> list[str]:
+    """PostgreSQL sends columns in the order they were made: one that fell behind a younger one is a new one."""
+    place = {fold(name): i for i, (name, _) in enumerate(owned)}
+    youngest, again = -1, []
+    for column in wanted:
+        at = place.get(fold(column.name), youngest)
+        if at < youngest:
+            again.append(column.name)
+        youngest = max(youngest, at)
+    return again
+
+
+def _drops(target: TargetName, names: list[str]) -> tuple[str, ...]:
+    return tuple(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}" for name in names)
+
+
+def _renames(target: TargetName, names: list[tuple[str, str]]) -> tuple[str, ...]:
+    """By way of names nobody has, because columns may swap theirs."""
+    rename = f"ALTER TABLE {target.sql} RENAME COLUMN"
+    away = [f'{rename} {quote_identifier(old)} TO "wallaby_renamed_{i}"' for i, (old, _) in enumerate(names)]
+    home = [f'{rename} "wallaby_renamed_{i}" TO {quote_identifier(new)}' for i, (_, new) in enumerate(names)]
+    return (*away, *home)
 
 
 _INTEGERS: Final = {
@@ -219,6 +244,7 @@ __all__ = [
     "change",
     "create_statement",
     "fold",
+    "moved_columns",
     "read_columns",
     "target_name",
     "wanted_columns",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -33,7 +33,7 @@ class Conflict(Transient):
 
 
 @contextmanager
-def translated(doing: Doing, **where: object) -> Iterator[None]:
+def translated(doing: Doing, **where: Any) -> Iterator[None]:
     """Turn DuckDB's exceptions into ours. ``where`` names the table, path or lane."""
     try:
         yield
@@ -42,7 +42,7 @@ def translated(doing: Doing, **where: object) -> Iterator[None]:
         raise translate(error, doing, **where) from None
 
 
-def translate(error: duckdb.Error, doing: Doing, **where: object) -> WallabyError:
+def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
     """Our error for DuckDB's: class, advice, and no word of DuckDB's own text."""
     kind = type(error).__name__
     match error:
@@ -87,7 +87,7 @@ def translate(error: duckdb.Error, doing: Doing, **where: object) -> WallabyErro
             return Transient(f"DuckDB gave {kind} while {doing.value}", **where)
 
 
-def lock_conflict(error: duckdb.Error, **where: object) -> Transient:
+def lock_conflict(error: duckdb.Error, **where: Any) -> Transient:
     """Another process has the file open. The lock is the kernel's: it is free the moment that process ends."""
     holder = _HOLDER.search(str(error))
     who = f"process {holder[1]}" if holder else "another process"

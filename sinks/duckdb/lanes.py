@@ -1,4 +1,4 @@
-"""The lane's position record: a row of ``wallaby.lanes`` in the same file, moved in the same transaction as the data."""
+"""The lane's position record: a row of ``wallaby.lanes``, moved in the transaction of the data."""
 
 from __future__ import annotations
 

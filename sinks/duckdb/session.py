@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -68,7 +69,7 @@ class Session:
             self.in_transaction = True
 
     def commit(self) -> None:
-        """Make the open transaction durable; after an error the outcome is as the error says and the connection is new."""
+        """Make the open transaction durable. After an error its class says what happened, and the connection is new."""
         assert self.in_transaction, "commit without a transaction"
         try:
             self._run("COMMIT", doing=Doing.COMMIT)
@@ -107,16 +108,16 @@ class Session:
             raise
         self.commit()
 
-    def query(self, statement: str, parameters: tuple[object, ...] = (), **where: object) -> list[tuple[object, ...]]:
+    def query(self, statement: str, parameters: tuple[object, ...] = (), **where: Any) -> list[tuple[object, ...]]:
         """All rows of a small answer."""
         return self._run(statement, parameters, **where).fetchall()
 
-    def count(self, statement: str, **where: object) -> int:
+    def count(self, statement: str, **where: Any) -> int:
         """How many rows an INSERT, UPDATE or DELETE touched."""
         row = self._run(statement, **where).fetchone()
         return int(row[0]) if row else 0
 
-    def arrow(self, statement: str, **where: object) -> pa.Table:
+    def arrow(self, statement: str, **where: Any) -> pa.Table:
         """A large answer."""
         with translated(Doing.WORK, **where):
             return self.connect().execute(statement).to_arrow_table()
@@ -134,7 +135,7 @@ class Session:
                 connection.unregister(name)
 
     def _run(
-        self, statement: str, parameters: tuple[object, ...] = (), *, doing: Doing = Doing.WORK, **where: object
+        self, statement: str, parameters: tuple[object, ...] = (), *, doing: Doing = Doing.WORK, **where: Any
     ) -> duckdb.DuckDBPyConnection:
         connection = self.connect()
         with translated(doing, **where):

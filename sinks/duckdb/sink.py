@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from sinks.duckdb import lanes
@@ -34,6 +35,10 @@ class DuckDBSink:
     @property
     def capabilities(self) -> Capabilities:
         return CAPABILITIES
+
+    @property
+    def commit_interval_ms(self) -> int:
+        return self._tables.options.commit_interval // timedelta(milliseconds=1)
 
     def open(self) -> None:
         """Connect to the file if it exists; a new one is made by the first call that writes."""

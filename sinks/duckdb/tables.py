@@ -11,12 +11,13 @@ from sinks.duckdb.ddl import (
     change,
     create_statement,
     fold,
+    moved_columns,
     read_columns,
     target_name,
     wanted_columns,
 )
 from sinks.duckdb.session import Session
-from wallaby.errors import Refused
+from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import Finding, Severity, WriteMode
 
@@ -62,8 +63,8 @@ class Tables:
         existing = read_columns(self._session, target)
         if existing is not None and self.options.write_mode is WriteMode.MIRROR:
             with self._session.transaction():
-                plan = change(target, existing, self.wanted(schema), owned=self._owned(target))
-                self._apply(plan, schema)
+                moved = moved_columns(target, existing, self._owned(target), self.wanted(schema))
+                self._apply(moved, schema)
                 self._note_columns(target, schema)
         self.ensure(schema)
 
@@ -97,7 +98,7 @@ class Tables:
                 existing = read_columns(self._session, target) if can_read else None
                 if existing is not None:
                     _require_fit(change(target, existing, wanted), schema)
-            except Refused as error:
+            except (Refused, ConfigError) as error:
                 code = "name-collision" if "name-collision" in error.message else "table-shape"
                 found.append(
                     Finding(

@@ -1,8 +1,8 @@
 """Arrow columns as DuckDB columns: type names, scan markings, and the values only DuckDB can hold.
 
 Data reaches DuckDB as a registered Arrow table, read in place. Two things need telling: 16 bytes that are a UUID and
-text that is JSON. Both travel as Arrow extension names in the field metadata, which costs nothing and, other than a cast
-to JSON, does not reject what PostgreSQL accepts (a lone surrogate in ``json``).
+text that is JSON. Both travel as Arrow extension names in the field metadata, which costs nothing and, other than a
+cast to JSON, does not reject what PostgreSQL accepts (a lone surrogate in ``json``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifier
-from wallaby.transform.outliers import Outliers
 
 _NAMES: Final[dict[pa.DataType, str]] = {
     pa.bool_(): "BOOLEAN",
@@ -137,20 +136,30 @@ def place_outliers(schema: TableSchema, rows: pa.Table, lists: pa.ChunkedArray) 
     """
     if lists.null_count == len(lists):
         return rows, None
-    outliers = Outliers.of(pa.concat_arrays(lists.chunks))
+    cells = pa.concat_arrays(lists.chunks)
+    row = pc.list_parent_indices(cells).to_numpy()
+    flat = pc.list_flatten(cells)
+    column_of, text = _indexes(schema, flat.field(0)), flat.field(1)
     unheld: int | None = None
-    for number in np.unique(outliers.column).tolist():
-        chosen = np.flatnonzero(outliers.column == number)
+    for number in np.unique(column_of).tolist():
+        chosen = np.flatnonzero(column_of == number)
         known = _held(rows.schema.field(number).type)
-        found = pc.index_in(outliers.text.take(pa.array(chosen)), value_set=pa.array(list(known), pa.string()))
+        found = pc.index_in(text.take(pa.array(chosen)), value_set=pa.array(list(known), pa.string()))
         is_known = found.is_valid().to_numpy(zero_copy_only=False)
         if not is_known.all():
             unheld = number
         if known and is_known.any():
             values = np.array(list(known.values()))[found.drop_null().to_numpy()]
-            column = _with_values(rows.column(number), outliers.row[chosen[is_known]], values)
+            column = _with_values(rows.column(number), row[chosen[is_known]], values)
             rows = rows.set_column(number, rows.schema.field(number), column)
     return rows, unheld
+
+
+def _indexes(schema: TableSchema, columns: pa.Array) -> npt.NDArray[np.int64]:
+    """A window names columns by index, a log by name."""
+    if pa.types.is_string(columns.type):
+        columns = pc.index_in(columns, value_set=pa.array([column.name for column in schema.columns], pa.string()))
+    return np.asarray(columns.to_numpy(zero_copy_only=False), np.int64)
 
 
 def _held(arrow: pa.DataType) -> dict[str, int]:

@@ -1,8 +1,8 @@
-"""One lane's writes: windows gathered in memory, folded per key, applied with a few statements, committed with the position.
+"""One lane's writes: windows gathered, folded per key, applied with a few statements, committed with the position.
 
 Small windows of one commit are gathered (`GATHER_BYTES_MAX`) and folded together, which spares a scan of the target per
-window; beyond that they are applied to the open transaction, which DuckDB spills to disk. So memory is bounded and nothing is
-visible before the commit, however long the transaction.
+window; beyond that they are applied to the open transaction, which DuckDB spills to disk. So memory is bounded and
+nothing is visible before the commit, however long the transaction.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Gathered:
 
 
 class DuckDBWriter:
-    """See `wallaby.sink.SinkWriter`. The open DuckDB transaction belongs to it between the first write and the commit."""
+    """See `wallaby.sink.SinkWriter`. Between first write and commit the open DuckDB transaction belongs to it."""
 
     def __init__(self, session: Session, tables: Tables, lane: LaneId, epoch: int) -> None:
         self._session = session
@@ -88,7 +88,6 @@ class DuckDBWriter:
         self._gathered.clear()
         self._gathered_bytes = 0
         self._session.rollback()
-        self._tables.forget()
 
     def _settle(self, token: CommitToken, work: Callable[[], None]) -> Receipt:
         assert token.lane == self._lane
@@ -253,8 +252,8 @@ class DuckDBWriter:
             return
         self._session.query(
             f"INSERT INTO {target.sql} ({append.OP}, {append.COMMIT_LSN}, {append.ORDINAL}, {append.XID},"
-            f" {append.COMMITTED_AT}) VALUES ('t', ?, ?, ?, make_timestamptz(?))",
-            (int(barrier.commit_lsn), barrier.ordinal, barrier.xid, barrier.committed_at_us),
+            f" {append.COMMITTED_AT}) VALUES (?, ?, ?, ?, make_timestamptz(?))",
+            (append.OP_TRUNCATE, int(barrier.commit_lsn), barrier.ordinal, barrier.xid, barrier.committed_at_us),
             table=table,
         )
 
