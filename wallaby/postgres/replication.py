@@ -22,6 +22,7 @@ from psycopg import pq
 from wallaby.errors import SlotLost, SourceUnavailable, WallabyError
 from wallaby.lsn import Lsn
 from wallaby.postgres.arena import Arena
+from wallaby.postgres.command import run_command
 from wallaby.postgres.connect import Connection, connect
 from wallaby.postgres.drain import Drain, Outcome, open_drain
 from wallaby.postgres.errors import describe_dsn, translate
@@ -81,7 +82,8 @@ class ReplicationStream:
         """
         connection = connect(dsn, application_name=application_name, replication=True)
         try:
-            _start(connection, start_command(slot, publications, start, binary=binary, messages=messages))
+            command = start_command(slot, publications, start, binary=binary, messages=messages)
+            run_command(connection, command, timeout_s=_START_TIMEOUT_S)
             return cls(connection, dsn=dsn, slot=slot, limits=limits or Limits(), compiled=compiled, paced=paced)
         except psycopg.Error as error:
             connection.close()
@@ -235,25 +237,6 @@ def start_command(slot: str, publications: Sequence[str], start: Lsn, *, binary:
 def _quote_literal(text: str) -> str:
     """The replication grammar knows no backslash escapes and no E-strings; quotes are doubled."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def _start(connection: Connection, command: str) -> None:
-    pgconn = connection.pgconn
-    pgconn.nonblocking = 1
-    pgconn.send_query(command.encode())
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    poll = select.poll()
-    poll.register(pgconn.socket, select.POLLIN)
-    pgconn.flush()
-    while pgconn.is_busy():
-        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise psycopg.OperationalError("timeout")
-        pgconn.consume_input()
-    result = pgconn.get_result()
-    if result is None:
-        raise psycopg.OperationalError("the connection was lost")
-    if result.status != pq.ExecStatus.COPY_BOTH:
-        raise psycopg.errors.error_from_result(result)
 
 
 def _start_error(error: psycopg.Error, *, dsn: str, slot: str) -> WallabyError:

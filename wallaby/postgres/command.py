@@ -1,0 +1,54 @@
+"""Commands of the replication protocol, each with a time limit: a server that does not answer must not hang a flow."""
+
+from __future__ import annotations
+
+import select
+import time
+
+import psycopg
+from psycopg import pq
+
+from wallaby.postgres.connect import Connection
+
+
+def run_command(connection: Connection, command: str, *, timeout_s: float) -> pq.abc.PGresult:
+    """Send one command and return its first result; the connection becomes non-blocking.
+
+    Rows are text. `psycopg.Error` when the server refuses; on timeout the command is cancelled and
+    `psycopg.errors.QueryCanceled` is raised.
+    """
+    pgconn = connection.pgconn
+    pgconn.nonblocking = 1
+    pgconn.send_query(command.encode())
+    pgconn.flush()
+    _await_result(connection, time.monotonic() + timeout_s)
+    result = pgconn.get_result()
+    if result is None:
+        raise psycopg.OperationalError("the connection was lost")
+    if result.status == pq.ExecStatus.COPY_BOTH:
+        return result
+    while pgconn.get_result() is not None:
+        continue
+    if result.status == pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(result)
+    return result
+
+
+def rows(result: pq.abc.PGresult) -> list[list[str | None]]:
+    """The result's rows as text."""
+    return [[_text(result.get_value(i, j)) for j in range(result.nfields)] for i in range(result.ntuples)]
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _await_result(connection: Connection, deadline: float) -> None:
+    pgconn = connection.pgconn
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    while pgconn.is_busy():
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            connection.cancel_safe(timeout=5)
+            raise psycopg.errors.QueryCanceled("no answer in time")
+        pgconn.consume_input()

@@ -1,0 +1,212 @@
+"""Replication slots: what the server says about one, making one with its exported snapshot, freeing and dropping it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+import psycopg
+
+from wallaby.errors import AlreadyExists, SourceUnavailable
+from wallaby.lsn import Lsn
+from wallaby.postgres.command import rows, run_command
+from wallaby.postgres.connect import Connection, connect
+from wallaby.postgres.errors import describe_dsn, translate
+from wallaby.schema import quote_identifier
+
+PLUGIN: Final = "pgoutput"
+_COMMAND_TIMEOUT_S: Final = 30.0
+_CREATE_TIMEOUT_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotFacts:
+    """One row of ``pg_replication_slots``; fields a server version lacks hold the default."""
+
+    name: str
+    plugin: str | None
+    """None for physical slots."""
+    database: str | None
+    active: bool
+    active_pid: int | None
+    restart_lsn: Lsn | None
+    """The oldest WAL kept for the slot; None once it is invalidated."""
+    confirmed_flush: Lsn | None
+    wal_status: str | None
+    """``reserved``, ``extended``, ``unreserved``, ``lost``; None when there is no WAL to keep."""
+    invalidation_reason: str | None = None
+    """PostgreSQL 17+: why it can never be used again."""
+    two_phase: bool = False
+    temporary: bool = False
+    failover: bool = False
+    synced: bool = False
+    conflicting: bool = False
+    safe_wal_bytes: int | None = None
+    """Bytes of WAL that may still be written before the slot is lost; None without a limit."""
+
+    @property
+    def is_lost(self) -> bool:
+        """True when no change can be read from it any more."""
+        return self.wal_status == "lost" or self.invalidation_reason is not None or self.conflicting
+
+
+def read_slot(connection: Connection, name: str) -> SlotFacts | None:
+    """What the server says about the slot; None when there is none of this name."""
+    row = connection.execute(
+        "SELECT to_jsonb(s) FROM pg_catalog.pg_replication_slots AS s WHERE slot_name = %s", [name]
+    ).fetchone()
+    return None if row is None else _facts(row[0])
+
+
+def _facts(row: Mapping[str, Any]) -> SlotFacts:
+    return SlotFacts(
+        name=row["slot_name"],
+        plugin=row.get("plugin"),
+        database=row.get("database"),
+        active=row["active"],
+        active_pid=row.get("active_pid"),
+        restart_lsn=_lsn(row.get("restart_lsn")),
+        confirmed_flush=_lsn(row.get("confirmed_flush_lsn")),
+        wal_status=row.get("wal_status"),
+        invalidation_reason=row.get("invalidation_reason"),
+        two_phase=bool(row.get("two_phase")),
+        temporary=bool(row.get("temporary")),
+        failover=bool(row.get("failover")),
+        synced=bool(row.get("synced")),
+        conflicting=bool(row.get("conflicting")),
+        safe_wal_bytes=row.get("safe_wal_size"),
+    )
+
+
+def _lsn(text: str | None) -> Lsn | None:
+    return None if text is None else Lsn.parse(text)
+
+
+class CreatedSlot:
+    """A fresh slot, and the snapshot that shows the database exactly as it is where the slot begins.
+
+    The snapshot can be used by other connections until `close` (or the loss of this one's connection, which sends
+    nothing meanwhile). The slot stays.
+    """
+
+    def __init__(
+        self, connection: Connection, *, name: str, consistent_point: Lsn, snapshot_name: str, taken_at_us: int
+    ) -> None:
+        self._connection = connection
+        self.name = name
+        self.consistent_point = consistent_point
+        """The stream begins here: transactions that commit later are in the stream, all others in the snapshot."""
+        self.snapshot_name = snapshot_name
+        """For ``SET TRANSACTION SNAPSHOT``."""
+        self.taken_at_us = taken_at_us
+        """The server's clock just before, in microseconds since 1970."""
+
+    def close(self) -> None:
+        """Release the snapshot; copies that began under it go on. Idempotent."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def create_slot(dsn: str, name: str, *, failover: bool = False, timeout_s: float = _CREATE_TIMEOUT_S) -> CreatedSlot:
+    """Create a logical pgoutput slot and export its snapshot.
+
+    PostgreSQL waits for every transaction that is open now; after ``timeout_s`` this gives up with `SourceUnavailable`
+    and leaves no slot. `AlreadyExists` when the name is taken. ``failover`` needs PostgreSQL 17.
+    """
+    connection = connect(dsn, application_name=f"wallaby slot {name}", replication=True)
+    try:
+        [[now]] = rows(
+            run_command(connection, "SELECT (extract(epoch FROM now()) * 1000000)::int8", timeout_s=_COMMAND_TIMEOUT_S)
+        )
+        options = "(SNAPSHOT 'export', FAILOVER)" if failover else "EXPORT_SNAPSHOT"
+        command = f"CREATE_REPLICATION_SLOT {quote_identifier(name)} LOGICAL {PLUGIN} {options}"
+        [[_, point, snapshot, _]] = rows(run_command(connection, command, timeout_s=timeout_s))
+        return CreatedSlot(
+            connection,
+            name=name,
+            consistent_point=Lsn.parse(point or ""),
+            snapshot_name=snapshot or "",
+            taken_at_us=int(now or 0),
+        )
+    except psycopg.errors.DuplicateObject as error:
+        connection.close()
+        raise AlreadyExists("a replication slot of this name exists", source=describe_dsn(dsn), slot=name) from error
+    except psycopg.errors.QueryCanceled as error:
+        connection.close()
+        raise SourceUnavailable(
+            "the slot could not be created in time: transactions that were open stayed open",
+            advice="End long-running transactions on the source (see pg_stat_activity.xact_start).",
+            source=describe_dsn(dsn),
+            slot=name,
+        ) from error
+    except psycopg.Error as error:
+        connection.close()
+        raise translate(error, dsn=dsn, doing="create the replication slot", slot=name) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def drop_slot(dsn: str, name: str, *, timeout_s: float = 10.0) -> bool:
+    """Drop the slot; False when there is none. Terminates nobody: `SlotBusy` when it stays in use for ``timeout_s``."""
+    with connect(dsn, application_name=f"wallaby slot {name}", replication=True) as connection:
+        try:
+            run_command(connection, f"DROP_REPLICATION_SLOT {quote_identifier(name)} WAIT", timeout_s=timeout_s)
+        except psycopg.errors.UndefinedObject:
+            return False
+        except psycopg.errors.QueryCanceled as error:
+            busy = psycopg.errors.ObjectInUse("the slot is in use")
+            raise translate(busy, dsn=dsn, doing="drop the replication slot: it is in use", slot=name) from error
+        except psycopg.Error as error:
+            raise translate(error, dsn=dsn, doing="drop the replication slot", slot=name) from error
+    return True
+
+
+def terminate_holder(connection: Connection, name: str, *, application_name: str | None = None) -> bool:
+    """End the connection that streams from the slot, for example a walsender whose client died; waits until it is gone.
+
+    With ``application_name`` only a holder of that name is ended. True when the slot is free afterwards.
+    """
+    connection.execute(
+        "SELECT pg_catalog.pg_terminate_backend(s.active_pid, 5000) FROM pg_catalog.pg_replication_slots AS s"
+        " JOIN pg_catalog.pg_stat_activity AS a ON a.pid = s.active_pid"
+        " WHERE s.slot_name = %s AND (%s::text IS NULL OR a.application_name = %s)",
+        [name, application_name, application_name],
+    )
+    slot = read_slot(connection, name)
+    return slot is None or not slot.active
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """Which server, history and database a position belongs to; stored, and compared at every start."""
+
+    system_identifier: int
+    """Given by initdb; shared by standbys, kept through failover."""
+    timeline: int
+    """Grows with every promotion and point-in-time recovery."""
+    database: str
+    major: int
+    slot: str = ""
+
+
+def read_identity(dsn: str, slot: str = "") -> SourceIdentity:
+    """Ask the server who it is (``IDENTIFY_SYSTEM``; needs the REPLICATION attribute)."""
+    with connect(dsn, application_name="wallaby identity", replication=True) as connection:
+        try:
+            [[system, timeline, _, database]] = rows(
+                run_command(connection, "IDENTIFY_SYSTEM", timeout_s=_COMMAND_TIMEOUT_S)
+            )
+        except psycopg.Error as error:
+            raise translate(error, dsn=dsn, doing="identify the source", slot=slot or None) from error
+        major = connection.info.server_version // 10_000
+        return SourceIdentity(int(system or 0), int(timeline or 0), database or "", major, slot)
