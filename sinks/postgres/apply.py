@@ -1,0 +1,308 @@
+"""Changes of one table into its target: plan per key in Arrow, then a handful of set-based statements.
+
+Two ways into the server, the same statements behind both:
+
+* few rows: each set is one array-of-records parameter, and all statements of a commit travel in one pipeline, so a
+  commit costs one round trip;
+* many rows: each set is a binary COPY into a staging table.
+
+Rows that are all new are first tried as a COPY straight into the target, which halves the server's work; when a key exists
+after all, a savepoint undoes the attempt and the ordinary way is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sinks.postgres.catalog import Target
+from sinks.postgres.encode import Encoding
+from sinks.postgres.stage import Slot, Stages, copy_into
+from sinks.postgres.statements import Shape
+from sinks.postgres.types import TEXT_OID, Transport, transport
+from wallaby.errors import Refused
+from wallaby.pgtypes.types import arrow_schema
+from wallaby.schema import TableSchema
+from wallaby.sink import WriteMode
+from wallaby.transform.append import append_rows, append_schema
+from wallaby.transform.mirror import InsertPlan, MirrorPlan, MultisetPlan, Patch, plan
+from wallaby.window import BEFORE_OUTLIER_BIT, OP_DELETE, OP_UPDATE
+
+_INT8: Final = Encoding(20)
+_TEXT: Final = Encoding(TEXT_OID)
+_DIRECT_ROWS_MIN: Final = 64
+"""Fewer rows are not worth a savepoint."""
+_DIRECT_PAUSE: Final = 32
+"""After a direct COPY met an existing key, this many applies of the table go the ordinary way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Rows and the statement that applies them. ``head`` and ``tail`` surround the name of the source."""
+
+    slots: tuple[Slot, ...]
+    statement: str
+    """With ``{source}`` replaced by `SOURCE`."""
+    expected: int | None
+    """Rows the statement must touch, where fewer mean that the target lost rows; None where any number is right."""
+    purpose: str
+
+
+SOURCE: Final = "\x00source\x00"
+"""Stands for the source of rows in a step's statement: no SQL can contain it."""
+
+
+@dataclass(slots=True)
+class TableApply:
+    """Applies changes of one table and schema version. One per writer; forgotten when the target's shape changes."""
+
+    schema: TableSchema
+    target: Target
+    mode: WriteMode
+    shape: Shape = field(init=False)
+    _direct_pause: int = 0
+
+    def __post_init__(self) -> None:
+        arrow = append_schema(self.schema) if self.mode is WriteMode.APPEND else arrow_schema(self.schema)
+        columns = {}
+        for i, item in enumerate(arrow):
+            column = self.target.column(item.name)
+            if column is None:
+                raise Refused(f"column {item.name} is missing", advice="Restart the flow", table=self.target.name)
+            if not column.is_generated:
+                columns[i] = column
+        transports = {i: transport(arrow.field(i).type, column) for i, column in columns.items()}
+        has_key = self.mode is WriteMode.MIRROR and self.schema.has_key
+        self.shape = Shape(self.target.sql, columns, transports, self.schema.key if has_key else ())
+
+    def steps(self, changes: pa.Table) -> list[Step] | None:
+        """The statements for few rows; None when they need a staging table (rows that moved without all their values)."""
+        if self.mode is WriteMode.APPEND:
+            return [self._append(changes)]
+        match plan(self.schema, changes):
+            case MirrorPlan() as mirror:
+                if any(patch.moves for patch in mirror.patches):
+                    return None
+                return [*self._mirror_steps(mirror)]
+            case MultisetPlan() as multiset:
+                return [*self._multiset_steps(multiset)]
+            case InsertPlan() as inserts:
+                return [self._insert(inserts.rows)]
+
+    def run(self, connection: psycopg.Connection[Any], stages: Stages, changes: pa.Table) -> None:
+        """Apply many rows inside the open transaction."""
+        if self.mode is WriteMode.APPEND:
+            self._run_insert(connection, stages, self._append(changes))
+            return
+        match plan(self.schema, changes):
+            case MirrorPlan() as mirror:
+                self._run_mirror(connection, stages, changes, mirror)
+            case MultisetPlan() as multiset:
+                for step in self._multiset_steps(multiset):
+                    self._run_step(connection, stages, step)
+            case InsertPlan() as inserts:
+                self._run_insert(connection, stages, self._insert(inserts.rows))
+
+    def lost_rows(self) -> Refused:
+        """The target does not hold rows that were written to it before."""
+        return Refused(
+            "rows to be changed are not in the destination's table",
+            advice="Somebody removed rows from the target; copy the table again",
+            table=self.target.name,
+        )
+
+    def _run_mirror(
+        self, connection: psycopg.Connection[Any], stages: Stages, changes: pa.Table, mirror: MirrorPlan
+    ) -> None:
+        upsert = self._upsert(mirror.upserts)
+        only_new = not mirror.patches and mirror.deletes.num_rows == 0 and _all_new(changes)
+        if only_new and self._may_copy_direct(upsert) and self._copy_direct(connection, upsert):
+            return
+        moved = []
+        for k, patch in enumerate(p for p in mirror.patches if p.moves):
+            slots = self._moved_slots(patch)
+            stage = stages.copy(slots, f"{self.shape.table} moved {k}")
+            touched = connection.execute(self.shape.fetch_missing(stage.sql, self._written(patch.missing))).rowcount
+            if touched != patch.rows.num_rows:
+                raise self.lost_rows()
+            moved.append((stage, self._outliers(slots)))
+        for step in self._mirror_steps(mirror):
+            self._run_step(connection, stages, step)
+        fields = tuple(self.shape.columns)
+        for stage, outliers in moved:
+            connection.execute(self.shape.upsert(f"{stage.sql} AS s", fields, outliers))
+
+    def _run_insert(self, connection: psycopg.Connection[Any], stages: Stages, step: Step) -> None:
+        if all(self._is_direct(step)):
+            copy_into(connection, self.shape.table, self.shape.names(tuple(self.shape.columns)), step.slots)
+        else:
+            self._run_step(connection, stages, step)
+
+    def _run_step(self, connection: psycopg.Connection[Any], stages: Stages, step: Step) -> None:
+        stage = stages.copy(step.slots, step.purpose)
+        touched = connection.execute(step.statement.replace(SOURCE, f"{stage.sql} AS s")).rowcount
+        if step.expected is not None and touched != step.expected:
+            raise self.lost_rows()
+
+    def _may_copy_direct(self, step: Step) -> bool:
+        if self._direct_pause > 0:
+            self._direct_pause -= 1
+            return False
+        return len(step.slots[0].array) >= _DIRECT_ROWS_MIN and all(self._is_direct(step))
+
+    def _copy_direct(self, connection: psycopg.Connection[Any], step: Step) -> bool:
+        connection.execute("SAVEPOINT direct")
+        try:
+            copy_into(connection, self.shape.table, self.shape.names(tuple(self.shape.columns)), step.slots)
+        except psycopg.errors.UniqueViolation:
+            connection.execute("ROLLBACK TO SAVEPOINT direct")
+            self._direct_pause = _DIRECT_PAUSE
+            return False
+        connection.execute("RELEASE SAVEPOINT direct")
+        return True
+
+    def _is_direct(self, step: Step) -> Iterator[bool]:
+        yield len(step.slots) == len(self.shape.transports)
+        yield from (way.is_direct for way in self.shape.transports.values())
+
+    def _mirror_steps(self, mirror: MirrorPlan) -> Iterator[Step]:
+        if mirror.deletes.num_rows:
+            yield self._delete(mirror.deletes)
+        for patch in mirror.patches:
+            if not patch.moves:
+                yield self._patch(patch)
+        if mirror.upserts.num_rows:
+            yield self._upsert(mirror.upserts)
+
+    def _multiset_steps(self, multiset: MultisetPlan) -> Iterator[Step]:
+        fields = tuple(self.shape.columns)
+        for rows, build in (
+            (multiset.deletes, self.shape.delete_counted),
+            (multiset.inserts, self.shape.insert_counted),
+        ):
+            if rows.num_rows == 0:
+                continue
+            counts = rows.column(rows.num_columns - 1)
+            slots = (*self._row_slots(rows, fields), Slot("n", "int8", _INT8, counts))
+            statement = build(f"{SOURCE}", fields, self._outliers(slots))
+            yield Step(slots, statement, pc.sum(counts).as_py(), f"{self.shape.table} counted")
+
+    def _delete(self, keys: pa.Table) -> Step:
+        slots = tuple(
+            self._slot(f"c{i}", self.shape.transports[i], keys.column(place)) for place, i in enumerate(self.schema.key)
+        )
+        return Step(slots, self.shape.delete(SOURCE), None, f"{self.shape.table} keys")
+
+    def _upsert(self, rows: pa.Table) -> Step:
+        fields = tuple(self.shape.columns)
+        slots = self._row_slots(rows, fields)
+        return Step(slots, self.shape.upsert(SOURCE, fields, self._outliers(slots)), None, f"{self.shape.table} rows")
+
+    def _insert(self, rows: pa.Table) -> Step:
+        fields = tuple(self.shape.columns)
+        slots = self._row_slots(rows, fields)
+        return Step(slots, self.shape.insert(SOURCE, fields, self._outliers(slots)), None, f"{self.shape.table} rows")
+
+    def _patch(self, patch: Patch) -> Step:
+        fields = tuple(i for i in self.shape.columns if i not in patch.missing)
+        slots = self._row_slots(patch.rows, fields)
+        statement = self.shape.update(SOURCE, fields, self._outliers(slots))
+        return Step(slots, statement, patch.rows.num_rows, f"{self.shape.table} patch")
+
+    def _append(self, changes: pa.Table) -> Step:
+        rows = append_rows(self.schema, changes, keep_outliers=True)
+        return self._insert(_log_outliers(rows, len(self.schema.columns)))
+
+    def _moved_slots(self, patch: Patch) -> tuple[Slot, ...]:
+        """All columns, the missing ones in the target's own type and not sent, and the keys before the window."""
+        sent = tuple(i for i in self.shape.columns if i not in patch.missing)
+        slots = list(self._row_slots(patch.rows, sent))
+        for i in self._written(patch.missing):
+            slots.append(Slot(f"c{i}", self.shape.columns[i].sql, _TEXT, None))
+        for place, i in enumerate(self.schema.key):
+            slots.append(self._slot(f"o{i}", self.shape.transports[i], patch.origin.column(place)))
+        return tuple(slots)
+
+    def _written(self, columns: Sequence[int]) -> tuple[int, ...]:
+        return tuple(i for i in columns if i in self.shape.columns)
+
+    def _row_slots(self, rows: pa.Table, fields: Sequence[int]) -> tuple[Slot, ...]:
+        """``rows`` holds every column of the shape at its index and, right behind them, the outliers."""
+        width = len(self.schema.columns)
+        if self.mode is WriteMode.APPEND:
+            width = rows.num_columns - 1
+        slots = [self._slot(f"c{i}", self.shape.transports[i], rows.column(i)) for i in fields]
+        for i, texts in _outlier_columns(rows.column(width)):
+            if i in fields:
+                slots.append(Slot(f"x{i}", "text", _TEXT, texts))
+        return tuple(slots)
+
+    def _slot(self, name: str, way: Transport, array: pa.ChunkedArray) -> Slot:
+        if way.staged == "int8" and array.type == pa.uint64():
+            array = array.cast(pa.int64())
+        return Slot(name, way.staged, way.encoding, array)
+
+    @staticmethod
+    def _outliers(slots: Sequence[Slot]) -> frozenset[int]:
+        return frozenset(int(slot.name[1:]) for slot in slots if slot.name[0] == "x")
+
+
+def _all_new(changes: pa.Table) -> bool:
+    for chunk in changes.column("op").chunks:
+        op = chunk.to_numpy(zero_copy_only=False)
+        if bool(((op == OP_UPDATE) | (op == OP_DELETE)).any()):
+            return False
+    return True
+
+
+def _outlier_columns(outliers: pa.ChunkedArray) -> Iterator[tuple[int, pa.Array]]:
+    """Per column with outliers: their text, null in the other rows."""
+    if outliers.null_count == len(outliers):
+        return
+    lists = outliers.combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):
+        lists = pa.concat_arrays(lists.chunks)
+    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    entries = lists.flatten()
+    columns = entries.field("column").to_numpy(zero_copy_only=False)
+    texts = entries.field("text")
+    for column in np.unique(columns).tolist():
+        places = np.flatnonzero(columns == column)
+        at = np.zeros(len(lists), np.int64)
+        mask = np.ones(len(lists), np.bool_)
+        at[rows[places]] = places
+        mask[rows[places]] = False
+        yield int(column), texts.take(pa.array(at, mask=mask))
+
+
+def _log_outliers(rows: pa.Table, columns: int) -> pa.Table:
+    """Log rows hold the old row where it was deleted and the new one elsewhere: their outliers alike, with plain indexes."""
+    last = rows.num_columns - 1
+    outliers = rows.column(last)
+    if outliers.null_count == len(outliers):
+        return rows
+    lists = outliers.combine_chunks()
+    if isinstance(lists, pa.ChunkedArray):
+        lists = pa.concat_arrays(lists.chunks)
+    parent = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    entries = lists.flatten()
+    index = entries.field("column").to_numpy(zero_copy_only=False)
+    is_old = (index & BEFORE_OUTLIER_BIT) != 0
+    is_deleted = pc.equal(rows.column("__op"), "d").combine_chunks().to_numpy(zero_copy_only=False)[parent]
+    kept = np.flatnonzero(is_old == is_deleted)
+    counts = np.bincount(parent[kept], minlength=len(lists))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    chosen = pa.StructArray.from_arrays(
+        [
+            pa.array((index[kept] & ~np.uint16(BEFORE_OUTLIER_BIT)).astype(np.uint16)),
+            entries.field("text").take(pa.array(kept)),
+        ],
+        names=["column", "text"],
+    )
+    return rows.set_column(last, rows.field(last), pa.ListArray.from_arrays(pa.array(offsets), chosen))

@@ -1,0 +1,190 @@
+"""What a target must look like, what keeps it from that, and the statements that bring it there.
+
+Pure: values in, statements and differences out. `sinks.postgres.tables` runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from sinks.postgres.catalog import Target, qualified
+from sinks.postgres.types import TargetColumn, assignable_without_loss, is_widening
+from wallaby.pgtypes.builtin import builtin_type
+from wallaby.pgtypes.types import arrow_field
+from wallaby.schema import FIRST_USER_OID, PgType, TableName, TableSchema, TypeKind, quote_identifier
+from wallaby.sink import WriteMode
+from wallaby.transform.append import LOG_FIELDS
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A column the target must have."""
+
+    name: str
+    type: PgType
+    typmod: int
+    nullable: bool
+    arrow: pa.DataType
+
+
+def state_statements(state_schema: str) -> tuple[str, ...]:
+    """Create the position records and the register of targets; each statement may run again."""
+    schema = quote_identifier(state_schema)
+    return (
+        f"CREATE SCHEMA IF NOT EXISTS {schema}",
+        f"""CREATE TABLE IF NOT EXISTS {schema}.lanes (
+            flow text NOT NULL, destination text NOT NULL, lane int NOT NULL, lanes int NOT NULL,
+            epoch bigint NOT NULL, position text NOT NULL, rows bigint NOT NULL DEFAULT 0,
+            committed_at timestamptz NOT NULL DEFAULT now(), source_committed_at timestamptz,
+            PRIMARY KEY (flow, destination, lane)) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 1000)""",
+        f"""CREATE TABLE IF NOT EXISTS {schema}.tables (
+            target_schema text NOT NULL, target_table text NOT NULL, source_schema text NOT NULL,
+            source_table text NOT NULL, created bool NOT NULL, registered_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (target_schema, target_table))""",
+    )
+
+
+_TEXT: Final = 25
+_LOG_TYPES: Final = {
+    "string": _TEXT,
+    "uint64": 20,
+    "uint32": 20,
+    "timestamp[us, tz=UTC]": 1184,
+    "list<item: string>": 1009,
+}
+_LSN_TYPE: Final = 3220
+
+
+def wanted_columns(schema: TableSchema, mode: WriteMode) -> tuple[Wanted, ...]:
+    """The columns a target of ``schema`` has in this mode, in order."""
+    is_log = mode is WriteMode.APPEND
+    columns = [Wanted(c.name, c.type, c.typmod, c.nullable or is_log, arrow_field(c).type) for c in schema.columns]
+    if is_log:
+        for field in LOG_FIELDS:
+            oid = _LSN_TYPE if field.name == "__commit_lsn" else _LOG_TYPES[str(field.type).replace("element", "item")]
+            pg_type = builtin_type(oid)
+            assert pg_type is not None, f"type {oid} of log column {field.name}"
+            columns.append(Wanted(field.name, pg_type, -1, field.nullable, field.type))
+    return tuple(columns)
+
+
+def create_table(target: TableName, wanted: Sequence[Wanted], type_names: Sequence[str], key: Sequence[str]) -> str:
+    """CREATE TABLE with the key as primary key; key columns come out NOT NULL."""
+    lines = [
+        f"{quote_identifier(column.name)} {type_name}{'' if column.nullable else ' NOT NULL'}"
+        for column, type_name in zip(wanted, type_names, strict=True)
+    ]
+    if key:
+        lines.append(f"PRIMARY KEY ({', '.join(map(quote_identifier, key))})")
+    return f"CREATE TABLE {qualified(target)} ({', '.join(lines)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a target can be brought to fit: ``statements`` for what wallaby may change, ``differences`` for the rest."""
+
+    statements: tuple[str, ...]
+    differences: tuple[str, ...]
+
+
+def fit(
+    target: Target,
+    wanted: Sequence[Wanted],
+    type_names: Sequence[str],
+    *,
+    key: Sequence[str],
+    is_ours: bool,
+    may_add: bool,
+) -> Fit:
+    """Compare a target with what is wanted.
+
+    ``is_ours`` (wallaby created it) allows changed types and dropped NOT NULLs; ``may_add`` allows new columns. Columns
+    the source no longer has stay.
+    """
+    if target.relkind not in ("r", "p"):
+        return Fit((), ("it is not a table",))
+    statements: list[str] = []
+    differences: list[str] = []
+    table = target.sql
+    for column, type_name in zip(wanted, type_names, strict=True):
+        name = quote_identifier(column.name)
+        found = target.column(column.name)
+        if found is None:
+            if may_add:
+                # NOT NULL cannot hold for the rows that are there already: PostgreSQL sends no values for them.
+                statements.append(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {type_name}")
+            else:
+                differences.append(f"column {column.name} is missing")
+            continue
+        if found.is_generated:
+            continue
+        problem = type_difference(column, type_name, found)
+        if problem and is_ours:
+            statements.append(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {type_name} USING {name}::{type_name}")
+        elif problem:
+            differences.append(problem)
+        if found.not_null and column.nullable and column.name not in key:
+            if is_ours:
+                statements.append(f"ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL")
+            else:
+                differences.append(f"column {column.name} is NOT NULL, the source's is nullable")
+    names = {column.name for column in wanted}
+    for found in target.columns:
+        if found.column in names or not found.not_null or found.has_default or found.is_generated or found.identity:
+            continue
+        if is_ours:
+            statements.append(f"ALTER TABLE {table} ALTER COLUMN {quote_identifier(found.column)} DROP NOT NULL")
+        else:
+            differences.append(f"column {found.column} is NOT NULL without a default and the source does not have it")
+    if key and tuple(sorted(key)) not in target.unique_keys:
+        differences.append(f"no primary key or unique index on exactly ({', '.join(key)})")
+    return Fit(tuple(statements), tuple(differences))
+
+
+def type_difference(wanted: Wanted, type_name: str, found: TargetColumn) -> str:
+    """Why values of ``wanted`` may not fit ``found`` unaltered; empty when they do."""
+    if found.sql == type_name:
+        return ""
+    unlike = f"column {wanted.name} has type {found.sql}, expected {type_name}"
+    base = wanted.type
+    typmod = wanted.typmod
+    while base.kind is TypeKind.DOMAIN and base.base is not None:
+        base, typmod = base.base, base.base_typmod
+    is_same = (
+        base.oid == found.oid if base.oid < FIRST_USER_OID else (base.schema, base.name) == (found.schema, found.name)
+    )
+    if is_same:
+        return "" if _holds(base.name, typmod, found.typmod) else unlike
+    if found.name == "text" and (found.typmod == -1) and not (pa.types.is_binary(wanted.arrow)):
+        # The Arrow column holds PostgreSQL's own text.
+        return "" if pa.types.is_string(wanted.arrow) else unlike
+    if found.typmod == -1 and base.schema == "pg_catalog" == found.schema:
+        if is_widening(base.name, found.name) or (
+            assignable_without_loss(wanted.arrow, found) and base.name in ("oid",)
+        ):
+            return ""
+    return unlike
+
+
+def _holds(name: str, source: int, target: int) -> bool:
+    """True when the target's type modifier admits every value of the source's."""
+    if target == source or target == -1:
+        return True
+    if source == -1:
+        return False
+    if name == "numeric":
+        source_scale, target_scale = (source - 4) & 0x7FF, (target - 4) & 0x7FF
+        source_whole, target_whole = ((source - 4) >> 16) - source_scale, ((target - 4) >> 16) - target_scale
+        return target_scale >= source_scale and target_whole >= source_whole
+    return name in ("varchar", "varbit", "time", "timestamp", "timestamptz", "timetz") and target > source
+
+
+def key_columns(schema: TableSchema, mode: WriteMode) -> tuple[str, ...]:
+    """The columns a mirror finds rows by; empty in append mode and for tables without a key."""
+    if mode is WriteMode.APPEND or not schema.has_key:
+        return ()
+    return tuple(schema.columns[i].name for i in schema.key)

@@ -1,0 +1,177 @@
+"""The PostgreSQL destination: exactly once, because position and data share a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from sinks.postgres.catalog import qualified, read_target
+from sinks.postgres.config import PostgresDestinationOptions
+from sinks.postgres.lanes import Lanes
+from sinks.postgres.session import connect, is_broken, translated
+from sinks.postgres.tables import Tables
+from sinks.postgres.writer import PostgresWriter
+from wallaby.errors import ConfigError, Refused, Transient
+from wallaby.lsn import Position
+from wallaby.schema import TableName, TableSchema
+from wallaby.sink import Capabilities, Finding, Severity, WriteMode
+from wallaby.window import LaneId
+
+_LOCK_TIMEOUT_MS: Final = 60_000
+"""How long recovery waits for an older writer's transaction to end before it reports `Transient`."""
+
+CAPABILITIES: Final = Capabilities(
+    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    atomic_position=True,
+    keyed_upsert=True,
+    whole_transactions=True,
+    truncate=True,
+    parallel_lanes=True,
+    exact_outliers=True,
+)
+
+
+class PostgresSink:
+    """See `wallaby.sink.Sink`. Holds one connection for questions and tables; each writer has its own."""
+
+    def __init__(self, options: PostgresDestinationOptions, destination: str) -> None:
+        self._options = options
+        self._destination = destination
+        self._tables = Tables(options)
+        self._lanes = Lanes(options.state_schema)
+        self._connection: psycopg.Connection[Any] | None = None
+        self._has_state = False
+        self._writers: list[PostgresWriter] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
+
+    def open(self) -> None:
+        """Connect; `Transient` when the destination cannot be reached."""
+        self._session()
+
+    def close(self) -> None:
+        """Disconnect this sink and its writers; what was not committed is rolled back."""
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
+        """Findings ``destination-unreachable``, ``destination-read-only``, ``privilege``, ``table-shape``."""
+        try:
+            connection = self._session()
+            with translated(connection):
+                row = connection.execute(
+                    "SELECT pg_catalog.pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+                ).fetchone()
+                assert row is not None, "a SELECT without FROM has one row"
+                if row[0] or row[1]:
+                    return [_read_only(is_standby=row[0])]
+                with connection.transaction(force_rollback=True):
+                    return self._tables.findings(connection, tables)
+        except (Transient, ConfigError) as error:
+            return [
+                Finding(
+                    severity=Severity.ERROR,
+                    subject=f"destination {self._destination}",
+                    message=error.message,
+                    advice=error.advice,
+                    code="destination-unreachable",
+                )
+            ]
+
+    def ensure_table(self, schema: TableSchema) -> None:
+        """See `wallaby.sink.Sink.ensure_table`; a table wallaby created also gets new and widened columns."""
+        with self._changing() as connection:
+            self._tables.lock(connection)
+            self._tables.ensure(connection, schema)
+
+    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
+        """See `wallaby.sink.Sink.reset_table`. A target that does not exist is empty already."""
+        name = self._options.target_of(table)
+        with self._changing() as connection:
+            self._lanes.fence(connection, lane, epoch)
+            if read_target(connection, name) is None:
+                return
+            if self._tables.entry(connection, name) is None:
+                raise Refused(
+                    "the target held rows before wallaby first saw it, so it is not emptied",
+                    advice="Empty or drop it yourself, then start again",
+                    table=name,
+                )
+            connection.execute(f"TRUNCATE {qualified(name)}")
+
+    def recover(self, lane: LaneId, epoch: int) -> Position:
+        """See `wallaby.sink.Sink.recover`. Waits for an older writer's open transaction to end."""
+        with self._changing() as connection:
+            return self._lanes.fence(connection, lane, epoch).position
+
+    def reset_lane(self, lane: LaneId, epoch: int) -> None:
+        """See `wallaby.sink.Sink.reset_lane`."""
+        with self._changing() as connection:
+            self._lanes.fence(connection, lane, epoch)
+            self._lanes.reset(connection, lane)
+
+    def writer(self, lane: LaneId, epoch: int) -> PostgresWriter:
+        """The lane's writer; it is closed with the sink."""
+        writer = PostgresWriter(self._options, lane, epoch)
+        self._writers.append(writer)
+        return writer
+
+    @contextmanager
+    def _changing(self) -> Iterator[psycopg.Connection[Any]]:
+        """A transaction on the sink's connection, the state tables made before it."""
+        connection = self._session()
+        with translated(connection):
+            if not self._has_state:
+                self._tables.create_state(connection)
+                self._has_state = True
+        try:
+            with connection.transaction():
+                connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}")
+                yield connection
+        except psycopg.Error as error:
+            # Each of these calls may run twice, so a lost answer is no reason for more than trying again.
+            from sinks.postgres.errors import translate
+
+            raise translate(error, is_connected=not is_broken(connection), destination=self._destination) from error
+
+    def _session(self) -> psycopg.Connection[Any]:
+        if self._connection is None or is_broken(self._connection):
+            self._connection = connect(self._options, self._destination)
+        return self._connection
+
+
+class PostgresSinkFactory:
+    """Makes PostgreSQL sinks; see `wallaby.sink.SinkFactory`."""
+
+    name = "postgres"
+
+    def describe(self, options: Mapping[str, Any]) -> Capabilities:
+        PostgresDestinationOptions.parse(options)
+        return CAPABILITIES
+
+    def create(self, options: Mapping[str, Any], *, destination: str) -> PostgresSink:
+        return PostgresSink(PostgresDestinationOptions.parse(options), destination)
+
+
+def _read_only(*, is_standby: bool) -> Finding:
+    return Finding(
+        severity=Severity.ERROR,
+        subject="destination database",
+        message="it is a standby" if is_standby else "its sessions are read-only",
+        advice="Point the DSN at the primary"
+        if is_standby
+        else "Set default_transaction_read_only to off for the role",
+        code="destination-read-only",
+    )
+
+
+FACTORY: Final = PostgresSinkFactory()

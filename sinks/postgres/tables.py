@@ -1,0 +1,242 @@
+"""The register of targets, and target tables made to fit. Runs what `sinks.postgres.ddl` decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+
+from sinks.postgres import ddl
+from sinks.postgres.catalog import Target, qualified, read_target, type_names
+from sinks.postgres.config import PostgresDestinationOptions
+from wallaby.errors import Refused
+from wallaby.schema import TableName, TableSchema, quote_identifier
+from wallaby.sink import Finding, Severity
+
+_DDL_LOCK: Final = 0x77616C6C61
+"""Advisory lock key (any fixed number): CREATE IF NOT EXISTS of the same name by two sessions can collide in PostgreSQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A target as registered when wallaby first saw it: created by it, or adopted while empty."""
+
+    source: TableName
+    created: bool
+
+
+class Tables:
+    """Target tables of one destination. Methods run in the caller's transaction, if one is open."""
+
+    def __init__(self, options: PostgresDestinationOptions) -> None:
+        self._options = options
+        self._register = f"{quote_identifier(options.state_schema)}.tables"
+
+    def create_state(self, connection: psycopg.Connection[Any]) -> None:
+        """The state schema and its tables exist. Takes no lock when they do already."""
+        found = connection.execute(
+            "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname IN ('lanes', 'tables')",
+            (self._options.state_schema,),
+        ).fetchone()
+        if found is not None and found[0] == 2:
+            return
+        with connection.transaction():
+            self.lock(connection)
+            for statement in ddl.state_statements(self._options.state_schema):
+                connection.execute(statement)
+
+    def lock(self, connection: psycopg.Connection[Any]) -> None:
+        """One session at a time changes targets, until the transaction ends."""
+        connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
+
+    def ensure(self, connection: psycopg.Connection[Any], schema: TableSchema) -> Target:
+        """The target exists and fits ``schema``; `Refused` with every difference otherwise. Twice is once."""
+        options = self._options
+        name = options.target_of(schema.name)
+        wanted = ddl.wanted_columns(schema, options.write_mode)
+        key = ddl.key_columns(schema, options.write_mode)
+        names = type_names(connection, [(column.type, column.typmod) for column in wanted])
+        target = read_target(connection, name)
+        entry = self.entry(connection, name)
+        if target is None:
+            target = self._create(connection, schema, ddl.create_table(name, wanted, names, key))
+        elif entry is None:
+            is_empty = target.relkind in ("r", "p") and connection.execute(
+                f"SELECT NOT EXISTS (SELECT FROM {target.sql})"
+            ).fetchone() == (True,)
+            if is_empty:
+                self._note(connection, name, schema.name, created=False)
+        elif key and entry.source != schema.name:
+            raise Refused(
+                "the target already mirrors another source table",
+                advice="Give each source table a target of its own",
+                table=name,
+                source=entry.source,
+            )
+        is_ours = entry is not None and entry.created
+        fit = ddl.fit(target, wanted, names, key=key, is_ours=is_ours, may_add=is_ours)
+        if fit.differences:
+            raise unfit(name, fit)
+        return self._alter(connection, target, fit)
+
+    def reshape(self, connection: psycopg.Connection[Any], schema: TableSchema) -> None:
+        """Bring the target to a changed source shape: new columns are added also to adopted tables."""
+        options = self._options
+        name = options.target_of(schema.name)
+        target = read_target(connection, name)
+        if target is None:
+            self.ensure(connection, schema)
+            return
+        wanted = ddl.wanted_columns(schema, options.write_mode)
+        names = type_names(connection, [(column.type, column.typmod) for column in wanted])
+        entry = self.entry(connection, name)
+        fit = ddl.fit(
+            target,
+            wanted,
+            names,
+            key=ddl.key_columns(schema, options.write_mode),
+            is_ours=entry is not None and entry.created,
+            may_add=True,
+        )
+        if fit.differences:
+            raise unfit(name, fit)
+        self._alter(connection, target, fit)
+
+    def entry(self, connection: psycopg.Connection[Any], name: TableName) -> Entry | None:
+        """What the register says about the target."""
+        row = connection.execute(
+            f"SELECT source_schema, source_table, created FROM {self._register}"
+            " WHERE target_schema = %s AND target_table = %s",
+            (name.schema, name.name),
+        ).fetchone()
+        return Entry(TableName(row[0], row[1]), row[2]) if row else None
+
+    def findings(self, connection: psycopg.Connection[Any], schemas: tuple[TableSchema, ...]) -> list[Finding]:
+        """What is wrong with the role's privileges and the existing targets. Changes nothing."""
+        options = self._options
+        found: list[Finding] = []
+        missing_schemas: set[str] = set()
+        if not _has_schema(connection, options.state_schema):
+            missing_schemas.add(options.state_schema)
+        for schema in schemas:
+            name = options.target_of(schema.name)
+            target = read_target(connection, name)
+            if target is not None:
+                found.extend(self._shape_findings(connection, schema, target))
+            elif not options.create_tables:
+                found.append(
+                    _error("table-shape", f"table {name}", "it does not exist", "Create it, or set create_tables: true")
+                )
+            elif not _has_schema(connection, name.schema):
+                missing_schemas.add(name.schema)
+            elif not _may(connection, "has_schema_privilege(%s, 'CREATE')", quote_identifier(name.schema)):
+                found.append(
+                    _error(
+                        "privilege",
+                        f"schema {name.schema}",
+                        "the role may not create tables here",
+                        f"GRANT CREATE, USAGE ON SCHEMA {quote_identifier(name.schema)} to the role, or create the table",
+                    )
+                )
+        if missing_schemas and not _may(connection, "has_database_privilege(current_database(), 'CREATE')"):
+            for schema_name in sorted(missing_schemas):
+                found.append(
+                    _error(
+                        "privilege",
+                        f"schema {schema_name}",
+                        "it does not exist and the role may not create schemas",
+                        "GRANT CREATE ON DATABASE to the role, or create the schema and make the role its owner",
+                    )
+                )
+        return found
+
+    def _shape_findings(
+        self, connection: psycopg.Connection[Any], schema: TableSchema, target: Target
+    ) -> list[Finding]:
+        options = self._options
+        wanted = ddl.wanted_columns(schema, options.write_mode)
+        names = type_names(connection, [(column.type, column.typmod) for column in wanted])
+        is_registered = _has_schema(connection, options.state_schema) and connection.execute(
+            "SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (self._register,)
+        ).fetchone() == (True,)
+        entry = self.entry(connection, target.name) if is_registered else None
+        is_ours = entry is not None and entry.created
+        key = ddl.key_columns(schema, options.write_mode)
+        fit = ddl.fit(target, wanted, names, key=key, is_ours=is_ours, may_add=is_ours)
+        found = [
+            _error(
+                "table-shape",
+                f"table {target.name}",
+                difference,
+                "Change the target, drop it so that wallaby creates it, or name another schema",
+            )
+            for difference in fit.differences
+        ]
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"):
+            if not _may(connection, f"has_table_privilege(%s, '{privilege}')", target.sql):
+                found.append(
+                    _error(
+                        "privilege",
+                        f"table {target.name}",
+                        f"the role lacks {privilege}",
+                        f"GRANT {privilege} ON {target.sql} to the role",
+                    )
+                )
+        return found
+
+    def _create(self, connection: psycopg.Connection[Any], schema: TableSchema, statement: str) -> Target:
+        name = self._options.target_of(schema.name)
+        if not self._options.create_tables:
+            raise Refused("the target table does not exist", advice="Create it, or set create_tables: true", table=name)
+        if not _has_schema(connection, name.schema):
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(name.schema)}")
+        connection.execute(statement)
+        self._note(connection, name, schema.name, created=True)
+        target = read_target(connection, name)
+        assert target is not None, f"{name} was just created"
+        return target
+
+    def _note(self, connection: psycopg.Connection[Any], name: TableName, source: TableName, *, created: bool) -> None:
+        connection.execute(
+            f"INSERT INTO {self._register} (target_schema, target_table, source_schema, source_table, created)"
+            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (target_schema, target_table) DO UPDATE"
+            " SET source_schema = excluded.source_schema, source_table = excluded.source_table,"
+            " created = excluded.created, registered_at = now()",
+            (name.schema, name.name, source.schema, source.name, created),
+        )
+
+    def _alter(self, connection: psycopg.Connection[Any], target: Target, fit: ddl.Fit) -> Target:
+        if not fit.statements:
+            return target
+        for statement in fit.statements:
+            connection.execute(statement)
+        altered = read_target(connection, target.name)
+        assert altered is not None, f"{target.name} was just altered"
+        return altered
+
+
+def unfit(name: TableName, fit: ddl.Fit) -> Refused:
+    """The refusal of a target, listing every difference."""
+    return Refused(
+        f"the target table does not fit: {'; '.join(fit.differences)}",
+        advice="Change the target, drop it so that wallaby creates it, or name another schema",
+        table=name,
+    )
+
+
+def _has_schema(connection: psycopg.Connection[Any], schema: str) -> bool:
+    query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
+    return connection.execute(query, (schema,)).fetchone() == (True,)
+
+
+def _may(connection: psycopg.Connection[Any], privilege: str, *parameters: str) -> bool:
+    return connection.execute(f"SELECT pg_catalog.{privilege}", parameters).fetchone() == (True,)
+
+
+def _error(code: str, subject: str, message: str, advice: str) -> Finding:
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
+
+
+__all__ = ["Entry", "Tables", "qualified", "unfit"]

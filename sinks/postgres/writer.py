@@ -1,0 +1,237 @@
+"""One lane's writer: collects windows, applies them in one transaction together with the lane's position.
+
+Small commits travel as one pipeline: move the record (or fail), then the statements of every table, then the end of the
+implicit transaction; one round trip. Larger ones open a transaction, lock the record's row first, and stay open while a
+source transaction spans windows: PostgreSQL shows nothing of it before the COMMIT, so memory stays bounded here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+import pyarrow as pa
+
+from sinks.postgres.apply import SOURCE, Step, TableApply
+from sinks.postgres.catalog import qualified, read_target
+from sinks.postgres.config import PostgresDestinationOptions
+from sinks.postgres.lanes import Lanes, Record, Verdict, judge
+from sinks.postgres.session import connect, is_broken, translated
+from sinks.postgres.stage import Stages
+from sinks.postgres.tables import Tables
+from wallaby.errors import Refused
+from wallaby.schema import TableName, TableSchema
+from wallaby.sink import WriteMode
+from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
+
+_SMALL_ROWS_MAX: Final = 2000
+_SMALL_BYTES_MAX: Final = 1 << 20
+"""Commits up to this size go as one pipeline; beyond it COPY is cheaper for the server."""
+
+
+class PostgresWriter:
+    """See `wallaby.sink.SinkWriter`. Owns one connection, opened with the first commit or large write."""
+
+    def __init__(self, options: PostgresDestinationOptions, lane: LaneId, epoch: int) -> None:
+        self._options = options
+        self._lane = lane
+        self._epoch = epoch
+        self._lanes = Lanes(options.state_schema)
+        self._tables = Tables(options)
+        self._connection: psycopg.Connection[Any] | None = None
+        self._stages: Stages | None = None
+        self._applies: dict[tuple[TableName, int], TableApply] = {}
+        self._pending: dict[tuple[TableName, int], tuple[TableSchema, list[pa.Table]]] = {}
+        self._pending_rows = 0
+        self._pending_bytes = 0
+        self._record: Record | None = None
+        self._is_open = False
+
+    def write(self, window: Window) -> None:
+        """Keep a copy of the window's parts; beyond ``apply_bytes_max`` apply them inside the open transaction."""
+        assert window.barrier is None, "barriers go to apply_barrier"
+        for part in window.parts:
+            if part.rows == 0:
+                continue
+            # The buffer belongs to the caller (a shared object store); ours must outlive the call.
+            with pa.ipc.open_stream(pa.py_buffer(part.data.to_pybytes())) as reader:
+                rows = reader.read_all()
+            key = (part.schema.name, part.schema.version)
+            self._pending.setdefault(key, (part.schema, []))[1].append(rows)
+            self._pending_rows += part.rows
+            self._pending_bytes += part.nbytes
+        if self._pending_bytes > self._options.apply_bytes_max:
+            with self._translated():
+                self._begin()
+                self._apply_pending()
+
+    def commit(self, token: CommitToken) -> Receipt:
+        """See `SinkWriter.commit`."""
+        if not self._is_open and self._is_small() and self._commit_small(token):
+            return self._receipt(token)
+        with self._translated():
+            self._begin()
+            if judge(self._record, token) is Verdict.APPLIED_BEFORE:
+                self.abort()
+                return self._receipt(token)
+            self._apply_pending()
+        self._finish(token)
+        return self._receipt(token)
+
+    def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
+        """See `SinkWriter.apply_barrier`. An append target keeps its log through TRUNCATE."""
+        assert not self._is_open, f"lane {self._lane} has uncommitted changes before a barrier"
+        assert not self._pending, f"lane {self._lane} has uncommitted changes before a barrier"
+        with self._translated():
+            self._begin()
+            if judge(self._record, token) is Verdict.APPLIED_BEFORE:
+                self.abort()
+                return self._receipt(token)
+            connection, _ = self._session()
+            if barrier.kind is BarrierKind.SCHEMA:
+                self._tables.lock(connection)
+                for schema in barrier.schemas:
+                    self._tables.reshape(connection, schema)
+                self._applies.clear()
+            elif self._options.write_mode is WriteMode.MIRROR and barrier.tables:
+                self._truncate(connection, barrier)
+        self._finish(token)
+        return self._receipt(token)
+
+    def abort(self) -> None:
+        """Forget everything since the last commit; a connection that is in doubt is dropped."""
+        self._forget_pending()
+        connection, self._record = self._connection, None
+        if connection is None:
+            return
+        self._is_open = False
+        try:
+            if not is_broken(connection):
+                connection.rollback()
+                if self._stages is not None:
+                    self._stages.rolled_back()
+                return
+        except psycopg.Error:
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect; PostgreSQL rolls back what was not committed."""
+        connection, self._connection, self._stages = self._connection, None, None
+        self._applies.clear()
+        self._forget_pending()
+        self._is_open = False
+        self._record = None
+        if connection is not None:
+            connection.close()
+
+    def _commit_small(self, token: CommitToken) -> bool:
+        """One pipeline; False when it did not happen and the ordinary way shall find out why (or do it)."""
+        with self._translated():
+            connection, stages = self._session()
+            steps: list[Step] = []
+            for schema, tables in self._pending.values():
+                made = self._apply_for(schema).steps(_joined(tables))
+                if made is None:
+                    return False
+                steps.extend(made)
+            parameters = [stages.parameter(step.slots, step.purpose) for step in steps]
+            stages.keep()
+        with self._translated(is_commit=True):
+            try:
+                with connection.pipeline():
+                    self._lanes.claim(connection, token)
+                    for step, parameter in zip(steps, parameters, strict=True):
+                        statement = step.statement.replace(SOURCE, "unnest($1) AS s")
+                        if step.expected is not None:
+                            statement = f"WITH touched AS ({statement} RETURNING 1) " + (
+                                f"SELECT 1 / (count(*) = {step.expected})::int FROM touched"
+                            )
+                        psycopg.RawCursor(connection).execute(statement, (parameter,), prepare=True)
+            except psycopg.Error:
+                if is_broken(connection):
+                    raise
+                # An error answer is certain: the implicit transaction was rolled back as a whole.
+                return False
+        self._forget_pending()
+        return True
+
+    def _begin(self) -> None:
+        """Open the transaction and lock the lane's record, once."""
+        if self._is_open:
+            return
+        connection, _ = self._session()
+        self._is_open = True
+        connection.execute("BEGIN")
+        self._record = self._lanes.read(connection, self._lane, locks=True)
+
+    def _apply_pending(self) -> None:
+        connection, stages = self._session()
+        for key in list(self._pending):
+            schema, tables = self._pending.pop(key)
+            self._apply_for(schema).run(connection, stages, _joined(tables))
+        self._forget_pending()
+
+    def _finish(self, token: CommitToken) -> None:
+        """Move the record and COMMIT; only a lost connection leaves the outcome unknown."""
+        connection, stages = self._session()
+        with self._translated():
+            is_moved = self._lanes.move(connection, token)
+            assert is_moved, f"record of lane {self._lane} moved under its lock"
+        with self._translated(is_commit=True):
+            connection.execute("COMMIT")
+        self._is_open = False
+        self._record = None
+        with self._translated():
+            stages.committed()
+
+    def _truncate(self, connection: psycopg.Connection[Any], barrier: Barrier) -> None:
+        names = [self._options.target_of(table) for table in barrier.tables]
+        present = [name for name in names if read_target(connection, name) is not None]
+        if present:
+            restart = " RESTART IDENTITY" if barrier.restart_identity else ""
+            connection.execute(f"TRUNCATE {', '.join(map(qualified, present))}{restart}")
+
+    def _apply_for(self, schema: TableSchema) -> TableApply:
+        key = (schema.name, schema.version)
+        found = self._applies.get(key)
+        if found is None:
+            connection, _ = self._session()
+            name = self._options.target_of(schema.name)
+            target = read_target(connection, name)
+            if target is None:
+                raise Refused("the target table does not exist", advice="Restart the flow", table=name)
+            found = self._applies[key] = TableApply(schema, target, self._options.write_mode)
+        return found
+
+    def _session(self) -> tuple[psycopg.Connection[Any], Stages]:
+        if self._connection is None or self._stages is None:
+            self._connection = connect(self._options, self._lane.destination)
+            self._stages = Stages(self._connection)
+        return self._connection, self._stages
+
+    def _is_small(self) -> bool:
+        return self._pending_rows <= _SMALL_ROWS_MAX and self._pending_bytes <= _SMALL_BYTES_MAX
+
+    def _forget_pending(self) -> None:
+        self._pending.clear()
+        self._pending_rows = 0
+        self._pending_bytes = 0
+
+    def _receipt(self, token: CommitToken) -> Receipt:
+        return Receipt(token.lane, token.upto, token.rows)
+
+    @contextmanager
+    def _translated(self, *, is_commit: bool = False) -> Iterator[None]:
+        if self._connection is None:
+            self._session()
+        connection = self._connection
+        assert connection is not None, "a session was just opened"
+        with translated(connection, is_commit=is_commit, lane=self._lane):
+            yield
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
