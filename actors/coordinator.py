@@ -22,7 +22,7 @@ from wallaby.store import open_store
 class CoordinatorShell:
     """Forwards to the store and answers the API's questions from what the driver reported last."""
 
-    async def __init__(self, settings: Settings) -> None:
+    async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Ray awaits an actor's constructor
         self._settings = settings
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._store = await self._run(open_store, settings)

@@ -21,7 +21,7 @@ from actors.failures import cause_of
 from actors.options import coordinator_options
 from cluster.supervisor import FlowSupervisor, Outcome, RunMode
 from wallaby import secret
-from wallaby.errors import WallabyError
+from wallaby.errors import NotFound, WallabyError
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved
 from wallaby.lifecycle import Command, FlowState
@@ -128,14 +128,13 @@ class Driver:
             elif record.state is FlowState.STOPPING and running:
                 self._supervisors[record.id].stop()
             elif record.state is FlowState.STOPPING:
-                await self._call("move_flow", record.id, Command.DRAINED, reason="not running")
+                await self._call("move_flow", record.id, Command.FINISH, "not running")
 
     async def _follow(self, record: FlowRecord) -> Outcome:
         try:
-            flow = FlowSpec.from_mapping(record.spec)
-            outcome = await self._launch(resolved(flow), RunMode(once=record.runs_once))
+            outcome = await self._launch(resolved(record.spec), RunMode(once=record.run_once))
         except WallabyError as error:
-            await self._call("move_flow", record.id, Command.FAIL, reason=str(error))
+            await self._call("move_flow", record.id, Command.FAIL, str(error))
             outcome = Outcome.FAILED
         else:
             await self._settle(record.id, outcome)
@@ -171,20 +170,30 @@ class Driver:
         supervisor = self._supervisors.pop(flow_id)
         record = await self._call("get_flow", flow_id)
         if outcome is Outcome.FAILED:
-            await self._call("move_flow", flow_id, Command.FAIL, reason=str(supervisor.error))
+            await self._call("move_flow", flow_id, Command.FAIL, str(supervisor.error))
         elif record.state is FlowState.STOPPING or not self._stopping.is_set():
-            await self._call("move_flow", flow_id, Command.DRAINED, reason="drained")
+            await self._call("move_flow", flow_id, Command.FINISH, "drained")
 
     async def _register(self, flow: FlowSpec) -> None:
-        await self._call("adopt_flow", flow.id, secret.redact(flow.to_mapping()))
+        stored = FlowSpec.from_mapping(secret.redact(flow.to_mapping()))
+        try:
+            record = await self._call("get_flow", flow.id)
+        except NotFound:
+            await self._call("create_flow", stored, reason="run from a file")
+        else:
+            if record.state in (FlowState.RUNNING, FlowState.STOPPING):
+                await self._call("move_flow", flow.id, Command.STOP, "taken over by another driver")
+                await self._call("move_flow", flow.id, Command.FINISH, "taken over by another driver")
+            await self._call("update_flow", flow.id, stored)
+        await self._call("move_flow", flow.id, Command.START, "run from a file")
 
     async def _records(self) -> list[FlowRecord]:
         records: list[FlowRecord] = []
         token = ""
         while True:
-            page, token = await self._call("list_flows", 200, token)
-            records += page
-            if not token:
+            page = await self._call("list_flows", 0, token)
+            records += page.flows
+            if not (token := page.next_page_token):
                 return records
 
     async def _wait_changed(self, seen: int) -> int:

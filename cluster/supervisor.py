@@ -28,12 +28,18 @@ from wallaby.relay.session import SessionConfig
 from wallaby.settings import Limits
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.status import FlowStatus
+from wallaby.store import Epoch, SnapshotStatus
 from wallaby.window import LaneId
 
 _START_TIMEOUT_S: Final = 120.0
 _POLL_S: Final = 0.25
 _LEASE_S: Final = 60.0
 _UNKNOWN_ERRORS_MAX: Final = 5
+_SNAPSHOTS: Final = {
+    SnapshotStatus.PENDING: SnapshotState.COPYING,
+    SnapshotStatus.COPYING: SnapshotState.COPYING,
+    SnapshotStatus.DONE: SnapshotState.DONE,
+}
 
 
 class Outcome(StrEnum):
@@ -94,7 +100,7 @@ class FlowSupervisor:
         """Drain, then end ``run`` with DRAINED."""
         self._stopping.set()
 
-    def process_ids(self) -> dict[str, Any]:
+    def actors(self) -> dict[str, Any]:
         """Actor handles by role, for fault injection and diagnosis: ``source`` and ``sink/<destination>/<index>``."""
         handles = {f"sink/{lane.destination}/{lane.index}": actor for lane, actor in self._region.sinks.items()}
         return {"source": self._region.source, **handles} if self._region.source is not None else handles
@@ -133,7 +139,7 @@ class FlowSupervisor:
     async def _run_epoch(self) -> None:
         grant = await self._call("begin_epoch", self._flow.id)
         await self._publish(replace(self.status, phase="starting", epoch=grant.epoch, restarts=self._restarts))
-        remembered = await self._remembered()
+        remembered = await self._remembered(grant)
         lanes, intervals = await self._start_sinks(grant.epoch)
         options = self._flow.source_options()
         source = ray.remote(SourceShell).options(**source_options(self._flow.id, grant.epoch))
@@ -226,16 +232,16 @@ class FlowSupervisor:
             ray.kill(actor)
         self._region = _Region()
 
-    async def _remembered(self) -> RememberedFacts:
-        checkpoint = await self._call("get_checkpoint", self._flow.id)
+    async def _remembered(self, grant: Epoch) -> RememberedFacts:
+        checkpoint = grant.checkpoint
         identity = await self._call("get_source_identity", self._flow.id) or {}
         snapshot = await self._call("get_snapshot_state", self._flow.id)
         timeline = identity.get("timeline")
         return RememberedFacts(
             position=checkpoint.position if checkpoint else START,
             lanes=checkpoint.lanes if checkpoint else {},
-            snapshot=SnapshotState(snapshot.state) if snapshot else SnapshotState.NONE,
-            system_identifier=identity.get("system_identifier"),
+            snapshot=_SNAPSHOTS[snapshot.status] if snapshot else SnapshotState.NONE,
+            system_identifier=str(identity["system_identifier"]) if identity else None,
             timeline=int(timeline) if timeline is not None else None,
             database=identity.get("database"),
         )
