@@ -23,7 +23,7 @@ _OWN: Final[Mapping[str, str]] = {
     "postgres": "sinks.postgres:FACTORY",
     "duckdb": "sinks.duckdb:FACTORY",
     "files": "sinks.files:FACTORY",
-    "null": "sinks.null:FACTORY",
+    "blackhole": "sinks.blackhole:FACTORY",
 }
 _EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb"}
 _GO_TYPES: Final = frozenset(

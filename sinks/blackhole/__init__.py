@@ -1,5 +1,5 @@
 """The destination that keeps nothing: for measuring a source, and for draining a slot on purpose."""
 
-from sinks.null.sink import FACTORY
+from sinks.blackhole.sink import FACTORY
 
 __all__ = ["FACTORY"]

@@ -1,4 +1,4 @@
-"""The null destination's writer: reads what it is given, so that its cost is measured, and drops it."""
+"""The blackhole destination's writer: reads what it is given, so that its cost is measured, and drops it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from wallaby.lsn import START, Position
 from wallaby.window import Barrier, CommitToken, LaneId, Receipt, Window
 
 
-class NullWriter:
+class BlackholeWriter:
     """Opens every batch (zero-copy) and counts its rows."""
 
     def __init__(self, lane: LaneId) -> None:

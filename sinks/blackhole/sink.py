@@ -1,6 +1,6 @@
 """Takes every window, counts it, forgets it. Its position lives in the process: after a restart it has none.
 
-Delivery is therefore "at least once" by derivation, and a flow whose null destination has restarted is refused as one
+Delivery is therefore "at least once" by derivation, and a flow whose blackhole destination has restarted is refused as one
 whose destination went back in time. Use it with ``--once``, or give the flow a new name.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sinks.null.config import NullOptions
-from sinks.null.writer import NullWriter
+from sinks.blackhole.config import BlackholeOptions
+from sinks.blackhole.writer import BlackholeWriter
 from wallaby.lsn import START, Position
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, WriteMode
@@ -27,10 +27,10 @@ CAPABILITIES: Final = Capabilities(
 )
 
 
-class NullSink:
+class BlackholeSink:
     """A sink without a destination."""
 
-    def __init__(self, options: NullOptions) -> None:
+    def __init__(self, options: BlackholeOptions) -> None:
         self._options = options
 
     @property
@@ -62,21 +62,21 @@ class NullSink:
     def reset_lane(self, lane: LaneId, epoch: int) -> None:
         return
 
-    def writer(self, lane: LaneId, epoch: int) -> NullWriter:
-        return NullWriter(lane)
+    def writer(self, lane: LaneId, epoch: int) -> BlackholeWriter:
+        return BlackholeWriter(lane)
 
 
-class NullFactory:
+class BlackholeFactory:
     """See `wallaby.sink.SinkFactory`."""
 
-    name = "null"
+    name = "blackhole"
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        NullOptions.parse(options)
+        BlackholeOptions.parse(options)
         return CAPABILITIES
 
-    def create(self, options: Mapping[str, Any], *, destination: str) -> NullSink:
-        return NullSink(NullOptions.parse(options))
+    def create(self, options: Mapping[str, Any], *, destination: str) -> BlackholeSink:
+        return BlackholeSink(BlackholeOptions.parse(options))
 
 
-FACTORY: Final = NullFactory()
+FACTORY: Final = BlackholeFactory()
