@@ -19,8 +19,8 @@ from wallaby.postgres.slot import SourceIdentity
 from wallaby.relay.session import SessionConfig, SourceSession
 from wallaby.schema import TableName
 from wallaby.settings import Limits
-from wallaby.startup import SnapshotState
 from wallaby.status import FlowStatus
+from wallaby.store import SnapshotStatus
 from wallaby.window import LaneId
 
 _LEDGER_TIMEOUT_S = 120.0
@@ -81,15 +81,13 @@ class RayLedger:
         self._epoch = epoch
 
     def begin_copy(self, identity: SourceIdentity, slot: str) -> None:
-        self._call("set_snapshot_state", self._flow, epoch=self._epoch, state=SnapshotState.COPYING)
-        self._call("reset_checkpoint", self._flow, epoch=self._epoch)
-        self.remember_source(identity, slot)
+        self._call("begin_copy", self._flow, self._epoch, slot=slot, identity=_plain(identity))
 
     def finish_copy(self) -> None:
-        self._call("set_snapshot_state", self._flow, epoch=self._epoch, state=SnapshotState.DONE)
+        self._call("set_snapshot_state", self._flow, self._epoch, SnapshotStatus.DONE)
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
-        self._call("put_source_identity", self._flow, {**asdict(identity), "slot": slot}, epoch=self._epoch)
+        self._call("put_source_identity", self._flow, {**_plain(identity), "slot": slot}, epoch=self._epoch)
 
     def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         refs = {lane: self._sinks[lane].reset.remote(names) for lane, names in tables.items()}
@@ -104,3 +102,7 @@ class RayLedger:
             ray.get(self._coordinator.call.remote(method, *args, **kwargs), timeout=_LEDGER_TIMEOUT_S)
         except Exception as error:
             raise cause_of(error, actor="coordinator") from error
+
+
+def _plain(identity: SourceIdentity) -> dict[str, str | int]:
+    return asdict(identity)

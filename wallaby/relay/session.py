@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wallaby.clock import Clock
-from wallaby.errors import CheckFailed
 from wallaby.flow import FlowSpec, SourceOptions
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
 from wallaby.pgtypes.types import has_binary_kernel
 from wallaby.postgres.catalog import Catalog
-from wallaby.postgres.connect import Connection, connect
-from wallaby.postgres.publication import ensure_publication, read_publication
+from wallaby.postgres.connect import connect
+from wallaby.postgres.publication import ensure_publication
 from wallaby.postgres.replication import ReplicationStream
 from wallaby.postgres.slot import (
     CreatedSlot,
-    SlotFacts,
     SourceIdentity,
     create_slot,
+    current_wal_lsn,
     drop_slot,
     read_identity,
     read_slot,
@@ -111,8 +110,8 @@ class SourceSession:
         options, config = self._options, self._config
         dsn = options.dsn
         application = self._application
-        identity = read_identity(dsn, options.slot)
         with connect(dsn, application_name=application) as connection:
+            identity = read_identity(connection, options.slot)
             facts = read_slot(connection, options.slot)
             plan = plan_start(
                 slot=options.slot,
@@ -121,18 +120,24 @@ class SourceSession:
                     timeline=identity.timeline,
                     database=identity.database,
                     confirmed=None if facts is None else facts.confirmed_flush,
-                    invalidation=_invalidation(facts),
+                    invalidation=None if facts is None else facts.invalidation,
                 ),
                 remembered=config.remembered,
                 lanes=config.lanes,
                 copies_initially=options.snapshot == "initial",
                 resnapshot=config.resnapshot,
             )
-            stop_at = config.until or (_current_lsn(connection) if config.once else None)
+            stop_at = config.until or (current_wal_lsn(connection) if config.once else None)
             if facts is not None and facts.active:
-                terminate_holder(connection, options.slot, application_name=application)
-            is_published = read_publication(connection, options.publication) is not None
-        self._prepare_publication(is_published)
+                terminate_holder(connection, options.slot, application_prefix=application)
+            ensure_publication(
+                connection,
+                options.publication,
+                tables=options.publication_tables,
+                schemas=options.publication_schemas,
+                create=options.ensure_publication,
+                sync=options.sync_publication_mode if options.sync_publication else None,
+            )
         catalog = Catalog(dsn, application_name=application)
         try:
             return self._run_plan(plan, identity, catalog, stop_at)
@@ -141,27 +146,13 @@ class SourceSession:
         finally:
             catalog.close()
 
-    def _prepare_publication(self, exists: bool) -> None:
-        options = self._options
-        if exists and not options.sync_publication:
-            return
-        if not exists and not options.ensure_publication:
-            raise CheckFailed(
-                "the publication does not exist and may not be created",
-                advice="Create it, or set source.options.ensure_publication to true",
-                publication=options.publication,
-            )
-        ensure_publication(
-            options.dsn, options.publication, tables=options.publication_tables, schemas=options.publication_schemas
-        )
-
     def _run_plan(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Position:
         options = self._options
         match plan.mode:
             case StartMode.COPY:
                 start = self._copy(plan, identity, catalog, stop_at)
             case StartMode.FRESH_STREAM:
-                with create_slot(options.dsn, options.slot) as created:
+                with create_slot(options.dsn, options.slot, application_name=self._application) as created:
                     start = created.consistent_point
                 self._ledger.remember_source(identity, options.slot)
                 self._start_relay(START, stop_at).begin_at(Position(start))
@@ -176,10 +167,10 @@ class SourceSession:
         tables = tuple(catalog.published_tables([options.publication]))
         self._ledger.begin_copy(identity, options.slot)
         if plan.drop_slot:
-            drop_slot(options.dsn, options.slot)
+            drop_slot(options.dsn, options.slot, application_name=self._application)
         self._ledger.reset_lanes(self._tables_per_lane(tables))
         relay = self._start_relay(START, stop_at, is_reset=True)
-        with create_slot(options.dsn, options.slot) as created:
+        with create_slot(options.dsn, options.slot, application_name=self._application) as created:
             # Read again: a table added between the first look and the slot belongs to the snapshot.
             tables = tuple(catalog.published_tables([options.publication]))
             self._copy_under(created, tables, relay)
@@ -256,17 +247,3 @@ class SourceSession:
     def _application(self) -> str:
         """How our connections appear in ``pg_stat_activity``: a later epoch knows an earlier one's walsender by it."""
         return f"wallaby:{self._config.flow.id}"[:63]
-
-
-def _invalidation(facts: SlotFacts | None) -> str | None:
-    if facts is None or not facts.is_lost:
-        return None
-    return facts.invalidation_reason or facts.wal_status or "conflict with recovery"
-
-
-def _current_lsn(connection: Connection) -> Lsn:
-    row = connection.execute(
-        "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text"
-    ).fetchone()
-    assert row is not None
-    return Lsn.parse(row[0])
