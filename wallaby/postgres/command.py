@@ -25,7 +25,7 @@ def run_command(connection: Connection, command: str, *, timeout_s: float) -> pq
     result = pgconn.get_result()
     if result is None:
         raise psycopg.OperationalError("the connection was lost")
-    if result.status == pq.ExecStatus.COPY_BOTH:
+    if result.status in (pq.ExecStatus.COPY_BOTH, pq.ExecStatus.COPY_OUT):
         return result
     while pgconn.get_result() is not None:
         continue

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import psycopg
 
-from wallaby.errors import CheckFailed, ConfigError
-from wallaby.postgres.connect import Connection, session
+from wallaby.errors import CheckFailed
+from wallaby.flow.tables import parse_table_pattern
+from wallaby.postgres.connect import Connection
 from wallaby.schema import TableName, quote_identifier
-
-EVERY = "*"
-"""As a table name: every table of the schema."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +37,6 @@ def read_publication(connection: Connection, name: str) -> PublicationFacts | No
     ).fetchone()
     if row is None:
         return None
-    sent = connection.execute(
-        "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = %s ORDER BY 1, 2", [name]
-    ).fetchall()
     every, insert, update, delete, truncate, via_root, owner = row
     return PublicationFacts(
         name=name,
@@ -52,63 +47,51 @@ def read_publication(connection: Connection, name: str) -> PublicationFacts | No
         truncate=truncate,
         via_root=via_root,
         owner=owner,
-        tables=tuple(TableName(schema, table) for schema, table in sent),
+        tables=tuple(sorted(_sent(connection, name))),
     )
 
 
 def ensure_publication(
-    dsn: str,
+    connection: Connection,
     name: str,
     *,
     tables: Sequence[str] = (),
     schemas: Sequence[str] = (),
+    create: bool = True,
+    sync: str | None = None,
     via_root: bool = True,
 ) -> PublicationFacts:
-    """Create the publication if it is missing, else add the wanted tables it lacks; nothing is ever removed from it.
+    """Create the publication if it is missing; with ``sync`` also bring an existing one in line with what is wanted.
 
-    ``tables`` are ``schema.table``, ``table`` (in ``public``) or ``schema.*``, names as stored, double-quoted where
-    they contain dots. ``schemas`` stand for all their present tables. With neither, it is made FOR ALL TABLES (needs a
-    superuser). ``via_root`` applies to a new one only. Running it twice changes nothing.
+    ``tables`` are patterns as `wallaby.flow.tables` reads them, ``schemas`` stand for all their present tables; with
+    neither, a new publication is FOR ALL TABLES (needs a superuser). ``sync`` is ``add`` (only add what is missing) or
+    ``sync`` (also drop what is not wanted). ``via_root`` applies to a new one only. Running it twice changes nothing.
+    `CheckFailed` when it is missing and ``create`` is false, or when a wanted table does not exist. The connection must
+    be in autocommit.
     """
-    with session(dsn, application_name="wallaby publication", doing="prepare the publication") as connection:
-        found = read_publication(connection, name)
+    found = read_publication(connection, name)
+    if found is None and not create:
+        raise CheckFailed(
+            "the publication does not exist",
+            advice=f"Run on the source: {create_statement(name, None)}",
+            publication=name,
+        )
+    if found is None or sync is not None:
         wanted = resolve_tables(connection, tables, schemas) if tables or schemas else None
         if found is None:
             _create(connection, name, wanted, via_root=via_root)
         elif wanted is not None and not found.all_tables:
-            missing = [table for table in wanted if table not in _members(connection, name)]
-            if missing:
-                connection.execute(f"ALTER PUBLICATION {quote_identifier(name)} ADD TABLE {_list(missing)}".encode())
-        made = read_publication(connection, name)
-        assert made is not None, f"publication {name} vanished"
-        return made
-
-
-def parse_table_pattern(text: str, *, field: str = "publication_tables") -> TableName:
-    """``schema.table``, ``table``, ``schema.*``; a double-quoted part may hold any character. Else `ConfigError`."""
-    parts: list[str] = []
-    rest = text.strip()
-    while rest or not parts:
-        part, rest = _split_part(rest)
-        if not part:
-            raise ConfigError(
-                "not a table name", advice='Write schema.table, schema.* or "Sche.ma"."Table".', field=field
-            )
-        parts.append(part)
-    match parts:
-        case [name]:
-            return TableName("public", name)
-        case [schema, name] if schema != EVERY:
-            return TableName(schema, name)
-        case _:
-            raise ConfigError("a table name has one or two parts", advice="Quote parts with dots.", field=field)
+            _bring_in_line(connection, name, wanted, is_dropping=sync == "sync")
+    made = read_publication(connection, name)
+    assert made is not None, f"publication {name} vanished"
+    return made
 
 
 def resolve_tables(connection: Connection, tables: Sequence[str], schemas: Sequence[str]) -> list[TableName]:
     """The present tables that patterns and schemas stand for, each once; `CheckFailed` names what does not exist."""
     patterns = [parse_table_pattern(text) for text in tables]
-    whole = {*schemas, *(pattern.schema for pattern in patterns if pattern.name == EVERY)}
-    named = [pattern for pattern in patterns if pattern.name != EVERY]
+    whole = {*schemas, *(pattern.schema for pattern in patterns if pattern.name is None)}
+    named = [TableName(pattern.schema, pattern.name) for pattern in patterns if pattern.name is not None]
     rows = connection.execute(
         "SELECT n.nspname, c.relname, c.relispartition FROM pg_catalog.pg_class AS c"
         " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
@@ -144,31 +127,34 @@ def _create(connection: Connection, name: str, tables: Sequence[TableName] | Non
         return
 
 
-def _members(connection: Connection, name: str) -> set[TableName]:
-    """Tables the publication lists itself or through their schema, roots included."""
-    listed = connection.execute(
+def _bring_in_line(connection: Connection, name: str, wanted: Sequence[TableName], *, is_dropping: bool) -> None:
+    listed, sent = _listed(connection, name), _sent(connection, name)
+    missing = [table for table in wanted if table not in listed | sent]
+    surplus = sorted(listed - set(wanted)) if is_dropping else []
+    for verb, tables in (("ADD", missing), ("DROP", surplus)):
+        if tables:
+            connection.execute(f"ALTER PUBLICATION {quote_identifier(name)} {verb} TABLE {_list(tables)}".encode())
+
+
+def _listed(connection: Connection, name: str) -> set[TableName]:
+    """Tables the publication names itself."""
+    rows = connection.execute(
         "SELECT n.nspname, c.relname FROM pg_catalog.pg_publication AS p"
         " JOIN pg_catalog.pg_publication_rel AS r ON r.prpubid = p.oid"
         " JOIN pg_catalog.pg_class AS c ON c.oid = r.prrelid"
-        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE p.pubname = %s"
-        " UNION SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = %s",
-        [name, name],
+        " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE p.pubname = %s",
+        [name],
     ).fetchall()
-    return {TableName(schema, table) for schema, table in listed}
+    return {TableName(schema, table) for schema, table in rows}
+
+
+def _sent(connection: Connection, name: str) -> set[TableName]:
+    """Tables it sends: also those published through their schema or their root."""
+    rows = connection.execute(
+        "SELECT schemaname, tablename FROM pg_catalog.pg_publication_tables WHERE pubname = %s ORDER BY 1, 2", [name]
+    ).fetchall()
+    return {TableName(schema, table) for schema, table in rows}
 
 
 def _list(tables: Sequence[TableName]) -> str:
     return ", ".join(f"{quote_identifier(table.schema)}.{quote_identifier(table.name)}" for table in tables)
-
-
-def _split_part(text: str) -> tuple[str, str]:
-    """The first part of a dotted name, unquoted, and what follows its dot. An empty part means it is malformed."""
-    if not text.startswith('"'):
-        part, dot, rest = text.partition(".")
-        is_wrong = '"' in part or (dot and not rest)
-        return ("" if is_wrong else part), rest
-    end = text[1:].replace('""', "xx").find('"') + 1
-    part, rest = text[1:end].replace('""', '"'), text[end + 1 :]
-    if end == 0 or (rest and (not rest.startswith(".") or len(rest) == 1)):
-        return "", rest
-    return part, rest[1:]

@@ -33,7 +33,7 @@ _STATUS: Final = struct.Struct("!cQQQqB")
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 _START_TIMEOUT_S: Final = 30.0
 _ASK_AFTER_S: Final = 20.0
-_GIVE_UP_AFTER_S: Final = 60.0
+_ANSWER_WITHIN_S: Final = 40.0
 
 
 class ReplicationStream:
@@ -121,7 +121,11 @@ class ReplicationStream:
         return False
 
     def send_status(self, *, received: Lsn, flushed: Lsn, reply_requested: bool = False) -> None:
-        """Tell the server what we received, and what it may forget (``flushed``). Never moves back, never blocks."""
+        """Tell the server what we received, and what it may forget (``flushed``). Never moves back, never blocks.
+
+        Call it every few seconds: it also notices (`SourceUnavailable`) when an earlier request for a reply stayed
+        unanswered for 40 s.
+        """
         self._received = max(self._received, received, flushed)
         self._flushed = max(self._flushed, flushed)
         now_us = time.time_ns() // 1000 - _POSTGRES_EPOCH_US
@@ -133,6 +137,8 @@ class ReplicationStream:
             raise self._ended() from error
         if reply_requested and self._asked is None:
             self._asked = time.monotonic()
+        elif self._asked is not None:
+            self._watch_silence()
 
     def close(self) -> None:
         """Drop the connection; the slot stays where it was last confirmed. Idempotent."""
@@ -166,9 +172,12 @@ class ReplicationStream:
 
     def _watch_silence(self) -> None:
         now = time.monotonic()
-        if self._asked is None and now - self.last_heard > _ASK_AFTER_S:
-            self.send_status(received=self._received, flushed=self._flushed, reply_requested=True)
-        elif self._asked is not None and now - max(self._asked, self.last_heard) > _GIVE_UP_AFTER_S - _ASK_AFTER_S:
+        quiet_since = max(self._asked or 0.0, self.last_heard)
+        if self._asked is None:
+            if now - self.last_heard > _ASK_AFTER_S:
+                self.send_status(received=self._received, flushed=self._flushed, reply_requested=True)
+        elif now - quiet_since > _ANSWER_WITHIN_S and not self._poll.poll(0):
+            # Nothing unread either: it is not us who did not listen.
             raise SourceUnavailable(
                 "the source does not answer on the replication connection",
                 advice="The stream is opened again; check the network if this repeats.",

@@ -49,7 +49,16 @@ class SlotFacts:
     @property
     def is_lost(self) -> bool:
         """True when no change can be read from it any more."""
-        return self.wal_status == "lost" or self.invalidation_reason is not None or self.conflicting
+        return self.invalidation is not None
+
+    @property
+    def invalidation(self) -> str | None:
+        """Why no change can be read from it any more; None while it is usable."""
+        if self.invalidation_reason is not None:
+            return self.invalidation_reason
+        if self.wal_status == "lost":
+            return "wal_removed"
+        return "conflict" if self.conflicting else None
 
 
 def read_slot(connection: Connection, name: str) -> SlotFacts | None:
@@ -116,13 +125,20 @@ class CreatedSlot:
         self.close()
 
 
-def create_slot(dsn: str, name: str, *, failover: bool = False, timeout_s: float = _CREATE_TIMEOUT_S) -> CreatedSlot:
+def create_slot(
+    dsn: str,
+    name: str,
+    *,
+    failover: bool = False,
+    timeout_s: float = _CREATE_TIMEOUT_S,
+    application_name: str = "wallaby",
+) -> CreatedSlot:
     """Create a logical pgoutput slot and export its snapshot.
 
     PostgreSQL waits for every transaction that is open now; after ``timeout_s`` this gives up with `SourceUnavailable`
     and leaves no slot. `AlreadyExists` when the name is taken. ``failover`` needs PostgreSQL 17.
     """
-    connection = connect(dsn, application_name=f"wallaby slot {name}", replication=True)
+    connection = connect(dsn, application_name=application_name, replication=True)
     try:
         [[now]] = rows(
             run_command(connection, "SELECT (extract(epoch FROM now()) * 1000000)::int8", timeout_s=_COMMAND_TIMEOUT_S)
@@ -156,9 +172,9 @@ def create_slot(dsn: str, name: str, *, failover: bool = False, timeout_s: float
         raise
 
 
-def drop_slot(dsn: str, name: str, *, timeout_s: float = 10.0) -> bool:
+def drop_slot(dsn: str, name: str, *, timeout_s: float = 10.0, application_name: str = "wallaby") -> bool:
     """Drop the slot; False when there is none. Terminates nobody: `SlotBusy` when it stays in use for ``timeout_s``."""
-    with connect(dsn, application_name=f"wallaby slot {name}", replication=True) as connection:
+    with connect(dsn, application_name=application_name, replication=True) as connection:
         try:
             run_command(connection, f"DROP_REPLICATION_SLOT {quote_identifier(name)} WAIT", timeout_s=timeout_s)
         except psycopg.errors.UndefinedObject:
@@ -171,22 +187,33 @@ def drop_slot(dsn: str, name: str, *, timeout_s: float = 10.0) -> bool:
     return True
 
 
-def terminate_holder(connection: Connection, name: str, *, application_name: str | None = None) -> bool:
+def terminate_holder(connection: Connection, name: str, *, application_prefix: str = "") -> bool:
     """End the connection that streams from the slot, for example a walsender whose client died; waits until it is gone.
 
-    With ``application_name`` only a holder of that name is ended. True when the slot is free afterwards.
+    Only a holder whose application name begins with ``application_prefix`` is ended. True when the slot is free
+    afterwards.
     """
     connection.execute(
         "SELECT pg_catalog.pg_terminate_backend(s.active_pid, 5000) FROM pg_catalog.pg_replication_slots AS s"
         " JOIN pg_catalog.pg_stat_activity AS a ON a.pid = s.active_pid"
-        " WHERE s.slot_name = %s AND (%s::text IS NULL OR a.application_name = %s)",
-        [name, application_name, application_name],
+        " WHERE s.slot_name = %s AND pg_catalog.starts_with(a.application_name, %s)",
+        [name, application_prefix],
     )
     slot = read_slot(connection, name)
     return slot is None or not slot.active
 
 
-@dataclass(frozen=True, slots=True)
+def current_wal_lsn(connection: Connection) -> Lsn:
+    """Where the server writes now; on a standby, what it has replayed."""
+    row = connection.execute(
+        "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+        " ELSE pg_catalog.pg_current_wal_lsn() END::text"
+    ).fetchone()
+    assert row is not None, "a query without FROM returns one row"
+    return Lsn.parse(row[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceIdentity:
     """Which server, history and database a position belongs to; stored, and compared at every start."""
 
@@ -199,14 +226,21 @@ class SourceIdentity:
     slot: str = ""
 
 
-def read_identity(dsn: str, slot: str = "") -> SourceIdentity:
-    """Ask the server who it is (``IDENTIFY_SYSTEM``; needs the REPLICATION attribute)."""
-    with connect(dsn, application_name="wallaby identity", replication=True) as connection:
-        try:
-            [[system, timeline, _, database]] = rows(
-                run_command(connection, "IDENTIFY_SYSTEM", timeout_s=_COMMAND_TIMEOUT_S)
-            )
-        except psycopg.Error as error:
-            raise translate(error, dsn=dsn, doing="identify the source", slot=slot or None) from error
-        major = connection.info.server_version // 10_000
-        return SourceIdentity(int(system or 0), int(timeline or 0), database or "", major, slot)
+def read_identity(connection: Connection, slot: str = "") -> SourceIdentity:
+    """Ask the server who it is. Needs no privilege."""
+    row = connection.execute(
+        "SELECT s.system_identifier, current_database()::text, CASE WHEN pg_catalog.pg_is_in_recovery()"
+        " THEN (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() AS c)"
+        # Names of WAL files begin with the timeline; after a promotion the control file still holds the old one.
+        " ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END"
+        " FROM pg_catalog.pg_control_system() AS s"
+    ).fetchone()
+    assert row is not None, "a set-returning function of one row"
+    system, database, timeline = row
+    return SourceIdentity(
+        system_identifier=system % 2**64,
+        timeline=timeline,
+        database=database,
+        major=connection.info.server_version // 10_000,
+        slot=slot,
+    )
