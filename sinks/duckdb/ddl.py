@@ -152,14 +152,16 @@ def moved_columns(
     owned: tuple[tuple[str, int], ...],
     wanted: tuple[TargetColumn, ...],
 ) -> Change:
-    """What the source renamed and dropped since it had the columns ``owned`` (name, attnum), to be done before `change`.
+    """What the source renamed and dropped since it had ``owned`` (name, attnum); done before `change`.
 
     Attribute numbers tell a rename from a drop and an add. Without them a column that is out of order was dropped and
     made again; and where one column went as another of its type came, nobody can tell: that is a reason to stop.
     """
     present = {fold(column.name): column for column in existing}
     owned = tuple((name, attnum) for name, attnum in owned if fold(name) in present)
-    if all(attnum for _, attnum in owned) and all(column.attnum for column in wanted):
+    number = {fold(column.name): column.attnum for column in wanted}
+    # A name never gets a lower number by an ALTER of its own: numbers that fall are places, not attribute numbers.
+    if all(number.values()) and all(attnum and number.get(fold(name), attnum) >= attnum for name, attnum in owned):
         now = {column.attnum: column.name for column in wanted}
         renamed = [(name, now[attnum]) for name, attnum in owned if fold(now.get(attnum, name)) != fold(name)]
         dropped = [name for name, attnum in owned if attnum not in now]

@@ -1,0 +1,53 @@
+"""Errors of the file system as ours: the one place that knows both."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pyarrow as pa
+
+from wallaby.errors import OutcomeUnknown, Refused, Transient, WallabyError
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@contextmanager
+def translated(**where: Any) -> Iterator[None]:
+    """Turn OSError and Arrow's errors into ours: what was under way certainly did not become visible."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, **where) from error
+    except pa.ArrowException as error:
+        # Without a cause on purpose: Arrow's texts may quote values.
+        raise Refused(f"Parquet cannot hold the rows ({type(error).__name__})", **where) from None
+
+
+@contextmanager
+def outcome_unknown(**where: Any) -> Iterator[None]:
+    """Around what follows the linking of a manifest: it may or may not survive a crash of the machine."""
+    try:
+        yield
+    except OSError as error:
+        raise OutcomeUnknown(
+            "the directory failed right after the commit", advice="The manifests decide: recover", **where
+        ) from error
+
+
+def translate(error: OSError, **where: Any) -> WallabyError:
+    """Our error for a failed system call that changed nothing visible."""
+    name = errno.errorcode.get(error.errno or 0, "error")
+    if error.errno in _FULL:
+        return Transient("the disk is full", advice="Free space; writing continues by itself", **where)
+    if error.errno in _FORBIDDEN:
+        return Transient(
+            "the directory cannot be written", advice="Give this user write permission, or mount it writable", **where
+        )
+    return Transient(f"the file system answered {name}", advice="Look at the disk and the mount", **where)
+
+
+__all__ = ["outcome_unknown", "translate", "translated"]

@@ -1,0 +1,285 @@
+"""The lane's log: one small JSON file per commit, created only if its number is free. The log is the position record.
+
+Entry ``n`` is ``<n>.json``, made whole elsewhere and then linked (`os.link` fails when the name exists), so exactly one
+of any number of racing writers gets number ``n``; the others see that the lane moved on. A newer epoch announces itself
+by an entry of its own (``fence``): a leftover writer of an older epoch then finds its number taken, however long it
+slept. There is no moment in between, which is why no lock and no separate epoch file exists.
+
+Old entries are gathered into immutable archives of `ARCHIVE_ENTRIES`, then removed, so the folder stays small. A writer
+that slept through that could find its number free again. It therefore looks, after linking, for the archive that would
+hold the number: archives are made before entries are removed, so either the link fails or the archive is seen. Entries
+numbered at or below the last archive's end are not part of the log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from sinks.files.errors import outcome_unknown, translated
+from sinks.files.layout import FORMAT_VERSION, LaneFolders
+from wallaby.errors import Refused, Transient
+from wallaby.lsn import START, Position
+from wallaby.schema import TableName
+
+ARCHIVE_ENTRIES: Final = 256
+"""Entries per archive: bounds the log folder, and what ``recover`` reads."""
+_READ_ATTEMPTS_MAX: Final = 100
+_PREPARED: Final = ".new-"
+
+
+class Kind(StrEnum):
+    """What an entry records."""
+
+    COMMIT = "commit"
+    """Rows became durable, the position moved."""
+    TRUNCATE = "truncate"
+    """``tables`` were emptied at the source; each has one row saying so."""
+    SCHEMA = "schema"
+    """``tables`` changed shape at the source; later files have the new columns."""
+    FENCE = "fence"
+    """A newer epoch took the lane."""
+    RESET_TABLE = "reset-table"
+    """The lane's earlier files of ``tables`` are void."""
+    RESET_LANE = "reset-lane"
+    """The position went back to the start, on purpose."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """A committed Parquet file; paths are relative to the root. Until the rename after the commit it is ``staged``."""
+
+    path: str
+    staged: str
+    schema: str
+    table: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    @property
+    def name(self) -> TableName:
+        return TableName(self.schema, self.table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of a lane's log. ``sequence`` counts from 1 without gaps."""
+
+    sequence: int
+    kind: Kind
+    epoch: int
+    after: Position
+    upto: Position
+    rows: int = 0
+    committed_at_us: int = 0
+    files: tuple[DataFile, ...] = ()
+    tables: tuple[TableName, ...] = ()
+
+    def to_json(self) -> str:
+        """One line."""
+        content: dict[str, Any] = {
+            "version": FORMAT_VERSION,
+            "sequence": self.sequence,
+            "kind": self.kind.value,
+            "epoch": self.epoch,
+            "after": str(self.after),
+            "upto": str(self.upto),
+            "rows": self.rows,
+            "committed_at_us": self.committed_at_us,
+            "files": [asdict(file) for file in self.files],
+            "tables": [[table.schema, table.name] for table in self.tables],
+        }
+        return json.dumps(content, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str) -> Entry:
+        """`Refused` for a version we do not know or a line we cannot read."""
+        try:
+            content = json.loads(line)
+            if content["version"] != FORMAT_VERSION:
+                raise Refused(
+                    f"a manifest has version {content['version']}, this wallaby knows {FORMAT_VERSION}",
+                    advice="Use the newer wallaby, or another directory",
+                )
+            return cls(
+                sequence=content["sequence"],
+                kind=Kind(content["kind"]),
+                epoch=content["epoch"],
+                after=Position.parse(content["after"]),
+                upto=Position.parse(content["upto"]),
+                rows=content["rows"],
+                committed_at_us=content["committed_at_us"],
+                files=tuple(DataFile(**file) for file in content["files"]),
+                tables=tuple(TableName(*table) for table in content["tables"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refused(
+                f"a manifest cannot be read ({type(error).__name__})",
+                advice="It was changed or cut by something else; restore the directory or copy the tables again",
+            ) from error
+
+
+EMPTY: Final = Entry(sequence=0, kind=Kind.FENCE, epoch=0, after=START, upto=START)
+"""What a lane without a log stands at."""
+
+
+class ManifestLog:
+    """The log of one lane, for one writer or any number of readers."""
+
+    def __init__(self, folders: LaneFolders, *, fsync: bool = True) -> None:
+        self._folders = folders
+        self._fsync = fsync
+
+    def last(self) -> Entry:
+        """The newest entry, or `EMPTY`."""
+        entries = self.recent()
+        return entries[-1] if entries else EMPTY
+
+    def recent(self) -> tuple[Entry, ...]:
+        """The newest entries: at least the last `ARCHIVE_ENTRIES` where so many exist, fewer than twice that."""
+        return self._read(archives_max=1)
+
+    def all(self) -> tuple[Entry, ...]:
+        """The whole log in order."""
+        return self._read(archives_max=None)
+
+    def prepare(self) -> None:
+        """Make the lane's folders and remove what crashed writers left half made."""
+        with translated(folder=self._folders.log):
+            self._folders.archive.mkdir(parents=True, exist_ok=True)
+            for leftover in self._folders.log.glob(f"{_PREPARED}*"):
+                leftover.unlink(missing_ok=True)
+
+    def append(self, entry: Entry) -> bool:
+        """Add the entry if its number is free: True, durable; False, nothing happened and the log moved on.
+
+        `Transient`: nothing happened. `OutcomeUnknown`: it is in the log now but may not survive a power cut.
+        """
+        final = self._folders.log / f"{entry.sequence:020d}.json"
+        with translated(folder=self._folders.log):
+            linked = self._link(final, entry.to_json() + "\n")
+        if not linked:
+            return False
+        with outcome_unknown(folder=self._folders.log):
+            if self._archive_of(entry.sequence).exists():
+                final.unlink(missing_ok=True)
+                return False
+            self._sync_folder(self._folders.log)
+        if entry.sequence % ARCHIVE_ENTRIES == 0:
+            with outcome_unknown(folder=self._folders.archive):
+                self._archive(entry.sequence)
+        return True
+
+    def _archive(self, upto: int) -> None:
+        numbers = range(upto - ARCHIVE_ENTRIES + 1, upto + 1)
+        files = [self._folders.log / f"{number:020d}.json" for number in numbers]
+        self._link(self._archive_of(upto), "".join(file.read_text() for file in files))
+        self._sync_folder(self._folders.archive)
+        for file in files:
+            file.unlink(missing_ok=True)
+
+    def _archive_of(self, sequence: int) -> Path:
+        return self._folders.archive / f"{-(-sequence // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES:020d}.jsonl"
+
+    def _link(self, final: Path, text: str) -> bool:
+        descriptor, prepared = tempfile.mkstemp(prefix=_PREPARED, dir=self._folders.log)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+                file.flush()
+                if self._fsync:
+                    os.fsync(file.fileno())
+            try:
+                os.link(prepared, final)
+            except FileExistsError:
+                return False
+            return True
+        finally:
+            Path(prepared).unlink(missing_ok=True)
+
+    def _sync_folder(self, folder: Path) -> None:
+        if self._fsync:
+            sync_folder(folder)
+
+    def _read(self, *, archives_max: int | None) -> tuple[Entry, ...]:
+        # The writer may move entries into an archive between our listing and our reading: then list again.
+        for _ in range(_READ_ATTEMPTS_MAX):
+            try:
+                entries = self._read_once(archives_max)
+            except FileNotFoundError:
+                continue
+            if _is_contiguous(entries, from_start=archives_max is None):
+                return entries
+        raise Transient(
+            "the lane's log has a gap, or changes faster than it can be read",
+            advice="If nothing writes to the directory, manifests were removed: restore them or copy the tables again",
+            folder=self._folders.log,
+        )
+
+    def _read_once(self, archives_max: int | None) -> tuple[Entry, ...]:
+        if not self._folders.log.is_dir():
+            return ()
+        tail = _numbered(self._folders.log, ".json")
+        archives = _numbered(self._folders.archive, ".jsonl") if self._folders.archive.is_dir() else []
+        archived_upto = archives[-1][0] if archives else 0
+        if archives_max is not None:
+            archives = archives[-archives_max:]
+        entries = [Entry.from_json(line) for _, file in archives for line in file.read_text().splitlines()]
+        entries += [Entry.from_json(file.read_text()) for number, file in tail if number > archived_upto]
+        return tuple(entries)
+
+
+def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
+    names = [name for name in os.listdir(folder) if name.endswith(suffix) and name[: -len(suffix)].isdigit()]
+    return sorted((int(name[: -len(suffix)]), folder / name) for name in names)
+
+
+def _is_contiguous(entries: tuple[Entry, ...], *, from_start: bool) -> bool:
+    numbers = [entry.sequence for entry in entries]
+    first = numbers[0] if numbers and not from_start and numbers[0] % ARCHIVE_ENTRIES == 1 else 1
+    return numbers == list(range(first, first + len(numbers)))
+
+
+def live_files(entries: Iterable[Entry]) -> tuple[DataFile, ...]:
+    """The files of a whole log that count, in commit order: those of reset tables do not."""
+    live: list[DataFile] = []
+    for entry in entries:
+        if entry.kind is Kind.RESET_TABLE:
+            live = [file for file in live if file.name not in entry.tables]
+        live += entry.files
+    return tuple(live)
+
+
+def next_entry(last: Entry, kind: Kind, **changes: Any) -> Entry:
+    """The entry after ``last``: same epoch and position unless ``changes`` say otherwise."""
+    fresh = Entry(sequence=last.sequence + 1, kind=kind, epoch=last.epoch, after=last.upto, upto=last.upto)
+    return replace(fresh, **changes)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's names durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+__all__ = [
+    "ARCHIVE_ENTRIES",
+    "EMPTY",
+    "DataFile",
+    "Entry",
+    "Kind",
+    "ManifestLog",
+    "live_files",
+    "next_entry",
+    "sync_folder",
+]

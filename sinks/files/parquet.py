@@ -1,0 +1,148 @@
+"""One Parquet file in the making: rows are gathered into row groups, bytes are hashed on their way to the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sinks.files.config import Compression, FilesOptions
+from sinks.files.ddl import file_schema
+from sinks.files.errors import translated
+from sinks.files.types import to_parquet
+from wallaby.flow import Unrepresentable
+from wallaby.schema import TableSchema
+from wallaby.transform.append import append_rows
+from wallaby.transform.outliers import refuse_outliers
+from wallaby.window import TablePart
+
+GATHER_BYTES_MAX: Final = 32 << 20
+"""Bytes of changes kept per file before they become a row group."""
+_DIRECT_ROWS: Final = 65_536
+"""Windows from this size on become a row group at once, without a copy."""
+
+
+class _HashedFile:
+    """What Arrow writes to; counts and hashes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb", buffering=0)
+        self.closed = False
+        self.digest = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        view = memoryview(data)
+        done = 0
+        while done < len(view):
+            done += self._file.write(view[done:])
+        self.digest.update(view)
+        self.bytes += done
+        return done
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.closed = True
+        self._file.close()
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+class ParquetFile:
+    """A staged file of one table and shape. After any error: `discard`."""
+
+    def __init__(self, path: Path, schema: TableSchema, options: FilesOptions) -> None:
+        self.path = path
+        self.schema = schema
+        self.rows = 0
+        self._options = options
+        self._arrow = file_schema(schema, keep_outliers=options.keeps_outliers)
+        self._gathered: list[pa.Table] = []
+        self._gathered_rows = self._gathered_bytes = 0
+        with translated(table=schema.name):
+            self._file = _HashedFile(path)
+            codec = None if options.compression is Compression.NONE else options.compression.value
+            self._writer = pq.ParquetWriter(pa.PythonFile(self._file, mode="w"), self._arrow, compression=codec)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in the file; complete after `seal`."""
+        return self._file.bytes
+
+    @property
+    def sha256(self) -> str:
+        return self._file.digest.hexdigest()
+
+    def write(self, part: TablePart) -> None:
+        """Take the part. Its buffer is not held afterwards."""
+        if part.rows >= _DIRECT_ROWS:
+            self.flush()
+            self._write_changes(part.table())
+            return
+        copied = TablePart(part.schema, part.rows, pa.py_buffer(bytes(part.data))).table()
+        self._gathered.append(copied)
+        self._gathered_rows += part.rows
+        self._gathered_bytes += part.nbytes
+        outliers = copied.column("outliers")
+        is_full = self._gathered_rows >= self._options.row_group_rows or self._gathered_bytes >= GATHER_BYTES_MAX
+        # Outliers may be refused: better by the call that brought them.
+        if is_full or outliers.null_count < len(outliers):
+            self.flush()
+
+    def flush(self) -> None:
+        """Make a row group of what is gathered."""
+        gathered, self._gathered = self._gathered, []
+        self._gathered_rows = self._gathered_bytes = 0
+        if gathered:
+            self._write_changes(pa.concat_tables(gathered))
+
+    def write_rows(self, rows: pa.Table) -> None:
+        """Rows that are log rows already."""
+        with translated(table=self.schema.name):
+            self._writer.write_table(to_parquet(rows, self._arrow), row_group_size=self._options.row_group_rows)
+        self.rows += rows.num_rows
+
+    def seal(self, metadata: Mapping[str, str]) -> None:
+        """Finish the file with ``metadata`` in its footer, durable if so asked."""
+        self.flush()
+        with translated(table=self.schema.name):
+            self._writer.add_key_value_metadata(dict(metadata))
+            self._writer.close()
+            if self._options.fsync:
+                self._file.sync()
+            self._file.close()
+
+    def discard(self) -> None:
+        """Close and remove the file, whatever state it is in."""
+        self._gathered.clear()
+        with translated(table=self.schema.name):
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+
+    def _write_changes(self, changes: pa.Table) -> None:
+        if self._options.unrepresentable is Unrepresentable.REFUSE:
+            refuse_outliers(self.schema, changes)
+        self.write_rows(append_rows(self.schema, changes, keep_outliers=self._options.keeps_outliers))
+
+
+__all__ = ["GATHER_BYTES_MAX", "ParquetFile"]
