@@ -1,0 +1,335 @@
+"""Is the source fit for a flow? Findings say what is wrong, where, and the exact thing to run. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+
+from wallaby.errors import CheckFailed, ConfigError, SourceUnavailable, WallabyError
+from wallaby.postgres import check_queries as queries
+from wallaby.postgres.connect import Connection, connect, validate_dsn
+from wallaby.postgres.errors import translate
+from wallaby.postgres.publication import PublicationFacts, create_statement, read_publication, resolve_tables
+from wallaby.postgres.slot import PLUGIN, SlotFacts, read_slot
+from wallaby.schema import TableName, quote_identifier
+from wallaby.sink import Finding, Severity
+
+_APPLICATION: Final = "wallaby check"
+_MAJOR_MIN: Final = 14
+
+
+def check_source(
+    *,
+    dsn: str,
+    slot: str,
+    publication: str,
+    publication_tables: Sequence[str] = (),
+    publication_schemas: Sequence[str] = (),
+    create_slot: bool = True,
+    ensure_publication: bool = True,
+    snapshot: str = "initial",
+    field: str = "source.options",
+    own_application: str | None = None,
+) -> list[Finding]:
+    """Everything that would stop or harm a flow from this source; empty when it is fit.
+
+    ``field`` prefixes the subjects that are options. ``snapshot`` other than ``never`` also checks that tables can be
+    read. A slot held by a connection whose application name begins with ``own_application`` is our own and no finding.
+    Codes: ``source-config``, ``source-unreachable``, ``source-refused``, ``server-version``, ``standby``,
+    ``wal-level``, ``replication-privilege``, ``slot-headroom``, ``sender-headroom``, ``slot-missing``,
+    ``slot-plugin``, ``slot-database``, ``slot-busy``, ``slot-lost``, ``publication-missing``,
+    ``publication-privilege``, ``publication-empty``, ``replica-identity``, ``select-privilege``, ``row-security``.
+    """
+    wish = _Wish(
+        slot=slot,
+        publication=publication,
+        tables=tuple(publication_tables),
+        schemas=tuple(publication_schemas),
+        creates_slot=create_slot,
+        creates_publication=ensure_publication,
+        copies=snapshot != "never",
+        field=field,
+        own_application=own_application,
+    )
+    try:
+        validate_dsn(dsn, f"{field}.dsn")
+        with connect(dsn, application_name=_APPLICATION) as connection:
+            try:
+                return _check(connection, wish)
+            except psycopg.Error as error:
+                raise translate(error, dsn=dsn, doing="check the source") from error
+    except WallabyError as error:
+        return [_failure(error, field)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What the flow wants of the source."""
+
+    slot: str
+    publication: str
+    tables: tuple[str, ...]
+    schemas: tuple[str, ...]
+    creates_slot: bool
+    creates_publication: bool
+    copies: bool
+    field: str
+    own_application: str | None
+
+
+def _failure(error: WallabyError, field: str) -> Finding:
+    match error:
+        case ConfigError():
+            return _error(error.where.get("field", field), error.message, error.advice, "source-config")
+        case SourceUnavailable():
+            return _error(f"{field}.dsn", error.message, error.advice, "source-unreachable")
+        case _:
+            return _error(f"{field}.dsn", error.message, error.advice, "source-refused")
+
+
+def _check(connection: Connection, wish: _Wish) -> list[Finding]:
+    row = connection.execute(queries.SERVER).fetchone()
+    assert row is not None, "a query without FROM returns one row"
+    server = _Server(*row)
+    slot = read_slot(connection, wish.slot)
+    findings = _check_server(server, connection.info.server_version // 10_000, needs_slot=slot is None)
+    findings += _check_slot(connection, wish, slot, server.database)
+    return findings + _check_publication(connection, wish, server)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    wal_level: str
+    slots_max: int
+    slots_used: int
+    senders_max: int
+    senders_used: int
+    is_standby: bool
+    can_replicate: bool
+    is_superuser: bool
+    may_create: bool
+    database: str
+    role: str
+
+
+def _check_server(server: _Server, major: int, *, needs_slot: bool) -> list[Finding]:
+    findings: list[Finding] = []
+    if major < _MAJOR_MIN:
+        findings.append(_error("server", f"PostgreSQL {major} is too old", "Use 14 or newer.", "server-version"))
+    if server.is_standby:
+        findings.append(
+            _error(
+                "server",
+                "the source is a standby: publications and slots cannot be made there",
+                "Connect to the primary.",
+                "standby",
+            )
+        )
+    if server.wal_level != "logical":
+        findings.append(
+            _error(
+                "server",
+                f"wal_level is {server.wal_level}, logical decoding needs logical",
+                "Run: ALTER SYSTEM SET wal_level = 'logical'; restart the server (on RDS: rds.logical_replication).",
+                "wal-level",
+            )
+        )
+    if not server.can_replicate:
+        role = quote_identifier(server.role)
+        findings.append(
+            _error(
+                f"role {server.role}",
+                "the role may not start replication",
+                f"Run as superuser: ALTER ROLE {role} REPLICATION; (on RDS: GRANT rds_replication TO {role};)",
+                "replication-privilege",
+            )
+        )
+    if needs_slot and server.slots_used >= server.slots_max:
+        findings.append(
+            _error(
+                "server",
+                f"all {server.slots_max} replication slots are taken",
+                "Drop unused slots (see pg_replication_slots), or raise max_replication_slots and restart.",
+                "slot-headroom",
+            )
+        )
+    if server.senders_used >= server.senders_max:
+        findings.append(
+            _error(
+                "server",
+                f"all {server.senders_max} walsenders are busy",
+                "Raise max_wal_senders and restart the server.",
+                "sender-headroom",
+            )
+        )
+    return findings
+
+
+def _check_slot(connection: Connection, wish: _Wish, slot: SlotFacts | None, database: str) -> list[Finding]:
+    subject = f"slot {wish.slot}"
+    drop = f"SELECT pg_drop_replication_slot({_literal(wish.slot)});"
+    if slot is None:
+        if wish.creates_slot:
+            return []
+        create = f"SELECT pg_create_logical_replication_slot({_literal(wish.slot)}, '{PLUGIN}');"
+        return [_error(subject, "the slot does not exist and may not be created", f"Run: {create}", "slot-missing")]
+    if slot.plugin != PLUGIN:
+        kind = f"uses the plugin {slot.plugin}" if slot.plugin else "is physical"
+        advice = f"Choose another slot name ({wish.field}.slot), or, if nobody needs it, run: {drop}"
+        return [_error(subject, f"the slot {kind}, not {PLUGIN}", advice, "slot-plugin")]
+    if slot.database != database:
+        message = f"the slot belongs to the database {slot.database}, not {database}"
+        return [_error(subject, message, f"Choose another slot name ({wish.field}.slot).", "slot-database")]
+    if slot.is_lost:
+        return [
+            _error(
+                subject,
+                f"the slot is invalidated ({slot.invalidation}): changes were lost to it",
+                f"Run: {drop} and reset the flow, so that it copies anew; raise max_slot_wal_keep_size.",
+                "slot-lost",
+            )
+        ]
+    if slot.active and not _is_our_own(connection, slot, wish.own_application):
+        advice = f"Stop the other consumer, or run: SELECT pg_terminate_backend({slot.active_pid});"
+        return [_error(subject, f"process {slot.active_pid} streams from the slot", advice, "slot-busy")]
+    return []
+
+
+def _is_our_own(connection: Connection, slot: SlotFacts, own_application: str | None) -> bool:
+    if own_application is None:
+        return False
+    row = connection.execute(
+        "SELECT pg_catalog.starts_with(application_name, %s) FROM pg_catalog.pg_stat_activity WHERE pid = %s",
+        [own_application, slot.active_pid],
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _check_publication(connection: Connection, wish: _Wish, server: _Server) -> list[Finding]:
+    publication = read_publication(connection, wish.publication)
+    try:
+        wanted = resolve_tables(connection, wish.tables, wish.schemas) if wish.tables or wish.schemas else None
+    except CheckFailed as error:
+        return [_error(f"{wish.field}.publication_tables", error.message, error.advice, "publication-tables")]
+    if publication is None:
+        findings = _check_creation(wish, server, wanted)
+        future = connection.execute(queries.ALL_TABLES).fetchall() if wanted is None else [_pair(t) for t in wanted]
+        tables = [TableName(schema, name) for schema, name in future]
+        return findings + _check_tables(connection, wish, tables, is_changing=True, is_adding=wish.creates_publication)
+    findings = [] if publication.tables else [_empty(publication)]
+    is_changing = publication.update or publication.delete
+    return findings + _check_tables(connection, wish, publication.tables, is_changing=is_changing)
+
+
+def _check_creation(wish: _Wish, server: _Server, wanted: Sequence[TableName] | None) -> list[Finding]:
+    subject = f"publication {wish.publication}"
+    statement = create_statement(wish.publication, wanted)
+    if not wish.creates_publication:
+        return [_error(subject, "the publication does not exist", f"Run: {statement};", "publication-missing")]
+    if wanted is None and not server.is_superuser:
+        return [
+            _error(
+                subject,
+                "only a superuser can publish all tables",
+                f"List them in {wish.field}.publication_tables, or run as superuser: {statement};",
+                "publication-privilege",
+            )
+        ]
+    if not server.may_create:
+        role = quote_identifier(server.role)
+        return [
+            _error(
+                subject,
+                f"the role may not create publications in the database {server.database}",
+                f"Run: GRANT CREATE ON DATABASE {quote_identifier(server.database)} TO {role};",
+                "publication-privilege",
+            )
+        ]
+    return []
+
+
+def _empty(publication: PublicationFacts) -> Finding:
+    return Finding(
+        severity=Severity.WARNING,
+        subject=f"publication {publication.name}",
+        message="the publication sends no table",
+        advice=f"Run: ALTER PUBLICATION {quote_identifier(publication.name)} ADD TABLE …;",
+        code="publication-empty",
+    )
+
+
+def _check_tables(
+    connection: Connection, wish: _Wish, tables: Sequence[TableName], *, is_changing: bool, is_adding: bool = False
+) -> list[Finding]:
+    rows: list[tuple[Any, ...]] = connection.execute(
+        queries.TABLES, {"schemas": [table.schema for table in tables], "names": [table.name for table in tables]}
+    ).fetchall()
+    role = quote_identifier(connection.info.user)
+    findings: list[Finding] = []
+    for schema, name, identity, has_identity, is_readable, hides_rows, is_owner in rows:
+        table = TableName(schema, name)
+        if is_changing and not has_identity:
+            findings.append(_no_identity(table, identity))
+        if wish.copies and not is_readable:
+            findings.append(_no_select(table, role))
+        if wish.copies and hides_rows:
+            findings.append(_row_security(table, role))
+        if is_adding and not is_owner:
+            findings.append(_not_owner(table, role))
+    return findings
+
+
+def _no_identity(table: TableName, identity: str) -> Finding:
+    why = {
+        "n": "its replica identity is NOTHING",
+        "i": "its replica identity is an index that was dropped",
+    }.get(identity, "it has no primary key and no other replica identity")
+    fix = f"ALTER TABLE {_qualified(table)} REPLICA IDENTITY FULL;"
+    return _error(
+        f"table {table}",
+        f"{why}: once it is published, PostgreSQL refuses UPDATE and DELETE on it",
+        f"Add a primary key, or run: {fix}",
+        "replica-identity",
+    )
+
+
+def _no_select(table: TableName, role: str) -> Finding:
+    grant = f"GRANT USAGE ON SCHEMA {quote_identifier(table.schema)} TO {role}; GRANT SELECT ON {_qualified(table)}"
+    return _error(f"table {table}", "the role may not read it", f"Run: {grant} TO {role};", "select-privilege")
+
+
+def _row_security(table: TableName, role: str) -> Finding:
+    return _error(
+        f"table {table}",
+        "row-level security hides rows from the role",
+        f"Run as superuser: ALTER ROLE {role} BYPASSRLS;",
+        "row-security",
+    )
+
+
+def _not_owner(table: TableName, role: str) -> Finding:
+    return _error(
+        f"table {table}",
+        "only its owner can add it to a publication",
+        f"Create the publication as the owner, or run: ALTER TABLE {_qualified(table)} OWNER TO {role};",
+        "publication-privilege",
+    )
+
+
+def _pair(table: TableName) -> tuple[str, str]:
+    return table.schema, table.name
+
+
+def _qualified(table: TableName) -> str:
+    return f"{quote_identifier(table.schema)}.{quote_identifier(table.name)}"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _error(subject: str, message: str, advice: str, code: str) -> Finding:
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
