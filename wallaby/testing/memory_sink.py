@@ -1,0 +1,316 @@
+"""A destination in memory: the shortest sink that keeps the whole contract, and the one to read before writing another.
+
+`MemoryDestination` is the disk: it survives the `MemorySink` objects opened on it, as a database survives a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from wallaby.errors import ConfigError, Refused, Superseded
+from wallaby.lsn import START, Lsn, Position
+from wallaby.pgtypes.types import arrow_schema
+from wallaby.schema import TableName, TableSchema
+from wallaby.sink import Capabilities, Finding, Severity, WriteMode
+from wallaby.transform.append import append_rows, append_truncate
+from wallaby.transform.columns import single
+from wallaby.transform.grouping import dense, group_ids
+from wallaby.transform.mirror import COUNT, OUTLIERS, InsertPlan, MirrorPlan, MultisetPlan, complete, plan
+from wallaby.window import OUTLIER_TYPE, Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
+
+CAPABILITIES = Capabilities(
+    modes=frozenset(WriteMode),
+    atomic_position=True,
+    keyed_upsert=True,
+    whole_transactions=True,
+    truncate=True,
+    parallel_lanes=True,
+    exact_outliers=True,
+)
+
+
+@dataclass(slots=True)
+class Target:
+    """One table in the destination. ``rows`` has the schema's columns and ``__outliers``, or is an append log."""
+
+    schema: TableSchema
+    rows: pa.Table
+    is_ours: bool = True
+    """Made by us, or empty when first seen: may be emptied."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRecord:
+    """Where a lane stands, and the newest epoch that may move it."""
+
+    epoch: int
+    position: Position
+
+
+@dataclass(slots=True)
+class MemoryDestination:
+    """What would be on disk. A commit replaces ``targets`` and ``lanes`` in one assignment each, nothing in between."""
+
+    targets: Mapping[TableName, Target] = field(default_factory=dict)
+    lanes: Mapping[LaneId, LaneRecord] = field(default_factory=dict)
+
+
+class MemorySink:
+    """A `wallaby.sink.Sink` over a `MemoryDestination`."""
+
+    def __init__(self, destination: MemoryDestination, *, mode: WriteMode = WriteMode.MIRROR) -> None:
+        if mode not in CAPABILITIES.modes:
+            raise ConfigError(f"mode {mode} is unknown", field="mode")
+        self.destination = destination
+        self.mode = mode
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
+        findings = []
+        for schema in tables:
+            target = self.destination.targets.get(schema.name)
+            if target is not None and (misfits := _misfits(target.schema, schema)):
+                findings.append(
+                    Finding(
+                        severity=Severity.ERROR,
+                        subject=f"table {schema.name}",
+                        message="the target has another shape: " + "; ".join(misfits),
+                        advice="Drop or rename the target",
+                        code="table-shape",
+                    )
+                )
+        return findings
+
+    def ensure_table(self, schema: TableSchema) -> None:
+        targets = dict(self.destination.targets)
+        target = targets.get(schema.name)
+        if target is None:
+            targets[schema.name] = Target(schema, self._empty(schema))
+        else:
+            targets[schema.name] = self._reshaped(target, schema)
+        self.destination.targets = targets
+
+    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
+        self._fenced(lane, epoch)
+        target = self.destination.targets.get(table)
+        if target is None:
+            return
+        if not target.is_ours and len(target.rows):
+            raise Refused(
+                "the target holds rows that were there before wallaby",
+                advice="Empty the target yourself if its rows are not needed",
+                table=table,
+            )
+        emptied = replace(target, rows=self._empty(target.schema))
+        self.destination.targets = {**self.destination.targets, table: emptied}
+
+    def recover(self, lane: LaneId, epoch: int) -> Position:
+        record = self._fenced(lane, epoch)
+        self.destination.lanes = {**self.destination.lanes, lane: LaneRecord(epoch, record.position)}
+        return record.position
+
+    def reset_lane(self, lane: LaneId, epoch: int) -> None:
+        self._fenced(lane, epoch)
+        self.destination.lanes = {**self.destination.lanes, lane: LaneRecord(epoch, START)}
+
+    def writer(self, lane: LaneId, epoch: int) -> MemoryWriter:
+        return MemoryWriter(self, lane, epoch)
+
+    def record(self, lane: LaneId) -> LaneRecord:
+        """The lane's record, before its first commit too."""
+        return self.destination.lanes.get(lane, LaneRecord(0, START))
+
+    def _fenced(self, lane: LaneId, epoch: int) -> LaneRecord:
+        record = self.record(lane)
+        if record.epoch > epoch:
+            raise Superseded("a newer epoch owns the lane", lane=lane, epoch=record.epoch)
+        return record
+
+    def _empty(self, schema: TableSchema) -> pa.Table:
+        if self.mode is WriteMode.APPEND:
+            return append_truncate(schema, _NO_BARRIER, keep_outliers=True).slice(0, 0)
+        return pa.schema([*arrow_schema(schema), pa.field(OUTLIERS, OUTLIER_TYPE)]).empty_table()
+
+    def _reshaped(self, target: Target, schema: TableSchema) -> Target:
+        misfits = _misfits(target.schema, schema)
+        if misfits:
+            raise Refused(
+                "the target has another shape: " + "; ".join(misfits),
+                advice="Drop or rename the target, or copy the table again",
+                table=schema.name,
+            )
+        empty = self._empty(schema)
+        columns = [
+            single(target.rows[field.name])
+            if field.name in target.rows.column_names
+            else pa.nulls(len(target.rows), field.type)
+            for field in empty.schema
+        ]
+        return replace(target, schema=schema, rows=pa.Table.from_arrays(columns, schema=empty.schema))
+
+
+class MemoryWriter:
+    """A `wallaby.sink.SinkWriter`: keeps windows, works out their net effect at the commit."""
+
+    def __init__(self, sink: MemorySink, lane: LaneId, epoch: int) -> None:
+        self._sink = sink
+        self._lane = lane
+        self._epoch = epoch
+        self._staged: dict[TableName, tuple[TableSchema, list[pa.Table]]] = {}
+
+    def write(self, window: Window) -> None:
+        for part in window.parts:
+            _, tables = self._staged.setdefault(part.schema.name, (part.schema, []))
+            tables.append(part.table())
+
+    def commit(self, token: CommitToken) -> Receipt:
+        if self._is_applied(token):
+            self.abort()
+            return Receipt(token.lane, token.upto, token.rows)
+        targets = dict(self._sink.destination.targets)
+        for name, (schema, tables) in self._staged.items():
+            targets[name] = replace(targets[name], rows=self._applied(targets[name], schema, pa.concat_tables(tables)))
+        self._finish(token, targets)
+        self.abort()
+        return Receipt(token.lane, token.upto, token.rows)
+
+    def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
+        assert not self._staged, "a barrier comes with nothing written"
+        if self._is_applied(token):
+            return Receipt(token.lane, token.upto, token.rows)
+        targets = dict(self._sink.destination.targets)
+        match barrier.kind:
+            case BarrierKind.TRUNCATE:
+                for name in barrier.tables:
+                    if name in targets:
+                        targets[name] = replace(targets[name], rows=self._truncated(targets[name], barrier))
+            case BarrierKind.SCHEMA:
+                for schema in barrier.schemas:
+                    if schema.name in targets:
+                        targets[schema.name] = self._sink._reshaped(targets[schema.name], schema)
+        self._finish(token, targets)
+        return Receipt(token.lane, token.upto, token.rows)
+
+    def abort(self) -> None:
+        self._staged = {}
+
+    def _is_applied(self, token: CommitToken) -> bool:
+        record = self._sink.record(self._lane)
+        if record.epoch > self._epoch:
+            raise Superseded("a newer epoch owns the lane", lane=self._lane, epoch=record.epoch)
+        if record.position == token.after:
+            return False
+        if record.position == token.upto:
+            return True
+        if record.position > token.after:
+            raise Superseded("another writer moved the lane", lane=self._lane, position=record.position)
+        raise Refused(
+            "the destination went back in time",
+            advice="It was restored from a backup? Copy the tables again",
+            lane=self._lane,
+            position=record.position,
+            expected=token.after,
+        )
+
+    def _finish(self, token: CommitToken, targets: Mapping[TableName, Target]) -> None:
+        destination = self._sink.destination
+        destination.targets = targets
+        destination.lanes = {**destination.lanes, self._lane: LaneRecord(self._epoch, token.upto)}
+
+    def _truncated(self, target: Target, barrier: Barrier) -> pa.Table:
+        if self._sink.mode is WriteMode.APPEND:
+            row = append_truncate(target.schema, barrier, keep_outliers=True)
+            return pa.concat_tables([target.rows, row])
+        return target.rows.slice(0, 0)
+
+    def _applied(self, target: Target, schema: TableSchema, changes: pa.Table) -> pa.Table:
+        if self._sink.mode is WriteMode.APPEND:
+            return pa.concat_tables([target.rows, append_rows(schema, changes, keep_outliers=True)])
+        return apply_plan(target.rows, plan(schema, changes))
+
+
+def apply_plan(rows: pa.Table, net: MirrorPlan | MultisetPlan | InsertPlan) -> pa.Table:
+    """``rows`` (the schema's columns and ``__outliers``) after the window that ``net`` sums up."""
+    match net:
+        case InsertPlan():
+            return pa.concat_tables([rows, net.rows])
+        case MultisetPlan():
+            rows = _without_copies(rows, _repeated(net.deletes))
+            return pa.concat_tables([rows, _repeated(net.inserts)]).combine_chunks()
+        case MirrorPlan():
+            upserts = [net.upserts]
+            for patch in net.patches:
+                if patch.moves:
+                    upserts.append(complete(net.schema, patch, rows))
+            key = net.schema.key
+            rows = _without(rows, net.deletes, key)
+            for patch in net.patches:
+                if not patch.moves:
+                    patched = complete(net.schema, patch, rows)
+                    rows = pa.concat_tables([_without(rows, patch.origin, key), patched])
+            for table in upserts:
+                rows = pa.concat_tables([_without(rows, table.select(list(key)), key), table])
+            return rows.combine_chunks()
+
+
+def _misfits(existing: TableSchema, wanted: TableSchema) -> list[str]:
+    """What differs between a target and a table and cannot be changed in place, one sentence each."""
+    theirs = {column.name: column for column in existing.columns}
+    key = [existing.columns[i].name for i in existing.key]
+    wanted_key = [wanted.columns[i].name for i in wanted.key]
+    found = [
+        f"column {column.name} has type {theirs[column.name].type.name}, not {column.type.name}"
+        for column in wanted.columns
+        if column.name in theirs and theirs[column.name].type.oid != column.type.oid
+    ]
+    if existing.has_key != wanted.has_key or (wanted.has_key and key != wanted_key):
+        found.append(f"the key is ({', '.join(key)}), not ({', '.join(wanted_key)})")
+    return found
+
+
+def _without(rows: pa.Table, keys: pa.Table, key: tuple[int, ...]) -> pa.Table:
+    """The rows whose key is not in ``keys``."""
+    if not len(rows) or not len(keys):
+        return rows
+    columns = [pa.concat_arrays([single(rows.column(index)), single(keys.column(i))]) for i, index in enumerate(key)]
+    ids, groups = dense(group_ids(columns, len(rows) + len(keys)))
+    is_gone = np.zeros(groups, np.bool_)
+    is_gone[ids[len(rows) :]] = True
+    return rows.filter(pa.array(~is_gone[ids[: len(rows)]]))
+
+
+def _without_copies(rows: pa.Table, gone: pa.Table) -> pa.Table:
+    """``rows`` less one equal row for each row of ``gone``."""
+    columns = [pa.concat_arrays([single(gone.column(i)), single(rows.column(i))]) for i in range(rows.num_columns)]
+    ids, groups = dense(group_ids(columns, len(rows) + len(gone)))
+    debt = np.bincount(ids[: len(gone)], minlength=groups)
+    ids = ids[len(gone) :]
+    order = np.argsort(ids, kind="stable")
+    starts = np.searchsorted(ids[order], np.arange(groups))
+    number = np.empty(len(ids), np.int64)
+    number[order] = np.arange(len(ids)) - starts[ids[order]]
+    keep = number >= debt[ids]
+    if int((~keep).sum()) != len(gone):
+        raise Refused("rows to be deleted are not in the target", advice="Copy the table again")
+    return rows.filter(pa.array(keep))
+
+
+def _repeated(counted: pa.Table) -> pa.Table:
+    counts = counted[COUNT].to_numpy()
+    return counted.drop_columns([COUNT]).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+
+
+_NO_BARRIER = Barrier(BarrierKind.TRUNCATE, (), (), Lsn(0), 0)
