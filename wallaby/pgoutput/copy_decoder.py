@@ -24,9 +24,16 @@ _DATA_BYTES_MAX: Final = 2**31 - 1
 
 
 def copy_select_expression(column: Column) -> str:
-    """What to select for this column in ``COPY (SELECT …) TO STDOUT (FORMAT binary)``: itself, or its text."""
+    """What to select for this column in ``COPY (SELECT …) TO STDOUT (FORMAT binary)``: itself, or its text.
+
+    The text is that of the type's output function, which the stream sends too. A cast to text is something else for
+    inet, cidr, xml and any extension type that defines one; ``format`` calls the output function. ``IS NULL`` would
+    take a composite of NULLs for NULL; ``IS DISTINCT FROM NULL`` does not.
+    """
     name = quote_identifier(column.name)
-    return name if has_binary_kernel(column.type, column.typmod) else f"{name}::text"
+    if has_binary_kernel(column.type, column.typmod):
+        return name
+    return f"CASE WHEN {name} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {name}) END"
 
 
 class CopyDecoder:

@@ -1,9 +1,9 @@
 """The replication stream to segments of Arrow batches.
 
 Bytes in, events out; no socket, no clock. ``feed`` runs the kernel over the frames it is given. The kernel stops at
-rare messages, which are read here. Rows wait in the row arrays until the end of the feed, or until a barrier or a logical
-message, which must come between the rows before and after it; then they leave as at most two segments: everything up to
-the last commit, and the changes of the transaction still open.
+rare messages, which are read here. Rows wait in the row arrays until the end of the feed, or until a barrier or a
+logical message, which must come between the rows before and after it; then they leave as at most two segments:
+everything up to the last commit, and the changes of the transaction still open.
 
 A schema barrier takes no ordinal: Relation messages are repeated by the server whenever it likes, so a count that
 included them would not be the same after a restart. A TRUNCATE is a change of the transaction and takes one.

@@ -93,7 +93,7 @@ _I32 = nb.int32[::1]
 _I64 = nb.int64[::1]
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def index_tuple(data, at, stop, columns, cell, cell_offset, cell_length):
     """Index one TupleData at ``at``; returns (where it ends or a negated problem, 1 if a cell is unchanged)."""
     if at + 2 > stop:

@@ -1,43 +1,97 @@
-"""Integers from bytes, compiled into whichever kernel reads them. Nothing is checked: the caller knows the bounds."""
+"""Integers from and to bytes, compiled into whichever kernel uses them: one unaligned machine load, byte-swapped.
+
+Nothing is checked: the caller knows the bounds. Written as shifts of single bytes, the same loads cost several times as
+much, because numba guards every index against being negative and LLVM then no longer sees one load.
+"""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit
+import numba as nb
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 
-@njit(inline="always")
-def be16(data, at):
-    """Big-endian unsigned 16 bits."""
-    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+def _pointer(context, builder, array_type, array, index, bits):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), ir.IntType(bits).as_pointer())
 
 
-@njit(inline="always")
-def be32(data, at):
-    """Big-endian unsigned 32 bits."""
-    return (
-        (np.int64(data[at]) << 24)
-        | (np.int64(data[at + 1]) << 16)
-        | (np.int64(data[at + 2]) << 8)
-        | np.int64(data[at + 3])
-    )
+def _load(context, builder, signature, args, bits):
+    value = builder.load(_pointer(context, builder, signature.args[0], args[0], args[1], bits))
+    value.align = 1
+    return value
 
 
-@njit(inline="always")
-def be64(data, at):
-    """Big-endian 64 bits, as the signed integer of the same bits."""
-    return (be32(data, at) << 32) | be32(data, at + 4)
+@intrinsic
+def be16(typing_context, data, at):
+    """Big-endian unsigned 16 bits at a byte index."""
+
+    def build(context, builder, signature, args):
+        value = builder.bswap(_load(context, builder, signature, args, 16))
+        return builder.zext(value, ir.IntType(64))
+
+    return nb.int64(data, nb.int64), build
 
 
-@njit(inline="always")
-def le32(data, at):
-    """Little-endian unsigned 32 bits."""
-    return (
-        np.int64(data[at])
-        | (np.int64(data[at + 1]) << 8)
-        | (np.int64(data[at + 2]) << 16)
-        | (np.int64(data[at + 3]) << 24)
-    )
+@intrinsic
+def be32(typing_context, data, at):
+    """Big-endian unsigned 32 bits at a byte index."""
+
+    def build(context, builder, signature, args):
+        value = builder.bswap(_load(context, builder, signature, args, 32))
+        return builder.zext(value, ir.IntType(64))
+
+    return nb.int64(data, nb.int64), build
+
+
+@intrinsic
+def be64(typing_context, data, at):
+    """Big-endian 64 bits at a byte index, as the signed integer of the same bits."""
+
+    def build(context, builder, signature, args):
+        return builder.bswap(_load(context, builder, signature, args, 64))
+
+    return nb.int64(data, nb.int64), build
+
+
+@intrinsic
+def le32(typing_context, data, at):
+    """Little-endian unsigned 32 bits at a byte index."""
+
+    def build(context, builder, signature, args):
+        return builder.zext(_load(context, builder, signature, args, 32), ir.IntType(64))
+
+    return nb.int64(data, nb.int64), build
+
+
+@intrinsic
+def copy_word(typing_context, out, to, data, at):
+    """Copy eight bytes from ``data[at:]`` to ``out[to:]``; returns them as one unsigned number."""
+
+    def build(context, builder, signature, args):
+        source = _pointer(context, builder, signature.args[2], args[2], args[3], 64)
+        target = _pointer(context, builder, signature.args[0], args[0], args[1], 64)
+        value = builder.load(source)
+        value.align = 1
+        store = builder.store(value, target)
+        store.align = 1
+        return value
+
+    return nb.uint64(out, nb.int64, data, nb.int64), build
+
+
+@intrinsic
+def copy_bytes(typing_context, out, to, data, at, size):
+    """``memcpy`` of ``size`` bytes from ``data[at:]`` to ``out[to:]``."""
+
+    def build(context, builder, signature, args):
+        source = _pointer(context, builder, signature.args[2], args[2], args[3], 8)
+        target = _pointer(context, builder, signature.args[0], args[0], args[1], 8)
+        cgutils.raw_memcpy(builder, target, source, args[4], ir.Constant(ir.IntType(64), 1))
+        return context.get_dummy_value()
+
+    return nb.void(out, nb.int64, data, nb.int64, nb.int64), build

@@ -1,7 +1,8 @@
 """Cells of one column to one Arrow array, plus the values that array cannot hold.
 
 A column's cells are binary or text, each by itself. They are all of one kind in practice; a column with both is
-gathered twice and put together. Strings in Arrow must be UTF-8: a column that is not pure ASCII is validated before it leaves.
+gathered twice and put together. Strings in Arrow must be UTF-8: a column that is not pure ASCII is validated before it
+leaves.
 """
 
 from __future__ import annotations
@@ -167,10 +168,12 @@ def _string(layout: Layout, cells: Cells, prefix: int = 0) -> pa.Array:
     malformed = kernels.string_offsets(cells.length, cells.base, cells.column, prefix, starts, valid)
     if malformed >= 0:
         raise MalformedCell(malformed, "a value is shorter than its type allows")
-    out = np.empty(int(starts[-1]), np.uint8)
-    seen = kernels.gather_string(*cells.args(), prefix, starts, out)
+    size = int(starts[-1])
+    out = np.empty(size + kernels.SHORT_BYTES, np.uint8)
+    kernels.gather_string(*cells.args(), prefix, starts, out)
+    out = out[:size]
     array = _assemble(layout.arrow, cells.rows, valid, starts, out)
-    if seen >= 0x80 and pa.types.is_string(layout.arrow):
+    if pa.types.is_string(layout.arrow) and not kernels.is_ascii(out):
         _require_utf8(array)
     return array
 

@@ -20,7 +20,7 @@ import numba as nb
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.endian import be16, be32, be64
+from wallaby.pgtypes.endian import be16, be32, be64, copy_bytes, copy_word
 
 OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False}
 BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
@@ -34,6 +34,9 @@ NULLS: Final = 0
 TEXTS: Final = 1
 MISFITS: Final = 2
 """Binary cells of another width than asked for."""
+
+SHORT_BYTES: Final = 32
+"""Strings up to this size are copied in words; ``gather_string`` may write so many bytes too far."""
 
 DAYS_1970_TO_2000: Final = 10957
 MICROSECONDS_1970_TO_2000: Final = 946_684_800_000_000
@@ -207,25 +210,42 @@ def string_offsets(length, base, column, prefix, starts, valid):
     return malformed
 
 
-@njit(nb.uint8(BYTES, I32, I32, I32, nb.int64, nb.int64, I32, U8), **OPTIONS)
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.int64, I32, U8), **OPTIONS)
 def gather_string(data, offset, length, base, column, prefix, starts, out):
-    """Second pass: the bytes, of binary and text cells alike. Returns the union of all their bits (ASCII: < 128)."""
-    seen = np.uint8(0)
+    """Second pass: the bytes, of binary and text cells alike.
+
+    ``out`` has ``SHORT_BYTES`` more than the strings need: short ones are copied in whole words, whose surplus the next
+    string overwrites.
+    """
+    readable = data.shape[0] - SHORT_BYTES
     for i in range(base.shape[0]):
         j = base[i] + column
-        size = length[j]
-        if size > 0:
-            at = offset[j]
-            if at < 0:
-                at = ~at
-            at += prefix
-            size -= prefix
-            start = starts[i]
-            for k in range(size):
-                byte = data[at + k]
-                out[start + k] = byte
-                seen |= byte
-    return seen
+        size = np.int64(length[j]) - prefix
+        if size <= 0:
+            continue
+        at = np.int64(offset[j])
+        if at < 0:
+            at = ~at
+        at += prefix
+        start = np.int64(starts[i])
+        if size <= SHORT_BYTES and at <= readable:
+            copy_word(out, start, data, at)
+            if size > 8:
+                copy_word(out, start + 8, data, at + 8)
+                if size > 16:
+                    copy_word(out, start + 16, data, at + 16)
+                    copy_word(out, start + 24, data, at + 24)
+        else:
+            copy_bytes(out, start, data, at, size)
+
+
+@njit(nb.boolean(U8), **OPTIONS)
+def is_ascii(text):
+    """True when no byte has its high bit set."""
+    union = np.uint8(0)
+    for i in range(text.shape[0]):
+        union |= text[i]
+    return union < 128
 
 
 @njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8, I64), **OPTIONS)

@@ -27,6 +27,7 @@ NEGATIVE_INFINITY: Final = 0xF000
 
 _MASK32: Final = 0xFFFFFFFF
 _LIMBS_MAX: Final = 4
+_POWERS: Final = np.array([10**exponent for exponent in range(19)], dtype=np.int64)
 
 
 def power_limbs(exponent: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
@@ -71,10 +72,7 @@ def negate(out, first, limbs):
 @njit(cache=True, nogil=True)
 def power_of_ten(exponent):
     """``10 ** exponent`` for 0..18."""
-    power = np.int64(1)
-    for _ in range(exponent):
-        power *= 10
-    return power
+    return _POWERS[exponent]
 
 
 @njit(cache=True, nogil=True)

@@ -44,7 +44,7 @@ def days_from_civil(year, month, day):
     """Days since 1970-01-01 of a proleptic Gregorian date; year 0 is 1 BC."""
     if month <= 2:
         year -= 1
-    era = (year if year >= 0 else year - 399) // 400
+    era = year // 400
     year_of_era = year - era * 400
     day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
