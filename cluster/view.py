@@ -27,6 +27,7 @@ PLAIN_SECONDS: Final = 2.0
 """Plain lines come at most this often; a change of state or phase comes at once."""
 
 _TABLES_MAX: Final = 8
+_PLAIN_WIDTH: Final = 120
 _STYLES: Final = {
     "streaming": "green",
     "running": "green",
@@ -53,6 +54,10 @@ class View(Protocol):
 
     def message(self, text: str) -> None:
         """A line for the record: something happened."""
+        ...
+
+    def show(self, part: RenderableType) -> None:
+        """Something for people to read, below what there is already; machines do not get it."""
         ...
 
     def report(self, report: Mapping[str, Any]) -> None:
@@ -97,21 +102,31 @@ class LiveView:
 
     def update(self, status: FlowStatus, *, note: str = "") -> None:
         lines = self._tally.observe(status, self._clock())
-        self._live.update(picture(status, lines, self._tally, self._estimated_rows, note=note), refresh=True)
+        drawn = picture(status, lines, self._tally, self._estimated_rows, note=note)
+        self._live.update(drawn, refresh=self._live.is_started)
+        if not self._live.is_started:
+            self._live.start(refresh=True)
 
     def message(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False)
+
+    def show(self, part: RenderableType) -> None:
+        self._stop()
+        self._console.print(part, soft_wrap=isinstance(part, Text))
 
     def report(self, report: Mapping[str, Any]) -> None:
         del report
 
     def __enter__(self) -> Self:
-        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        """The last picture stays, above whatever is printed next; another ``update`` draws a new one."""
         self._live.stop()
 
 
@@ -146,6 +161,9 @@ class PlainLines:
     def message(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
+    def show(self, part: RenderableType) -> None:
+        Console(file=self._stream, width=_PLAIN_WIDTH).print(part, soft_wrap=isinstance(part, Text))
+
     def report(self, report: Mapping[str, Any]) -> None:
         del report
 
@@ -174,6 +192,9 @@ class JsonLines:
 
     def message(self, text: str) -> None:
         self._print({"event": "message", "text": text})
+
+    def show(self, part: RenderableType) -> None:
+        del part
 
     def report(self, report: Mapping[str, Any]) -> None:
         self._print({"event": "report", **report})

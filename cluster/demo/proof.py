@@ -29,6 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.demo.rendering import postgres_text, uniform_floats
+from cluster.demo.shop import TABLES
 from wallaby.errors import CheckFailed, MissingExtra, SourceUnavailable, WallabyError
 from wallaby.lsn import Lsn
 from wallaby.schema import TableName, TableSchema, quote_identifier
@@ -83,6 +84,7 @@ class SourceContent:
 class Verdict:
     """One table in one destination against the source."""
 
+    lsn: Lsn
     table: TableName
     destination: str
     source_hash: str
@@ -96,6 +98,22 @@ class Verdict:
     @property
     def equal(self) -> bool:
         return self.source_hash == self.destination_hash and self.source_rows == self.destination_rows
+
+
+class Stage(Protocol):
+    """Where the demonstration's databases and files are."""
+
+    @property
+    def shop_dsn(self) -> str: ...
+
+    @property
+    def copy_dsn(self) -> str: ...
+
+    @property
+    def duckdb_file(self) -> Path: ...
+
+    @property
+    def parquet_directory(self) -> Path: ...
 
 
 class Contents(Protocol):
@@ -117,7 +135,18 @@ def read_source(dsn: str, tables: Sequence[TableName]) -> SourceContent:
     return SourceContent(Lsn.parse(lsn), columns, contents)
 
 
-def prove(source: SourceContent, destinations: Sequence[Contents]) -> list[Verdict]:
+def prove(stage: Stage) -> list[Verdict]:
+    """The demonstration's shop against its three destinations. The DuckDB file must be closed by its writer."""
+    source = read_source(stage.shop_dsn, TABLES)
+    destinations = (
+        PostgresContents("postgres", stage.copy_dsn),
+        DuckDBContents("duckdb", stage.duckdb_file),
+        LogContents("parquet", stage.parquet_directory, published_schemas(stage.shop_dsn)),
+    )
+    return compare(source, destinations)
+
+
+def compare(source: SourceContent, destinations: Sequence[Contents]) -> list[Verdict]:
     """One verdict per table and destination, tables in the source's order. Unreadable means not equal."""
     return [_verdict(source, table, destination) for table in source.tables for destination in destinations]
 
@@ -132,10 +161,16 @@ def content(rows: pa.Table) -> TableContent:
     return TableContent(digest.hexdigest(), texts)
 
 
-def verdict_table(lsn: Lsn, verdicts: Sequence[Verdict]) -> Table:
+def is_proven(verdicts: Sequence[Verdict]) -> bool:
+    """True when there are verdicts and all say equal: no verdicts are no proof."""
+    return bool(verdicts) and all(verdict.equal for verdict in verdicts)
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """For people: a line per table, a column per destination."""
     destinations = list(dict.fromkeys(verdict.destination for verdict in verdicts))
-    table = Table(title=f"equal by content hash at {lsn}" if all(v.equal for v in verdicts) else f"at {lsn}")
+    at = "".join(sorted({f" at {verdict.lsn}" for verdict in verdicts}))
+    table = Table(title=f"{'equal' if is_proven(verdicts) else 'NOT equal'} by content hash{at}")
     table.add_column("table", no_wrap=True)
     table.add_column("rows", justify="right")
     table.add_column("source hash", no_wrap=True)
@@ -151,11 +186,11 @@ def verdict_table(lsn: Lsn, verdicts: Sequence[Verdict]) -> Table:
     return table
 
 
-def verdicts_json(lsn: Lsn, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def verdicts_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """For machines."""
     return {
-        "lsn": str(lsn),
-        "equal": bool(verdicts) and all(verdict.equal for verdict in verdicts),
+        "lsn": str(verdicts[0].lsn) if verdicts else None,
+        "equal": is_proven(verdicts),
         "verdicts": [
             {
                 "table": str(verdict.table),
@@ -227,7 +262,21 @@ class LogContents:
         from sinks.files.reader import read_log
         from wallaby.transform.state import derive_state
 
-        return _as_texts(derive_state(self._schemas[table], read_log(self._directory, table)), columns)
+        log = read_log(self._directory, table.schema, table.name)
+        return _as_texts(derive_state(self._schemas[table], log), columns)
+
+
+def published_schemas(dsn: str) -> dict[TableName, TableSchema]:
+    """The shapes of all tables that any publication of the database sends."""
+    from wallaby.postgres.catalog import Catalog
+
+    with _transaction(dsn) as connection:
+        publications = connection.execute("SELECT pubname FROM pg_catalog.pg_publication ORDER BY 1").fetchall()
+    catalog = Catalog(dsn, application_name="wallaby-proof")
+    try:
+        return {schema.name: schema for schema in catalog.published_tables([name for (name,) in publications])}
+    finally:
+        catalog.close()
 
 
 @contextmanager
@@ -345,6 +394,7 @@ def _verdict(source: SourceContent, table: TableName, destination: Contents) -> 
         if not lost and not alien:
             detail = "the same rows, but not the same number of times"
     return Verdict(
+        lsn=source.lsn,
         table=table,
         destination=destination.name,
         source_hash=expected.hash,

@@ -3,143 +3,143 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Group, RenderableType
+from rich.text import Text
 
-from cluster.demo.proof import Verdict, verdict_table, verdicts_json
+from cluster.demo.proof import Stage, Verdict, is_proven, verdict_table, verdicts_json
 from cluster.demo.workload import WorkloadProgress
-from wallaby.lsn import Lsn
+from cluster.view import View
+from wallaby.schema import quote_identifier
+from wallaby.status import FlowStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """Where things are in this demonstration."""
+def tell(
+    view: View,
+    *,
+    stage: Stage,
+    verdicts: Sequence[Verdict],
+    progress: WorkloadProgress | None,
+    status: FlowStatus | None,
+    address: str = "",
+    dashboard: str = "",
+    as_json: bool = False,
+    is_kept: bool = False,
+) -> None:
+    """The end: what was done, the verdicts, what to try next; as a report for machines with ``as_json``.
 
-    source: str
-    """For people: ``embedded PostgreSQL 18.6 on port 54321``. No password."""
-    destinations: Mapping[str, str]
-    """Name of each destination, and where it is."""
-    directory: Path
-    """Where the demonstration's files are."""
-    seconds: float
-    is_chaos: bool = False
-    grpc_address: str = ""
-    dashboard_address: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What happened."""
-
-    lsn: Lsn
-    verdicts: Sequence[Verdict]
-    workload: WorkloadProgress
-    catch_up_s: float
-    restarts: int = 0
-    kills: Sequence[str] = ()
-    """What was killed on purpose, in order: ``source``, ``sink lake`` …"""
-
-    @property
-    def is_proven(self) -> bool:
-        """True when there are verdicts and all say equal: the demonstration exits 0."""
-        return bool(self.verdicts) and all(verdict.equal for verdict in self.verdicts)
+    ``address`` is that of the gRPC API. With ``is_kept`` the flow goes on afterwards.
+    """
+    if as_json:
+        view.report(report(verdicts, progress=progress, status=status, address=address, dashboard=dashboard))
+        return
+    view.show(done(progress, status))
+    view.show(verdict_table(verdicts))
+    view.show(conclusion(verdicts))
+    view.show(what_next(stage.duckdb_file, address=address, dashboard=dashboard, is_kept=is_kept))
 
 
-def opening(setting: Setting) -> str:
-    """The text before the flow starts (rich markup)."""
+def opening(stage: Stage, *, source: str, seconds: float, is_chaos: bool = False) -> RenderableType:
+    """What is about to happen. ``source`` is for people and holds no password."""
     lines = [
-        "[bold]wallaby demo[/bold]",
-        f"  from   {escape(setting.source)}: a small shop with a live workload for {setting.seconds:g} s",
-        *(f"  to     [bold]{escape(name)}[/bold]  {escape(where)}" for name, where in setting.destinations.items()),
-        "  first a copy of what exists, then every change, out of one replication slot",
+        Text("wallaby demo", style="bold"),
+        Text(f"  from  {source}: a small shop with a live workload for {seconds:g} s"),
+        Text("  to    postgres  another PostgreSQL database"),
+        Text(f"        duckdb    {stage.duckdb_file}"),
+        Text(f"        parquet   {stage.parquet_directory} (every change a row; the state is derived)"),
+        Text("  First a copy of what exists, then every change, all out of one replication slot."),
     ]
-    if setting.is_chaos:
-        lines.append("  on the way a source, a sink and the coordinator are killed with SIGKILL")
-    return "\n".join(lines)
+    if is_chaos:
+        lines.append(Text("  On the way a source, a sink and the coordinator are killed with SIGKILL."))
+    return Group(*lines)
 
 
-def done(outcome: Outcome) -> str:
-    """What was done, in a few sentences (rich markup)."""
-    workload = outcome.workload
-    lines = [
-        f"The workload committed {workload.transactions:,} transactions with {workload.rows:,} changed rows in"
-        f" {workload.elapsed_s:.1f} s ({workload.rows_per_s:,.0f} rows/s) and rolled back {workload.rolled_back:,};"
-        f" {outcome.catch_up_s:.1f} s later every destination had all of them."
-    ]
-    if outcome.kills:
-        lines.append(
-            f"Killed on the way: {escape(', '.join(outcome.kills))}. The flow restarted {outcome.restarts} times."
+def done(progress: WorkloadProgress | None, status: FlowStatus | None) -> Text:
+    """What happened, in two sentences at most."""
+    sentences = []
+    if progress is not None:
+        sentences.append(
+            f"The workload committed {progress.transactions:,} transactions with {progress.rows:,} changed rows in"
+            f" {progress.elapsed_s:.1f} s ({progress.rows_per_s:,.0f} rows/s) and rolled back {progress.rolled_back:,}."
         )
-    return "\n".join(lines)
+    if status is not None and status.restarts:
+        times = "once" if status.restarts == 1 else f"{status.restarts} times"
+        sentences.append(f"The flow was restarted {times} on the way and went on from what the destinations had.")
+    return Text(" ".join(sentences))
 
 
-def what_next(setting: Setting, *, duckdb_path: Path | None, is_kept: bool) -> str:
-    """Commands to try (rich markup); those that need a running flow only when it is kept."""
-    lines = ["[bold]What to try next[/bold]"]
-    if duckdb_path is not None:
-        lines += ["  query the DuckDB file:", f"    {escape(duckdb_command(duckdb_path))}"]
-    if is_kept:
-        if setting.grpc_address:
-            command = f"wallaby flow list --endpoint {setting.grpc_address}"
-            lines += [f"  steer it over gRPC ({escape(setting.grpc_address)}):", f"    {escape(command)}"]
-        if setting.dashboard_address:
-            lines += [f"  look at the actors in Ray's dashboard: {escape(setting.dashboard_address)}"]
-        lines += ["  Ctrl-C ends it"]
-    else:
-        lines += [
-            "  keep it running, with its gRPC address and Ray's dashboard:   wallaby demo --keep",
-            "  kill its processes on the way:                                wallaby demo --chaos",
-        ]
-    lines += [
-        "  replicate a database of your own: write a flow.yaml (README.md shows one), then",
-        "    wallaby check flow.yaml && wallaby run flow.yaml",
+def conclusion(verdicts: Sequence[Verdict]) -> Text:
+    """One line; "proven" only for equal content."""
+    if not is_proven(verdicts):
+        return Text("Not proven: see the table above.", style="bold red")
+    tables = len({verdict.table for verdict in verdicts})
+    destinations = len({verdict.destination for verdict in verdicts})
+    return Text(f"Proven: {tables} tables are equal in {destinations} destinations, row for row.", style="green")
+
+
+def what_next(duckdb_file: Path, *, address: str = "", dashboard: str = "", is_kept: bool = False) -> Text:
+    """Commands to try, one to a line and never wrapped, so that they can be copied."""
+    lines = [
+        Text("What to try next", style="bold"),
+        Text("  Query the DuckDB file:"),
+        _command(duckdb_command(duckdb_file)),
     ]
-    return "\n".join(lines)
+    listing = f"wallaby flow list -endpoint {address or 'HOST:PORT'}"
+    if is_kept:
+        lines += [Text(f"  Steer the flow over gRPC, on {address}:"), _command(listing)] if address else []
+        lines += [Text(f"  Look at the actors in Ray's dashboard: {dashboard}")] if dashboard else []
+        lines += [Text("  Press Ctrl-C to end it.")]
+    else:
+        was = f" (this time it was {address})" if address else ""
+        lines += [Text(f"  Keep it running and steer it over gRPC, at the address it prints{was}:")]
+        lines += [_command("wallaby demo --keep"), _command(listing)]
+        lines += [Text(f"  Ray's dashboard, while it runs: {dashboard}")] if dashboard else []
+        lines += [Text("  Have its processes killed on the way:"), _command("wallaby demo --chaos")]
+    lines += [Text("  Replicate a database of your own (README.md shows a flow.yaml):")]
+    lines += [_command("wallaby check flow.yaml"), _command("wallaby run flow.yaml")]
+    return Text("\n").join(lines)
 
 
 def duckdb_command(path: Path, *, python: str = ".venv/bin/python") -> str:
     """One line for a shell that shows the shop's order states out of the DuckDB file."""
-    statement = (
-        f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS lake (READ_ONLY);"
-        " SELECT status, count(*) AS orders, sum(total) AS total FROM lake.shop.orders GROUP BY ALL ORDER BY ALL"
+    catalog = path.stem if path.stem.isidentifier() else quote_identifier(path.stem)
+    query = (
+        f"SELECT status, count(*) AS orders, sum(total) AS total FROM {catalog}.shop.orders GROUP BY ALL ORDER BY ALL"
     )
-    return f"{python} -c {_shell_quoted(f'import duckdb; duckdb.sql({statement!r}).show()')}"
+    code = f"import duckdb; duckdb.connect({str(path)!r}, read_only=True).sql({query!r}).show()"
+    special = any(character in code for character in '"$`\\!')
+    return f"{python} -c {shlex.quote(code) if special else chr(34) + code + chr(34)}"
 
 
-def tell_end(console: Console, setting: Setting, outcome: Outcome, *, duckdb_path: Path | None, is_kept: bool) -> None:
-    """Print the end of the story: what was done, the verdicts, what to try."""
-    console.print()
-    console.print(done(outcome), highlight=False)
-    console.print(verdict_table(outcome.lsn, outcome.verdicts))
-    if outcome.is_proven:
-        tables = len({verdict.table for verdict in outcome.verdicts})
-        console.print(f"[green]Proven: {tables} tables are equal in every destination.[/green]")
-    else:
-        console.print("[bold red]Not proven: see the table above.[/bold red]")
-    console.print(what_next(setting, duckdb_path=duckdb_path, is_kept=is_kept), highlight=False, soft_wrap=True)
-
-
-def report(outcome: Outcome) -> dict[str, Any]:
-    """The same for machines."""
+def report(
+    verdicts: Sequence[Verdict],
+    *,
+    progress: WorkloadProgress | None,
+    status: FlowStatus | None,
+    address: str = "",
+    dashboard: str = "",
+) -> dict[str, Any]:
+    """Plain JSON values."""
+    workload = None
+    if progress is not None:
+        workload = {
+            "transactions": progress.transactions,
+            "rows": progress.rows,
+            "rolled_back": progress.rolled_back,
+            "seconds": round(progress.elapsed_s, 3),
+        }
     return {
-        **verdicts_json(outcome.lsn, outcome.verdicts),
-        "workload": {
-            "transactions": outcome.workload.transactions,
-            "rows": outcome.workload.rows,
-            "rolled_back": outcome.workload.rolled_back,
-            "seconds": round(outcome.workload.elapsed_s, 3),
-        },
-        "catch_up_s": round(outcome.catch_up_s, 3),
-        "restarts": outcome.restarts,
-        "kills": list(outcome.kills),
+        **verdicts_json(verdicts),
+        "workload": workload,
+        "restarts": status.restarts if status is not None else 0,
+        "flow": status.as_json() if status is not None else None,
+        "grpc": address,
+        "dashboard": dashboard,
     }
 
 
-def _shell_quoted(text: str) -> str:
-    """In double quotes when nothing in it is special there (easier on the eye), else as shlex quotes."""
-    return shlex.quote(text) if any(character in text for character in '"$`\\!') else f'"{text}"'
+def _command(command: str) -> Text:
+    return Text(f"    {command}", style="cyan")

@@ -19,7 +19,7 @@ from cluster.demo.proof import (
     PostgresContents,
     SourceContent,
     Verdict,
-    prove,
+    compare,
     read_source,
     verdict_table,
     verdicts_json,
@@ -116,7 +116,7 @@ def unequal(verdicts: list[Verdict]) -> list[tuple[str, str]]:
 def test_a_faithful_postgres_copy_is_equal(source: SourceContent, target_database: ScratchDatabase) -> None:
     fill(target_database)
     target_database.execute("UPDATE shop.orders SET notes = notes", "VACUUM FULL shop.orders")
-    verdicts = prove(source, [PostgresContents("copy", target_database.dsn)])
+    verdicts = compare(source, [PostgresContents("copy", target_database.dsn)])
     assert unequal(verdicts) == []
     assert len(verdicts) == len(TABLES)
     assert all(verdict.source_rows == verdict.destination_rows > 0 for verdict in verdicts)
@@ -148,7 +148,7 @@ def test_the_smallest_difference_is_noticed(
 ) -> None:
     fill(target_database)
     target_database.execute(statement)
-    [(name, detail)] = unequal(prove(source, [PostgresContents("copy", target_database.dsn)]))
+    [(name, detail)] = unequal(compare(source, [PostgresContents("copy", target_database.dsn)]))
     assert name == table
     assert "only" in detail
 
@@ -163,7 +163,7 @@ def test_a_doubled_row_of_a_table_without_a_key_is_noticed(
         "INSERT INTO shop.audit_log SELECT * FROM shop.audit_log WHERE entry = 1 LIMIT 1",
         "DELETE FROM shop.audit_log WHERE ctid = (SELECT min(ctid) FROM shop.audit_log WHERE entry = 2)",
     )
-    verdicts = prove(source, [PostgresContents("copy", target_database.dsn)])
+    verdicts = compare(source, [PostgresContents("copy", target_database.dsn)])
     assert unequal(verdicts) == [("audit_log", "the same rows, but not the same number of times")]
     assert all(verdict.source_rows == verdict.destination_rows for verdict in verdicts)
 
@@ -173,7 +173,7 @@ def test_missing_tables_and_columns_are_said(source: SourceContent, target_datab
     target_database.execute(
         "DROP TABLE shop.audit_log", "ALTER TABLE shop.products DROP COLUMN dims, DROP COLUMN weight"
     )
-    found = dict(unequal(prove(source, [PostgresContents("copy", target_database.dsn)])))
+    found = dict(unequal(compare(source, [PostgresContents("copy", target_database.dsn)])))
     assert found.keys() == {"audit_log", "products"}
     assert found["products"] == "columns are missing: dims, weight"
 
@@ -181,7 +181,7 @@ def test_missing_tables_and_columns_are_said(source: SourceContent, target_datab
 @pytest.mark.must_not_fail(25)
 def test_a_faithful_duckdb_file_is_equal(source: SourceContent, database: ScratchDatabase, tmp_path: Path) -> None:
     duckdb_copy(database, tmp_path / "shop.duckdb")
-    assert unequal(prove(source, [DuckDBContents("lake", tmp_path / "shop.duckdb")])) == []
+    assert unequal(compare(source, [DuckDBContents("lake", tmp_path / "shop.duckdb")])) == []
 
 
 @pytest.mark.must_not_fail(25)
@@ -201,11 +201,11 @@ def test_tampering_with_a_duckdb_file_is_noticed(
     duckdb_copy(database, tmp_path / "shop.duckdb")
     with duckdb.connect(str(tmp_path / "shop.duckdb")) as target:
         assert target.execute(statement).fetchall() != [(0,)]
-    assert [name for name, _ in unequal(prove(source, [DuckDBContents("lake", tmp_path / "shop.duckdb")]))] == [table]
+    assert [name for name, _ in unequal(compare(source, [DuckDBContents("lake", tmp_path / "shop.duckdb")]))] == [table]
 
 
 def test_an_unreadable_duckdb_file_is_unequal_and_shows_no_path(source: SourceContent, tmp_path: Path) -> None:
-    verdicts = prove(source, [DuckDBContents("lake", tmp_path / "none.duckdb")])
+    verdicts = compare(source, [DuckDBContents("lake", tmp_path / "none.duckdb")])
     assert len(unequal(verdicts)) == len(TABLES)
     assert str(tmp_path) not in verdicts[0].detail
 
@@ -225,36 +225,36 @@ def test_odd_text_survives_the_reading(database: ScratchDatabase, target_databas
         each.execute(f"CREATE TABLE {target} ({column} text)", f"INSERT INTO {target} VALUES {values}")
     source = read_source(database.dsn, [name])
     assert source.tables[name].rows == 7
-    assert unequal(prove(source, [PostgresContents("copy", target_database.dsn)])) == []
+    assert unequal(compare(source, [PostgresContents("copy", target_database.dsn)])) == []
     target_database.execute(f"UPDATE {target} SET {column} = '' WHERE {column} IS NULL")
-    assert unequal(prove(source, [PostgresContents("copy", target_database.dsn)])) != []
+    assert unequal(compare(source, [PostgresContents("copy", target_database.dsn)])) != []
 
 
 @pytest.fixture
-def said() -> Callable[[SourceContent, list[Verdict]], str]:
-    def render(source: SourceContent, verdicts: list[Verdict]) -> str:
+def said() -> Callable[[list[Verdict]], str]:
+    def render(verdicts: list[Verdict]) -> str:
         output = io.StringIO()
-        Console(file=output, width=120).print(verdict_table(source.lsn, verdicts))
+        Console(file=output, width=120).print(verdict_table(verdicts))
         return output.getvalue()
 
     return render
 
 
 def test_the_verdicts_are_readable_by_people_and_machines(
-    source: SourceContent, target_database: ScratchDatabase, said: Callable[[SourceContent, list[Verdict]], str]
+    source: SourceContent, target_database: ScratchDatabase, said: Callable[[list[Verdict]], str]
 ) -> None:
     fill(target_database)
-    verdicts = prove(source, [PostgresContents("copy", target_database.dsn)])
-    assert "equal by content hash at" in said(source, verdicts)
-    report = json.loads(json.dumps(verdicts_json(source.lsn, verdicts)))
+    verdicts = compare(source, [PostgresContents("copy", target_database.dsn)])
+    assert "equal by content hash at" in said(verdicts)
+    report = json.loads(json.dumps(verdicts_json(verdicts)))
     assert report["equal"] is True
     assert report["lsn"] == str(source.lsn)
     assert {verdict["table"] for verdict in report["verdicts"]} == {str(table) for table in TABLES}
     target_database.execute("DELETE FROM shop.inventory_staging")
-    verdicts = prove(source, [PostgresContents("copy", target_database.dsn)])
-    assert "DIFFERENT" in said(source, verdicts)
-    assert verdicts_json(source.lsn, verdicts)["equal"] is False
+    verdicts = compare(source, [PostgresContents("copy", target_database.dsn)])
+    assert "DIFFERENT" in said(verdicts)
+    assert verdicts_json(verdicts)["equal"] is False
 
 
-def test_no_verdicts_are_not_a_proof(source: SourceContent) -> None:
-    assert verdicts_json(source.lsn, [])["equal"] is False
+def test_no_verdicts_are_not_a_proof() -> None:
+    assert verdicts_json([])["equal"] is False

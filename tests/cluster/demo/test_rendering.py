@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import uuid
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -17,13 +18,13 @@ from wallaby.testing.postgres import ScratchDatabase
 EDGES = (0.0, -0.0, 1.0, 1e6, 999999.0, 1e15, 999999999999999.0, 1e-4, 9e-5, 0.1, 1 / 3, 5e-324, 1.7976931348623157e308)
 
 
-def printed(database: ScratchDatabase, kind: str, texts: list[str | None]) -> list[str | None]:
+def printed(database: ScratchDatabase, kind: str, texts: Sequence[str | None]) -> list[str | None]:
     """What the server prints for these literals."""
     with database.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET IntervalStyle = 'postgres'")
         query = f"SELECT format('%%s', v::{kind}), v IS NULL FROM unnest(%s::text[]) AS v"
-        rows = connection.execute(query, (texts,)).fetchall()
+        rows = connection.execute(query, (list(texts),)).fetchall()
     return [None if is_null else text for text, is_null in rows]
 
 
