@@ -32,7 +32,7 @@ from wallaby.schema import TableSchema
 from wallaby.sink import WriteMode
 from wallaby.transform.append import append_rows, append_schema
 from wallaby.transform.mirror import InsertPlan, MirrorPlan, MultisetPlan, Patch, plan
-from wallaby.window import BEFORE_OUTLIER_BIT, OP_DELETE, OP_UPDATE
+from wallaby.window import OP_DELETE, OP_UPDATE
 
 _INT8: Final = Encoding(20)
 _TEXT: Final = Encoding(TEXT_OID)
@@ -216,8 +216,7 @@ class TableApply:
         return Step(slots, statement, patch.rows.num_rows, f"{self.shape.table} patch")
 
     def _append(self, changes: pa.Table) -> Step:
-        rows = append_rows(self.schema, changes, keep_outliers=True)
-        return self._insert(_log_outliers(rows, len(self.schema.columns)))
+        return self._insert(append_rows(self.schema, changes, keep_outliers=True))
 
     def _moved_slots(self, patch: Patch) -> tuple[Slot, ...]:
         """All columns, the missing ones in the target's own type and not sent, and the keys before the window."""
@@ -233,12 +232,16 @@ class TableApply:
         return tuple(i for i in columns if i in self.shape.columns)
 
     def _row_slots(self, rows: pa.Table, fields: Sequence[int]) -> tuple[Slot, ...]:
-        """``rows`` holds every column of the shape at its index and, right behind them, the outliers."""
-        width = len(self.schema.columns)
-        if self.mode is WriteMode.APPEND:
-            width = rows.num_columns - 1
+        """``rows`` holds every column of the shape at its index and, right behind them, the outliers.
+
+        Rows of a mirror name the columns of outliers by index, those of a log by name.
+        """
+        is_log = self.mode is WriteMode.APPEND
+        outliers = rows.column(rows.num_columns - 1 if is_log else len(self.schema.columns))
+        index = {column.name: i for i, column in enumerate(self.schema.columns)}
         slots = [self._slot(f"c{i}", self.shape.transports[i], rows.column(i)) for i in fields]
-        for i, texts in _outlier_columns(rows.column(width)):
+        for column, texts in _outlier_columns(outliers):
+            i = index[column] if isinstance(column, str) else column
             if i in fields:
                 slots.append(Slot(f"x{i}", "text", _TEXT, texts))
         return tuple(slots)
@@ -261,7 +264,7 @@ def _all_new(changes: pa.Table) -> bool:
     return True
 
 
-def _outlier_columns(outliers: pa.ChunkedArray) -> Iterator[tuple[int, pa.Array]]:
+def _outlier_columns(outliers: pa.ChunkedArray) -> Iterator[tuple[int | str, pa.Array]]:
     """Per column with outliers: their text, null in the other rows."""
     if outliers.null_count == len(outliers):
         return
@@ -270,39 +273,12 @@ def _outlier_columns(outliers: pa.ChunkedArray) -> Iterator[tuple[int, pa.Array]
         lists = pa.concat_arrays(lists.chunks)
     rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     entries = lists.flatten()
-    columns = entries.field("column").to_numpy(zero_copy_only=False)
-    texts = entries.field("text")
-    for column in np.unique(columns).tolist():
-        places = np.flatnonzero(columns == column)
+    columns = entries.field("column").dictionary_encode()
+    codes = columns.indices.to_numpy(zero_copy_only=False)
+    for code, column in enumerate(columns.dictionary.to_pylist()):
+        places = np.flatnonzero(codes == code)
         at = np.zeros(len(lists), np.int64)
         mask = np.ones(len(lists), np.bool_)
         at[rows[places]] = places
         mask[rows[places]] = False
-        yield int(column), texts.take(pa.array(at, mask=mask))
-
-
-def _log_outliers(rows: pa.Table, columns: int) -> pa.Table:
-    """Log rows hold the old row where it was deleted and the new one elsewhere: their outliers alike, with plain indexes."""
-    last = rows.num_columns - 1
-    outliers = rows.column(last)
-    if outliers.null_count == len(outliers):
-        return rows
-    lists = outliers.combine_chunks()
-    if isinstance(lists, pa.ChunkedArray):
-        lists = pa.concat_arrays(lists.chunks)
-    parent = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-    entries = lists.flatten()
-    index = entries.field("column").to_numpy(zero_copy_only=False)
-    is_old = (index & BEFORE_OUTLIER_BIT) != 0
-    is_deleted = pc.equal(rows.column("__op"), "d").combine_chunks().to_numpy(zero_copy_only=False)[parent]
-    kept = np.flatnonzero(is_old == is_deleted)
-    counts = np.bincount(parent[kept], minlength=len(lists))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    chosen = pa.StructArray.from_arrays(
-        [
-            pa.array((index[kept] & ~np.uint16(BEFORE_OUTLIER_BIT)).astype(np.uint16)),
-            entries.field("text").take(pa.array(kept)),
-        ],
-        names=["column", "text"],
-    )
-    return rows.set_column(last, rows.field(last), pa.ListArray.from_arrays(pa.array(offsets), chosen))
+        yield column, entries.field("text").take(pa.array(at, mask=mask))

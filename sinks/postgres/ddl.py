@@ -73,10 +73,13 @@ def wanted_columns(schema: TableSchema, mode: WriteMode) -> tuple[Wanted, ...]:
 
 
 def create_table(target: TableName, wanted: Sequence[Wanted], type_names: Sequence[str], key: Sequence[str]) -> str:
-    """CREATE TABLE with the key as primary key; key columns come out NOT NULL."""
+    """CREATE TABLE with the key as primary key.
+
+    No other column is NOT NULL: the stream does not announce a NOT NULL that the source drops, and the first null would
+    stop the flow.
+    """
     lines = [
-        f"{quote_identifier(column.name)} {type_name}{'' if column.nullable else ' NOT NULL'}"
-        for column, type_name in zip(wanted, type_names, strict=True)
+        f"{quote_identifier(column.name)} {type_name}" for column, type_name in zip(wanted, type_names, strict=True)
     ]
     if key:
         lines.append(f"PRIMARY KEY ({', '.join(map(quote_identifier, key))})")

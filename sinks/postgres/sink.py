@@ -47,6 +47,10 @@ class PostgresSink:
         self._writers: list[PostgresWriter] = []
 
     @property
+    def commit_interval_ms(self) -> int:
+        return round(self._options.commit_interval.total_seconds() * 1000)
+
+    @property
     def capabilities(self) -> Capabilities:
         return CAPABILITIES
 
@@ -121,6 +125,9 @@ class PostgresSink:
 
     def writer(self, lane: LaneId, epoch: int) -> PostgresWriter:
         """The lane's writer; it is closed with the sink."""
+        # Loads the compiled encoder (most of a second) now rather than during the first commit.
+        import sinks.postgres.kernels  # noqa: F401
+
         writer = PostgresWriter(self._options, lane, epoch)
         self._writers.append(writer)
         return writer

@@ -24,6 +24,7 @@ from sinks.postgres.tables import Tables
 from wallaby.errors import Refused
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
+from wallaby.transform.append import OP_TRUNCATE
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
 
 _SMALL_ROWS_MAX: Final = 2000
@@ -81,7 +82,7 @@ class PostgresWriter:
         return self._receipt(token)
 
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
-        """See `SinkWriter.apply_barrier`. An append target keeps its log through TRUNCATE."""
+        """See `SinkWriter.apply_barrier`. In append mode TRUNCATE is a row of the log."""
         assert not self._is_open, f"lane {self._lane} has uncommitted changes before a barrier"
         assert not self._pending, f"lane {self._lane} has uncommitted changes before a barrier"
         with self._translated():
@@ -95,7 +96,7 @@ class PostgresWriter:
                 for schema in barrier.schemas:
                     self._tables.reshape(connection, schema)
                 self._applies.clear()
-            elif self._options.write_mode is WriteMode.MIRROR and barrier.tables:
+            else:
                 self._truncate(connection, barrier)
         self._finish(token)
         return self._receipt(token)
@@ -190,7 +191,15 @@ class PostgresWriter:
     def _truncate(self, connection: psycopg.Connection[Any], barrier: Barrier) -> None:
         names = [self._options.target_of(table) for table in barrier.tables]
         present = [name for name in names if read_target(connection, name) is not None]
-        if present:
+        if self._options.write_mode is WriteMode.APPEND:
+            place = (str(barrier.commit_lsn), barrier.ordinal, barrier.xid, barrier.committed_at_us / 1_000_000)
+            for name in present:
+                psycopg.RawCursor(connection).execute(
+                    f"INSERT INTO {qualified(name)} (__op, __commit_lsn, __ordinal, __xid, __committed_at)"
+                    f" VALUES ('{OP_TRUNCATE}', $1::pg_lsn, $2, $3, to_timestamp($4::float8))",
+                    place,
+                )
+        elif present:
             restart = " RESTART IDENTITY" if barrier.restart_identity else ""
             connection.execute(f"TRUNCATE {', '.join(map(qualified, present))}{restart}")
 
