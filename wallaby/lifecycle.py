@@ -72,11 +72,11 @@ _HALT: Final = {
 }
 
 MOVES: Final[Mapping[Command, Mapping[FlowState, FlowState]]] = {
-    Command.START: {state: _RUNNING for state in (*_IDLE, _RUNNING)},
+    Command.START: dict.fromkeys((*_IDLE, _RUNNING), _RUNNING),
     Command.STOP: _HALT,
     Command.PAUSE: _HALT,
-    Command.RESUME: {state: _RUNNING for state in (_PAUSED, _STOPPED, _FAILED, _RUNNING)},
-    Command.RUN_ONCE: {state: _RUNNING for state in _IDLE},
+    Command.RESUME: dict.fromkeys((_PAUSED, _STOPPED, _FAILED, _RUNNING), _RUNNING),
+    Command.RUN_ONCE: dict.fromkeys(_IDLE, _RUNNING),
     Command.UPDATE: {state: state for state in _IDLE},
     Command.DELETE: {state: state for state in _IDLE},
     Command.FAIL: {_RUNNING: _FAILED, _STOPPING: _FAILED, _FAILED: _FAILED},

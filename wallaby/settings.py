@@ -2,7 +2,95 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from wallaby.errors import ConfigError
+
+_TRUE: Final = frozenset({"1", "t", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "f", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of a wallaby process. All need a restart."""
+
+    grpc_listen: str = "127.0.0.1:8080"
+    """``host:port`` of the API; port 0 takes a free one. ``:8080`` means all interfaces, which needs TLS."""
+    grpc_reflection: bool = True
+    """Serve gRPC reflection, so that tools find the services by themselves."""
+    postgres_dsn: str = ""
+    """The control store in PostgreSQL (or a reference ``env:``/``file:``); empty: SQLite in ``state_dir``."""
+    state_dir: Path = Path(".wallaby")
+    """Where the embedded control store lives."""
+
+    def __repr__(self) -> str:
+        store = "postgres" if self.postgres_dsn else f"sqlite in {self.state_dir}"
+        return f"Settings(grpc_listen={self.grpc_listen!r}, grpc_reflection={self.grpc_reflection}, store={store})"
+
+    @property
+    def grpc_address(self) -> tuple[str, int]:
+        """Host and port of the API. `ConfigError` for an address that is none, or that others could reach."""
+        match = re.fullmatch(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):(?P<port>\d{1,5})", self.grpc_listen)
+        if match is None or int(match["port"]) > 65_535:
+            raise ConfigError(
+                "is not host:port", field="WALLABY_GRPC_LISTEN", advice="Write for example 127.0.0.1:8080"
+            )
+        host = match["host"].strip("[]") or "0.0.0.0"  # noqa: S104 refused right below
+        if not _is_loopback(host):
+            raise ConfigError(
+                f"{host} can be reached by others, which needs TLS; this API has none yet",
+                field="WALLABY_GRPC_LISTEN",
+                advice="Listen on 127.0.0.1:8080 and let a proxy with TLS, or an SSH tunnel, in front of it",
+            )
+        return host, int(match["port"])
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str], values: Mapping[str, Any] | None = None) -> Settings:
+        """Settings from a file's ``values`` (names as the fields here), else the environment, else the defaults.
+
+        `ConfigError` for a value that is not understood and for an unknown name in ``values``.
+        """
+        given = {name: environment[variable] for name, variable in VARIABLES.items() if environment.get(variable)}
+        for name, value in (values or {}).items():
+            if name not in VARIABLES:
+                raise ConfigError(f"is not a known setting; known are {', '.join(VARIABLES)}", field=name)
+            given[name] = str(value)
+        settings: dict[str, Any] = dict(given)
+        if "grpc_reflection" in given:
+            settings["grpc_reflection"] = _boolean(given["grpc_reflection"], VARIABLES["grpc_reflection"])
+        if "state_dir" in given:
+            settings["state_dir"] = Path(given["state_dir"]).expanduser()
+        return cls(**settings)
+
+
+VARIABLES: Final[Mapping[str, str]] = {
+    "grpc_listen": "WALLABY_GRPC_LISTEN",
+    "grpc_reflection": "WALLABY_GRPC_REFLECTION",
+    "postgres_dsn": "WALLABY_POSTGRES_DSN",
+    "state_dir": "WALLABY_STATE_DIR",
+}
+"""The environment variable of each setting."""
+
+
+def _boolean(text: str, field: str) -> bool:
+    word = text.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ConfigError("must be true or false", field=field)
+    return word in _TRUE
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,5 +129,7 @@ class Limits:
     restart_delay_max_ms: int = 30_000
     healthy_after_ms: int = 60_000
     """A flow that ran this long starts its back-off anew."""
+    copy_attempts_max: int = 10
+    """A table truncated or rewritten between snapshot and lock makes the copy start over, at most this often."""
     copy_chunk_bytes: int = 4 << 20
     """Bytes of COPY data decoded at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -152,8 +153,8 @@ class EndpointSpec(Strict):
     def _options(cls, options: dict[str, Any]) -> dict[str, Any]:
         for name, value in options.items():
             items = value if isinstance(value, list | tuple) else (value,)
-            if not all(item is None or isinstance(item, str | bool | int | float) for item in items):
-                raise ValueError(f"option {name} must be text, a number, true, false, or a list of those")
+            if not all(map(_is_plain, (name, *items))):
+                raise ValueError(f"option {name!r} must be text, a number, true, false, or a list of those")
         return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
 
@@ -183,8 +184,11 @@ class FlowSpec(Strict):
         return cls.from_mapping(read_flow_file(Path(path)))
 
     @classmethod
-    def from_mapping(cls, mapping: Any) -> Self:
-        """Check a flow given as plain values; `InvalidFlow` (a `ConfigError`) lists every problem with its path."""
+    def from_mapping(cls, mapping: Any, *, with_options: bool = True) -> Self:
+        """Check a flow given as plain values; `InvalidFlow` (a `ConfigError`) lists every problem with its path.
+
+        ``with_options`` False leaves the endpoints' options to somebody else, who has their packages and secrets.
+        """
         problems: list[Problem] = []
         spec: Self | None = None
         try:
@@ -193,7 +197,8 @@ class FlowSpec(Strict):
             problems.extend(_with_nearest(translate(error)))
         except RecursionError:
             raise InvalidFlow([Problem("", "is nested too deeply")]) from None
-        problems.extend(_option_problems(mapping))
+        if with_options:
+            problems.extend(_option_problems(mapping))
         if problems or spec is None:
             raise InvalidFlow(problems)
         return spec
@@ -258,6 +263,13 @@ class FlowSpec(Strict):
             filled["id"] = flow_id(filled["name"])
         return filled
 
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        if not _is_text(value):
+            raise ValueError("must be text without NUL")
+        return value
+
     @field_validator("id")
     @classmethod
     def _id(cls, value: str) -> str:
@@ -290,6 +302,25 @@ def default_slot(flow: str) -> str:
     if "-" not in flow and len(name) <= 63:
         return name
     return f"{name[:54]}_{hashlib.sha256(flow.encode()).hexdigest()[:8]}"
+
+
+def _is_plain(value: Any) -> bool:
+    """True for what JSON and PostgreSQL's jsonb both keep exactly."""
+    match value:
+        case None | bool():
+            return True
+        case str():
+            return _is_text(value)
+        case int():
+            return -(2**63) <= value < 2**63
+        case float():
+            return math.isfinite(value)
+        case _:
+            return False
+
+
+def _is_text(value: str) -> bool:
+    return "\0" not in value and not any(0xD800 <= ord(character) <= 0xDFFF for character in value)
 
 
 def _without_empty(values: Any) -> Any:

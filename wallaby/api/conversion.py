@@ -1,0 +1,150 @@
+"""Between `wallaby.v1` messages and our own values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wallaby import secret
+from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow, Problem
+from wallaby.lifecycle import FlowState
+from wallaby.store import Checkpoint, FlowRecord
+from wallaby.v1 import checkpoint_pb2, types_pb2
+
+_ENDPOINT: Final = "ENDPOINT_TYPE_"
+_UNSPECIFIED: Final = "unspecified"
+
+
+def spec_from_message(message: types_pb2.Flow, *, with_options: bool = True) -> FlowSpec:
+    """The flow a client sent; `InvalidFlow` lists everything wrong with it."""
+    mapping, problems = mapping_from_message(message)
+    try:
+        spec = FlowSpec.from_mapping(mapping, with_options=with_options)
+    except InvalidFlow as error:
+        raise InvalidFlow((*problems, *error.problems)) from None
+    if problems:
+        raise InvalidFlow(problems)
+    return spec
+
+
+def mapping_from_message(message: types_pb2.Flow) -> tuple[dict[str, Any], list[Problem]]:
+    """The flow as a flow file would write it. What a newer client may have sent as unknown numbers are problems."""
+    problems: list[Problem] = []
+
+    def word(owner: Any, name: str, path: str) -> str:
+        number = getattr(owner, name)
+        value = owner.DESCRIPTOR.fields_by_name[name].enum_type.values_by_number.get(number)
+        if value is None:
+            problems.append(Problem(path, f"has the unknown number {number}"))
+            return ""
+        text = value.name.removeprefix(_prefix(value.type)).lower()
+        return "" if text == _UNSPECIFIED else text
+
+    def endpoint(value: types_pb2.Endpoint, path: str) -> dict[str, Any]:
+        return {
+            "name": value.name,
+            "type": value.type_name or word(value, "type", f"{path}.type"),
+            "options": dict(value.options),
+        }
+
+    mapping: dict[str, Any] = {
+        "id": message.id,
+        "name": message.name,
+        "destinations": [endpoint(item, f"destinations[{i}]") for i, item in enumerate(message.destinations)],
+        "wire_format": word(message, "wire_format", "wire_format"),
+        "parallelism": message.parallelism or 1,
+    }
+    if message.HasField("source"):
+        mapping["source"] = endpoint(message.source, "source")
+    if message.HasField("config"):
+        config = message.config
+        mapping["config"] = {
+            "ack_policy": word(config, "ack_policy", "config.ack_policy"),
+            "primary_destination": config.primary_destination,
+            "failure_mode": word(config, "failure_mode", "config.failure_mode"),
+            "give_up_policy": word(config, "give_up_policy", "config.give_up_policy"),
+            "ddl": {
+                name: getattr(config.ddl, name)
+                for name in ("gate", "auto_approve", "auto_apply")
+                if config.ddl.HasField(name)
+            },
+        }
+    return mapping, problems
+
+
+def message_from_record(record: FlowRecord) -> types_pb2.Flow:
+    """A stored flow for a client; secrets are hidden even though none should be stored."""
+    message = message_from_spec(record.spec)
+    message.state = state_number(record.state)
+    message.revision = record.revision
+    message.reason = record.reason
+    return message
+
+
+def message_from_spec(spec: FlowSpec) -> types_pb2.Flow:
+    """A definition as a message, with secrets in clear hidden."""
+    return definition_message(spec, redacted=True)
+
+
+def definition_message(spec: FlowSpec, *, redacted: bool) -> types_pb2.Flow:
+    """A definition as a message. Only a client sending its own file leaves secrets in; the server refuses them."""
+    config = spec.config
+    ddl = {name: value for name, value in config.ddl.model_dump().items() if value is not None}
+    return types_pb2.Flow(
+        id=spec.id,
+        name=spec.name,
+        source=_endpoint(spec.source, redacted),
+        destinations=[_endpoint(destination, redacted) for destination in spec.destinations],
+        wire_format=types_pb2.WireFormat.Value(f"WIRE_FORMAT_{spec.wire_format or _UNSPECIFIED}".upper()),
+        parallelism=spec.parallelism,
+        config=types_pb2.FlowConfig(
+            ack_policy=types_pb2.AckPolicy.Value(f"ACK_POLICY_{config.ack_policy}".upper()),
+            primary_destination=config.primary_destination or "",
+            failure_mode=types_pb2.FailureMode.Value(f"FAILURE_MODE_{config.failure_mode}".upper()),
+            give_up_policy=types_pb2.GiveUpPolicy.Value(f"GIVE_UP_POLICY_{config.give_up_policy}".upper()),
+            ddl=types_pb2.DDLPolicy(**ddl) if ddl else None,
+        ),
+    )
+
+
+def state_number(state: FlowState) -> types_pb2.FlowState:
+    return types_pb2.FlowState.Value(f"FLOW_STATE_{state.value}".upper())
+
+
+def message_from_checkpoint(checkpoint: Checkpoint) -> checkpoint_pb2.FlowCheckpoint:
+    """LSN as PostgreSQL prints it; exact positions, per lane as well, in the metadata."""
+    lanes = {f"lane.{lane}": str(position) for lane, position in checkpoint.lanes.items()}
+    return checkpoint_pb2.FlowCheckpoint(
+        flow_id=checkpoint.flow_id,
+        checkpoint=types_pb2.Checkpoint(
+            lsn=str(checkpoint.position.lsn),
+            timestamp_unix_millis=int(checkpoint.updated_at.timestamp() * 1000),
+            metadata={"position": str(checkpoint.position), "epoch": str(checkpoint.epoch), **lanes},
+        ),
+    )
+
+
+def _endpoint(endpoint: EndpointSpec, redacted: bool) -> types_pb2.Endpoint:
+    options: Mapping[str, Any] = secret.redact(endpoint.options) if redacted else endpoint.options
+    number = types_pb2.EndpointType.DESCRIPTOR.values_by_name.get(f"{_ENDPOINT}{endpoint.type.upper()}")
+    return types_pb2.Endpoint(
+        name=endpoint.name,
+        type=number.number if number else types_pb2.ENDPOINT_TYPE_UNSPECIFIED,
+        type_name="" if number else endpoint.type,
+        options={name: _text(value) for name, value in options.items() if value is not None},
+    )
+
+
+def _text(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case list() | tuple():
+            return ",".join(_text(item) for item in value)
+        case _:
+            return str(value)
+
+
+def _prefix(enum: Any) -> str:
+    """``FLOW_STATE_`` for ``FlowState``: the name of its zero value without the last word."""
+    return str(enum.values_by_number[0].name).removesuffix(_UNSPECIFIED.upper())

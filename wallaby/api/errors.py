@@ -1,0 +1,96 @@
+"""Our errors as gRPC statuses: a code, a message with advice, and the field paths as trailing metadata."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn, TypeVar
+
+import grpc
+
+from wallaby.errors import (
+    AlreadyExists,
+    CheckFailed,
+    ConfigError,
+    IllegalMove,
+    NotFound,
+    OutcomeUnknown,
+    Refused,
+    SlotLost,
+    SourceUnavailable,
+    StoreUnavailable,
+    Superseded,
+    Transient,
+    WallabyError,
+)
+from wallaby.flow import InvalidFlow
+
+FIELD_KEY: Final = "wallaby-field"
+"""Trailing metadata: the path of a wrong field; once per field."""
+RETRY_KEY: Final = "wallaby-retry"
+"""Trailing metadata: now, later or never."""
+
+# Metadata of a call is limited to 8 KiB by default on both sides.
+_MESSAGE_CHARACTERS_MAX: Final = 3_000
+_FIELDS_MAX: Final = 10
+_FIELD_CHARACTERS_MAX: Final = 150
+
+_CODES: Final[tuple[tuple[type[WallabyError], grpc.StatusCode], ...]] = (
+    (ConfigError, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
+    (Superseded, grpc.StatusCode.ABORTED),
+    (IllegalMove, grpc.StatusCode.FAILED_PRECONDITION),
+    (CheckFailed, grpc.StatusCode.FAILED_PRECONDITION),
+    (SlotLost, grpc.StatusCode.FAILED_PRECONDITION),
+    (Refused, grpc.StatusCode.FAILED_PRECONDITION),
+    (StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
+    (SourceUnavailable, grpc.StatusCode.UNAVAILABLE),
+    (Transient, grpc.StatusCode.UNAVAILABLE),
+    (OutcomeUnknown, grpc.StatusCode.UNAVAILABLE),
+)
+
+_log = logging.getLogger(__name__)
+_Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
+
+
+def code_of(error: WallabyError) -> grpc.StatusCode:
+    """The status of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+
+
+def answers_errors(method: _Method) -> _Method:
+    """A servicer method that ends with a status when it raises; an error we did not expect shows no content."""
+
+    @functools.wraps(method)
+    async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        try:
+            return await method(self, request, context)
+        except WallabyError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 gRPC would send the text of any other exception to the client
+            # Type and place only: the text of a foreign exception may hold what must not be shown.
+            place = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("%s failed with %s\n%s", method.__name__, type(error).__name__, place)
+            failure = WallabyError(f"internal error ({type(error).__name__})", advice="See the server's log")
+        return await _abort(context, failure)
+
+    return answered  # type: ignore[return-value]  # functools.wraps keeps the signature
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: WallabyError) -> NoReturn:
+    fields = [p.path for p in error.problems] if isinstance(error, InvalidFlow) else [error.where.get("field", "")]
+    metadata = [(FIELD_KEY, _ascii(field)) for field in fields[:_FIELDS_MAX] if field]
+    await context.abort(
+        code_of(error),
+        str(error)[:_MESSAGE_CHARACTERS_MAX],
+        trailing_metadata=(*metadata, (RETRY_KEY, error.retry.value)),
+    )
+    raise AssertionError("abort returned")
+
+
+def _ascii(text: str) -> str:
+    plain = text[:_FIELD_CHARACTERS_MAX].encode("ascii", "backslashreplace").decode()
+    return "".join(character if character.isprintable() else "?" for character in plain)

@@ -1,0 +1,251 @@
+"""FlowService and CheckpointService: wanted state in, stored and reported state out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf import struct_pb2
+
+from wallaby import secret
+from wallaby.api.control import FlowControl
+from wallaby.api.conversion import (
+    message_from_checkpoint,
+    message_from_record,
+    spec_from_message,
+    state_number,
+)
+from wallaby.api.errors import answers_errors
+from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound
+from wallaby.flow import FlowSpec, InvalidFlow
+from wallaby.lifecycle import Command, FlowState
+from wallaby.status import FlowStatus
+from wallaby.store import Store
+from wallaby.store.sql import refuse_literal_secrets
+from wallaby.v1 import (
+    checkpoint_pb2,
+    checkpoint_pb2_grpc,
+    flow_pb2,
+    flow_pb2_grpc,
+    types_pb2,
+)
+
+_Result = TypeVar("_Result")
+
+
+class StoreThread:
+    """Runs the store's blocking calls one after another beside the event loop."""
+
+    def __init__(self, store: Store, executor: Executor) -> None:
+        self.store = store
+        self._executor = executor
+
+    async def run(self, call: Callable[[Store], _Result]) -> _Result:
+        """The result of ``call(store)``."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call, self.store)
+
+
+class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
+    """Create, change, move and show flows. Every method may be called again after a lost answer."""
+
+    def __init__(self, store: StoreThread, control: FlowControl) -> None:
+        self._store = store
+        self._control = control
+
+    @answers_errors
+    async def CreateFlow(self, request: flow_pb2.CreateFlowRequest, context: Any) -> types_pb2.Flow:
+        def create(store: Store) -> Any:
+            spec = spec_from_message(request.flow)
+            refuse_literal_secrets(spec)
+            _refuse_shared_slot(store, spec)
+            state = FlowState.RUNNING if request.start_immediately else FlowState.CREATED
+            return store.create_flow(spec, state=state, reason="created")
+
+        record = await self._store.run(create)
+        await self._control.changed(record.id)
+        return message_from_record(record)
+
+    @answers_errors
+    async def UpdateFlow(self, request: flow_pb2.UpdateFlowRequest, context: Any) -> types_pb2.Flow:
+        flow_id = _required(request.flow.id, "id")
+
+        def update(store: Store) -> Any:
+            store.get_flow(flow_id)
+            spec = spec_from_message(request.flow)
+            refuse_literal_secrets(spec)
+            _refuse_shared_slot(store, spec)
+            return store.update_flow(flow_id, spec, expected_revision=request.expected_revision or None)
+
+        record = await self._store.run(update)
+        await self._control.changed(flow_id)
+        return message_from_record(record)
+
+    @answers_errors
+    async def StartFlow(self, request: flow_pb2.StartFlowRequest, context: Any) -> types_pb2.Flow:
+        return await self._move(request.flow_id, Command.START)
+
+    @answers_errors
+    async def StopFlow(self, request: flow_pb2.StopFlowRequest, context: Any) -> types_pb2.Flow:
+        return await self._move(request.flow_id, Command.STOP)
+
+    @answers_errors
+    async def ResumeFlow(self, request: flow_pb2.ResumeFlowRequest, context: Any) -> types_pb2.Flow:
+        return await self._move(request.flow_id, Command.RESUME)
+
+    @answers_errors
+    async def RunFlowOnce(self, request: flow_pb2.RunFlowOnceRequest, context: Any) -> flow_pb2.RunFlowOnceResponse:
+        flow_id = _required(request.flow_id, "flow_id")
+        await self._store.run(lambda store: store.move_flow(flow_id, Command.RUN_ONCE, "run once by the API"))
+        if not await self._control.run_once(flow_id):
+            await self._store.run(lambda store: store.move_flow(flow_id, Command.STOP, "nobody to run it"))
+            await self._store.run(lambda store: store.move_flow(flow_id, Command.FINISH, "nobody to run it"))
+            raise IllegalMove("there is nobody to run the flow", advice="Start `wallaby up`", flow=flow_id)
+        return flow_pb2.RunFlowOnceResponse(dispatched=True)
+
+    @answers_errors
+    async def GetFlow(self, request: flow_pb2.GetFlowRequest, context: Any) -> types_pb2.Flow:
+        flow_id = _required(request.flow_id, "flow_id")
+        return message_from_record(await self._store.run(lambda store: store.get_flow(flow_id)))
+
+    @answers_errors
+    async def ListFlows(self, request: flow_pb2.ListFlowsRequest, context: Any) -> flow_pb2.ListFlowsResponse:
+        page = await self._store.run(lambda store: store.list_flows(request.page_size, request.page_token))
+        return flow_pb2.ListFlowsResponse(
+            flows=[message_from_record(record) for record in page.flows], next_page_token=page.next_page_token
+        )
+
+    @answers_errors
+    async def DeleteFlow(self, request: flow_pb2.DeleteFlowRequest, context: Any) -> flow_pb2.DeleteFlowResponse:
+        flow_id = _required(request.flow_id, "flow_id")
+        await self._store.run(lambda store: store.delete_flow(flow_id))
+        await self._control.changed(flow_id)
+        return flow_pb2.DeleteFlowResponse(deleted=True)
+
+    @answers_errors
+    async def ValidateFlow(self, request: flow_pb2.ValidateFlowRequest, context: Any) -> flow_pb2.ValidateFlowResponse:
+        return await self._store.run(lambda _: _validated(request.flow))
+
+    @answers_errors
+    async def GetFlowStatus(
+        self, request: flow_pb2.GetFlowStatusRequest, context: Any
+    ) -> flow_pb2.GetFlowStatusResponse:
+        flow_id = _required(request.flow_id, "flow_id")
+        record = await self._store.run(lambda store: store.get_flow(flow_id))
+        known = await self._control.status(flow_id)
+        status = FlowStatus(flow=flow_id, state=record.state, error=_reason(record)) if known is None else known
+        answer = flow_pb2.GetFlowStatusResponse(flow_id=flow_id, state=state_number(record.state))
+        answer.status.CopyFrom(_struct(replace(status, state=record.state.value).as_json()))
+        return answer
+
+    async def _move(self, flow_id: str, command: Command) -> types_pb2.Flow:
+        _required(flow_id, "flow_id")
+        record = await self._store.run(lambda store: store.move_flow(flow_id, command, f"{command} by the API"))
+        await self._control.changed(flow_id)
+        return message_from_record(record)
+
+
+class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
+    """Shows checkpoints. They move only with the data, so `PutCheckpoint` is always refused."""
+
+    def __init__(self, store: StoreThread) -> None:
+        self._store = store
+
+    @answers_errors
+    async def GetCheckpoint(
+        self, request: checkpoint_pb2.GetCheckpointRequest, context: Any
+    ) -> checkpoint_pb2.FlowCheckpoint:
+        flow_id = _required(request.flow_id, "flow_id")
+        checkpoint = await self._store.run(lambda store: store.get_checkpoint(flow_id))
+        if checkpoint is None:
+            raise NotFound("the flow has no checkpoint yet", flow=flow_id)
+        return message_from_checkpoint(checkpoint)
+
+    @answers_errors
+    async def ListCheckpoints(
+        self, request: checkpoint_pb2.ListCheckpointsRequest, context: Any
+    ) -> checkpoint_pb2.ListCheckpointsResponse:
+        checkpoints = await self._store.run(lambda store: store.list_checkpoints())
+        return checkpoint_pb2.ListCheckpointsResponse(
+            checkpoints=[message_from_checkpoint(checkpoint) for checkpoint in checkpoints]
+        )
+
+    @answers_errors
+    async def PutCheckpoint(
+        self, request: checkpoint_pb2.PutCheckpointRequest, context: Any
+    ) -> checkpoint_pb2.FlowCheckpoint:
+        raise IllegalMove("checkpoints move only together with the data", advice="Take a new copy instead")
+
+
+def _validated(message: types_pb2.Flow) -> flow_pb2.ValidateFlowResponse:
+    try:
+        spec = spec_from_message(message)
+        refuse_literal_secrets(spec)
+    except InvalidFlow as error:
+        problems = [flow_pb2.FieldProblem(field=p.path, message=p.message, advice=p.advice) for p in error.problems]
+        return flow_pb2.ValidateFlowResponse(valid=False, problems=problems)
+    return flow_pb2.ValidateFlowResponse(
+        valid=True,
+        findings=[
+            flow_pb2.FlowFinding(
+                severity=finding.severity,
+                subject=finding.subject,
+                message=finding.message,
+                advice=finding.advice,
+                code=finding.code,
+            )
+            for finding in spec.findings()
+        ],
+        guarantees={item.name: spec.capabilities(item.name).guarantee for item in spec.destinations},
+    )
+
+
+def _refuse_shared_slot(store: Store, spec: FlowSpec) -> None:
+    """Two flows on one slot would take changes from each other."""
+    mine = _slot(spec)
+    token = ""
+    while True:
+        page = store.list_flows(0, token)
+        for record in page.flows:
+            if record.id != spec.id and _slot(record.spec) == mine:
+                raise AlreadyExists(
+                    f"flow {record.id} reads from this slot already",
+                    advice="Give source.options.slot a name of its own",
+                    slot=mine[1],
+                )
+        token = page.next_page_token
+        if not token:
+            return
+
+
+def _slot(spec: FlowSpec) -> tuple[str, str]:
+    try:
+        options = spec.source_options()
+    except ConfigError:
+        return (spec.id, "")
+    return (options.dsn, options.slot)
+
+
+def _required(value: str, field: str) -> str:
+    if not value:
+        raise ConfigError("is required", field=field)
+    return value
+
+
+def _reason(record: Any) -> str:
+    return record.reason if record.state is FlowState.FAILED else ""
+
+
+def _struct(value: dict[str, Any]) -> struct_pb2.Struct:
+    message = struct_pb2.Struct()
+    message.update(secret.redact(value))
+    return message
+
+
+def register(server: grpc.aio.Server, store: StoreThread, control: FlowControl) -> None:
+    """Add both services to a server."""
+    flow_pb2_grpc.add_FlowServiceServicer_to_server(FlowServicer(store, control), server)  # type: ignore[no-untyped-call]  # generated
+    checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointServicer(store), server)  # type: ignore[no-untyped-call]  # generated

@@ -1,0 +1,1 @@
+"""From receipts of destinations to the position the source may forget."""

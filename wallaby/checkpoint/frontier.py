@@ -1,0 +1,90 @@
+"""The frontier: up to where every required destination has made the stream durable. Pure.
+
+Three facts are fed in, and one number comes out::
+
+    sent(lane, upto)      a window ending at upto was handed to the lane
+    received(receipt)     the lane's destination has everything up to receipt.upto
+    read_upto(position)   everything up to position was read, and handed to every lane it concerns
+
+    durable()             the highest position between transactions that no required lane is still missing
+
+A lane that nothing is outstanding for holds nothing back: rows go to lanes by table, and a lane whose tables are idle
+has no receipts. So each lane's word is: *what I had when I last became busy, or my newest receipt*; and an idle lane's
+word is the read position itself.
+
+A lane may stand ahead of the read position after a restart, because its destination committed and the checkpoint came
+later; the same windows come again and are dropped by the lane. It may stand inside a transaction, at ``(C, n)``: then
+every transaction that ends at or before C is durable, and the one that commits at C is not, so its word is ``(C, 0)``.
+PostgreSQL sends the transaction with ``commit_lsn`` C again when C is confirmed (see `wallaby.lsn`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from wallaby.lsn import START, Position
+from wallaby.window import LaneId, Receipt
+
+
+class Frontier:
+    """One epoch's frontier. ``lanes``: every lane with the position its destination reported at the start.
+
+    ``required``: the destinations that must have a change before the source may forget it (with ``ack_policy: all``
+    all of them). Others are followed, and hold nothing back.
+    """
+
+    __slots__ = ("_durable", "_lanes", "_read", "_required")
+
+    def __init__(self, lanes: Mapping[LaneId, Position], required: Collection[str]) -> None:
+        self._lanes = {lane: _Lane(position) for lane, position in lanes.items()}
+        destinations = {lane.destination for lane in lanes}
+        assert required, "a flow needs at least one required destination"
+        assert set(required) <= destinations, f"required {set(required) - destinations} have no lane"
+        self._required = [state for lane, state in self._lanes.items() if lane.destination in required]
+        self._read = START
+        self._durable = START
+
+    def sent(self, lane: LaneId, upto: Position) -> None:
+        """A window that ends at ``upto`` was handed to ``lane``. Call it before `read_upto` of that position."""
+        self._lanes[lane].sent_upto(upto, self._read)
+
+    def received(self, receipt: Receipt) -> None:
+        """A destination's word; repeated and old receipts change nothing."""
+        state = self._lanes[receipt.lane]
+        state.position = max(state.position, receipt.upto)
+
+    def read_upto(self, position: Position) -> None:
+        """Everything up to ``position`` was handed to the lanes it concerns. Going back changes nothing."""
+        self._read = max(self._read, position)
+
+    def durable(self) -> Position:
+        """The highest known position between transactions that every required lane has passed; never moves back."""
+        reached = min((state.reached(self._read) for state in self._required), default=START)
+        self._durable = max(self._durable, _between_transactions(min(reached, self._read)))
+        return self._durable
+
+    def lane_positions(self) -> dict[LaneId, Position]:
+        """What each lane's destination has, by its own word."""
+        return {lane: state.position for lane, state in self._lanes.items()}
+
+
+class _Lane:
+    __slots__ = ("_complete", "_sent", "position")
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self._sent = position
+        self._complete = position
+        """Up to here nothing concerns the lane that it does not have; kept while windows are outstanding."""
+
+    def sent_upto(self, upto: Position, read: Position) -> None:
+        if self._sent <= self.position:
+            self._complete = max(self.position, read)
+        self._sent = max(self._sent, upto)
+
+    def reached(self, read: Position) -> Position:
+        return max(self.position, read if self._sent <= self.position else self._complete)
+
+
+def _between_transactions(position: Position) -> Position:
+    return Position(position.lsn, 0)

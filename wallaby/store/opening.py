@@ -1,0 +1,37 @@
+"""Opening the store the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wallaby import secret
+from wallaby.settings import Settings
+from wallaby.store.migrate import migrate
+from wallaby.store.port import Store
+
+
+def open_store(settings: Settings) -> Store:
+    """The control store, at its newest schema: PostgreSQL when a DSN is set, else SQLite in the state directory."""
+    if settings.postgres_dsn:
+        return open_postgres(secret.resolve(settings.postgres_dsn, field="postgres_dsn"))
+    return open_sqlite(settings.state_dir)
+
+
+def open_sqlite(directory: str | Path) -> Store:
+    """The embedded store in ``directory``."""
+    from wallaby.store.sql import SqlStore
+    from wallaby.store.sqlite import SqliteEdge
+
+    edge = SqliteEdge(Path(directory))
+    migrate(edge)
+    return SqlStore(edge)
+
+
+def open_postgres(dsn: str) -> Store:
+    """The store in schema ``wallaby`` of a PostgreSQL database."""
+    from wallaby.store.postgres import PostgresEdge
+    from wallaby.store.sql import SqlStore
+
+    edge = PostgresEdge(dsn)
+    migrate(edge)
+    return SqlStore(edge)

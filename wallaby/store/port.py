@@ -1,0 +1,205 @@
+"""The control store: everything durable that is neither in the slot nor in a destination.
+
+It keeps flow definitions and their wanted state, and per flow one *checkpoint row* with the epoch (the fencing number
+of the flow's current run) and the position that every required destination has made durable. The row exists from the
+first `begin_epoch` on and is never deleted: epochs must not be given twice, because destinations remember them too.
+
+All methods are synchronous, safe to call from several threads, and atomic. Any of them raises `StoreUnavailable` when
+the store cannot be reached; every method can be called again then. `wallaby.testing.store_contract` is the executable
+form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Protocol
+
+from wallaby.flow import FlowSpec
+from wallaby.lifecycle import Command, FlowState
+from wallaby.lsn import Lsn, Position
+
+PAGE_SIZE_DEFAULT: Final = 100
+PAGE_SIZE_MAX: Final = 1_000
+REASON_CHARACTERS_MAX: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRecord:
+    """A flow as stored. ``revision`` grows by one per change of the definition."""
+
+    id: str
+    spec: FlowSpec
+    state: FlowState = FlowState.CREATED
+    run_once: bool = False
+    """Running only up to the WAL position current when the run began."""
+    revision: int = 1
+    reason: str = ""
+    """Why it is in this state; set by the last move."""
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPage:
+    """Flows in order of their ids; ``next_page_token`` is empty on the last page."""
+
+    flows: tuple[FlowRecord, ...]
+    next_page_token: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateEvent:
+    """One move of a flow."""
+
+    flow_id: str
+    command: Command | None
+    """None for the creation."""
+    before: FlowState | None
+    after: FlowState
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What is durable in every required destination; the source may forget everything before ``position``."""
+
+    flow_id: str
+    epoch: int
+    position: Position
+    lanes: Mapping[str, Position] = field(default_factory=dict)
+    """Position per lane, by ``str(LaneId)``, as of the last commit."""
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The right to run a flow: older epochs can no longer commit. ``checkpoint`` is None when none was ever made."""
+
+    epoch: int
+    checkpoint: Checkpoint | None
+
+
+class SnapshotStatus(StrEnum):
+    """How far the initial copy is."""
+
+    PENDING = "pending"
+    """Decided, nothing created yet."""
+    COPYING = "copying"
+    """The slot exists, its snapshot is being copied; found after a crash, the copy must begin anew."""
+    DONE = "done"
+    """Every destination has the whole copy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotState:
+    """The initial copy of a flow."""
+
+    status: SnapshotStatus
+    epoch: int
+    slot: str = ""
+    consistent_point: Lsn | None = None
+    """Where the slot, and so the stream, begins."""
+
+
+class Store(Protocol):
+    """The control store; see the module for the rules that hold for every method."""
+
+    def close(self) -> None:
+        """Release connections; idempotent. The next call opens them again."""
+        ...
+
+    def version(self) -> int:
+        """A number that grows with every change of any flow (definition, state, existence): one cheap read to poll."""
+        ...
+
+    def create_flow(self, spec: FlowSpec, *, state: FlowState = FlowState.CREATED, reason: str = "") -> FlowRecord:
+        """Store a new flow. `AlreadyExists` for a known id, `InvalidFlow` when it holds a secret in clear."""
+        ...
+
+    def get_flow(self, flow_id: str) -> FlowRecord:
+        """`NotFound` when there is none."""
+        ...
+
+    def list_flows(self, page_size: int = 0, page_token: str = "") -> FlowPage:
+        """A page in order of ids. ``page_size`` 0 means 100, at most 1,000; `ConfigError` for a foreign token."""
+        ...
+
+    def update_flow(self, flow_id: str, spec: FlowSpec, *, expected_revision: int | None = None) -> FlowRecord:
+        """Replace the definition of a flow that is not running.
+
+        An equal definition changes nothing. `IllegalMove` while it runs, `Superseded` when ``expected_revision`` is
+        given and somebody else was faster, `InvalidFlow` when it holds a secret in clear.
+        """
+        ...
+
+    def delete_flow(self, flow_id: str) -> None:
+        """Remove a flow that is not running, and its checkpoint; its epoch goes up and stays known. `NotFound`."""
+        ...
+
+    def move_flow(self, flow_id: str, command: Command, reason: str = "") -> FlowRecord:
+        """Make a legal move and log it; a move to the present state changes and logs nothing. `IllegalMove`."""
+        ...
+
+    def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
+        """The newest moves first; kept after the flow is deleted."""
+        ...
+
+    def begin_epoch(self, flow_id: str) -> Epoch:
+        """Take the next epoch of a flow (known by `create_flow` or not) and fence all earlier ones."""
+        ...
+
+    def commit_checkpoint(
+        self, flow_id: str, *, epoch: int, after: Position, upto: Position, lanes: Mapping[str, Position]
+    ) -> None:
+        """Move the checkpoint from ``after`` to ``upto``; idempotent for a repeat by the same epoch.
+
+        `Fenced` when a newer epoch exists. `Superseded` when the stored position is beyond ``after`` and not ``upto``;
+        `Refused` when it, or the stored epoch, is behind: the store was set back.
+        """
+        ...
+
+    def get_checkpoint(self, flow_id: str) -> Checkpoint | None:
+        """The last committed checkpoint; None when there is none."""
+        ...
+
+    def list_checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All flows' checkpoints in order of ids."""
+        ...
+
+    def put_source_identity(self, flow_id: str, identity: Mapping[str, str | int], *, epoch: int | None = None) -> None:
+        """Remember which server, timeline and slot the positions belong to. With ``epoch``: `Fenced` when outdated."""
+        ...
+
+    def get_source_identity(self, flow_id: str) -> dict[str, str | int] | None:
+        """What `put_source_identity` stored last."""
+        ...
+
+    def set_snapshot_state(
+        self,
+        flow_id: str,
+        epoch: int,
+        status: SnapshotStatus,
+        consistent_point: Lsn | None = None,
+        slot: str = "",
+    ) -> None:
+        """Record how far the initial copy is; `Fenced` when ``epoch`` is outdated."""
+        ...
+
+    def begin_copy(self, flow_id: str, epoch: int, *, slot: str, identity: Mapping[str, str | int]) -> None:
+        """The initial copy begins (again): forget position and lanes, remember the server, note ``copying``.
+
+        One step, under the same epoch: from here on a restart repeats the copy until ``done`` is noted. `Fenced`.
+        """
+        ...
+
+    def get_snapshot_state(self, flow_id: str) -> SnapshotState | None:
+        """None when no initial copy was ever begun (or it was reset)."""
+        ...
+
+    def reset_checkpoint(self, flow_id: str) -> None:
+        """Forget position, lanes, identity and snapshot state; the epoch goes up, so that no old run can commit."""
+        ...

@@ -1,0 +1,423 @@
+"""The control store over SQL: one implementation for PostgreSQL and SQLite, which differ only in their edge."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from wallaby import secret
+from wallaby.errors import AlreadyExists, CheckFailed, ConfigError, Fenced, NotFound, Refused, Superseded
+from wallaby.flow import FlowSpec, InvalidFlow, Problem
+from wallaby.lifecycle import Command, FlowState, next_state
+from wallaby.lsn import START, Lsn, Position
+from wallaby.store.edge import Edge, Transaction
+from wallaby.store.port import (
+    PAGE_SIZE_DEFAULT,
+    PAGE_SIZE_MAX,
+    REASON_CHARACTERS_MAX,
+    Checkpoint,
+    Epoch,
+    FlowPage,
+    FlowRecord,
+    SnapshotState,
+    SnapshotStatus,
+    StateEvent,
+)
+
+_SPEC_VERSION: Final = 1
+_FLOW: Final = "id, spec, state, run_once, revision, reason, created_at, updated_at"
+_CHECKPOINT: Final = "flow_id, committed_epoch, position, lanes, committed_at"
+
+
+class SqlStore:
+    """A `Store` over an `Edge`."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    def __repr__(self) -> str:
+        return f"SqlStore({self._edge.dialect})"
+
+    def close(self) -> None:
+        self._edge.close()
+
+    def version(self) -> int:
+        with self._edge.transaction() as transaction:
+            return int(transaction.execute("SELECT version FROM wallaby.changes WHERE id = 1")[0][0])
+
+    # Flows
+
+    def create_flow(self, spec: FlowSpec, *, state: FlowState = FlowState.CREATED, reason: str = "") -> FlowRecord:
+        refuse_literal_secrets(spec)
+        now, reason = datetime.now(UTC), _storable(reason)
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                "INSERT INTO wallaby.flows"
+                " (id, name, spec, spec_version, state, run_once, revision, reason, created_at, updated_at)"
+                " VALUES (%s, %s, %s, %s, %s, false, 1, %s, %s, %s)"
+                f" ON CONFLICT (id) DO NOTHING RETURNING {_FLOW}",
+                (spec.id, spec.name, _dump(spec), _SPEC_VERSION, state, reason, now.isoformat(), now.isoformat()),
+            )
+            if not rows:
+                raise AlreadyExists("a flow of this id exists", advice="Choose another id, or update it", flow=spec.id)
+            _log(transaction, spec.id, None, None, state, reason, now)
+            _count_change(transaction)
+        return _flow(rows[0])
+
+    def get_flow(self, flow_id: str) -> FlowRecord:
+        with self._edge.transaction() as transaction:
+            return _read_flow(transaction, flow_id)
+
+    def list_flows(self, page_size: int = 0, page_token: str = "") -> FlowPage:
+        if page_size < 0:
+            raise ConfigError("must not be negative", field="page_size")
+        size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                f"SELECT {_FLOW} FROM wallaby.flows WHERE id > %s ORDER BY id LIMIT %s",
+                (_after_token(page_token), size + 1),
+            )
+        flows = tuple(_flow(row) for row in rows[:size])
+        return FlowPage(flows, _token(flows[-1].id) if len(rows) > size else "")
+
+    def update_flow(self, flow_id: str, spec: FlowSpec, *, expected_revision: int | None = None) -> FlowRecord:
+        if spec.id != flow_id:
+            raise ConfigError("a flow keeps its id", field="id", advice="Create a new flow for a new id")
+        refuse_literal_secrets(spec)
+        with self._edge.transaction() as transaction:
+            record = _read_flow(transaction, flow_id, lock=True)
+            if expected_revision is not None and record.revision != expected_revision:
+                raise Superseded(
+                    f"the flow was changed meanwhile (revision {record.revision}, expected {expected_revision})",
+                    advice="Read it again and repeat the change",
+                    flow=flow_id,
+                )
+            next_state(record.state, Command.UPDATE)
+            if record.spec == spec:
+                return record
+            rows = transaction.execute(
+                "UPDATE wallaby.flows SET name = %s, spec = %s, spec_version = %s, revision = revision + 1,"
+                f" updated_at = %s WHERE id = %s RETURNING {_FLOW}",
+                (spec.name, _dump(spec), _SPEC_VERSION, datetime.now(UTC).isoformat(), flow_id),
+            )
+            _count_change(transaction)
+        return _flow(rows[0])
+
+    def delete_flow(self, flow_id: str) -> None:
+        with self._edge.transaction() as transaction:
+            record = _read_flow(transaction, flow_id, lock=True)
+            next_state(record.state, Command.DELETE)
+            transaction.execute("DELETE FROM wallaby.flows WHERE id = %s", (flow_id,))
+            _log(transaction, flow_id, Command.DELETE, record.state, record.state, "deleted", datetime.now(UTC))
+            _reset(transaction, flow_id)
+            _count_change(transaction)
+
+    def move_flow(self, flow_id: str, command: Command, reason: str = "") -> FlowRecord:
+        assert command not in (Command.UPDATE, Command.DELETE), f"{command} has a method of its own"
+        with self._edge.transaction() as transaction:
+            record = _read_flow(transaction, flow_id, lock=True)
+            state = next_state(record.state, command)
+            once = command is Command.RUN_ONCE if _says_how_long(command) else record.run_once
+            if (state, once) == (record.state, record.run_once):
+                return record
+            now, short = datetime.now(UTC), _storable(reason)
+            rows = transaction.execute(
+                "UPDATE wallaby.flows SET state = %s, run_once = %s, reason = %s, updated_at = %s WHERE id = %s"
+                f" RETURNING {_FLOW}",
+                (state, once, short, now.isoformat(), flow_id),
+            )
+            _log(transaction, flow_id, command, record.state, state, short, now)
+            _count_change(transaction)
+        return _flow(rows[0])
+
+    def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                "SELECT flow_id, command, from_state, to_state, reason, created_at FROM wallaby.flow_state_events"
+                " WHERE flow_id = %s ORDER BY id DESC LIMIT %s",
+                (flow_id, limit),
+            )
+        return tuple(
+            StateEvent(
+                flow_id=row[0],
+                command=Command(row[1]) if row[1] else None,
+                before=FlowState(row[2]) if row[2] else None,
+                after=FlowState(row[3]),
+                reason=row[4],
+                at=_time(row[5]),
+            )
+            for row in rows
+        )
+
+    # Epochs and checkpoints
+
+    def begin_epoch(self, flow_id: str) -> Epoch:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                "INSERT INTO wallaby.checkpoints AS c (flow_id, epoch, position, lanes) VALUES (%s, 1, %s, '{}')"
+                f" ON CONFLICT (flow_id) DO UPDATE SET epoch = c.epoch + 1 RETURNING epoch, {_CHECKPOINT}",
+                (flow_id, str(START)),
+            )
+        return Epoch(int(rows[0][0]), _checkpoint(rows[0][1:]))
+
+    def commit_checkpoint(
+        self, flow_id: str, *, epoch: int, after: Position, upto: Position, lanes: Mapping[str, Position]
+    ) -> None:
+        assert after <= upto, f"a checkpoint cannot move back, from {after} to {upto}"
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                "UPDATE wallaby.checkpoints SET position = %s, lanes = %s, committed_epoch = epoch, committed_at = %s"
+                " WHERE flow_id = %s AND epoch = %s AND position = %s RETURNING epoch",
+                (str(upto), _dump_lanes(lanes), datetime.now(UTC).isoformat(), flow_id, epoch, str(after)),
+            )
+            if not rows:
+                _explain(transaction, flow_id, epoch, after, upto)
+
+    def get_checkpoint(self, flow_id: str) -> Checkpoint | None:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(f"SELECT {_CHECKPOINT} FROM wallaby.checkpoints WHERE flow_id = %s", (flow_id,))
+        return _checkpoint(rows[0]) if rows else None
+
+    def list_checkpoints(self) -> tuple[Checkpoint, ...]:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(f"SELECT {_CHECKPOINT} FROM wallaby.checkpoints ORDER BY flow_id")
+        return tuple(checkpoint for row in rows if (checkpoint := _checkpoint(row)) is not None)
+
+    def reset_checkpoint(self, flow_id: str) -> None:
+        with self._edge.transaction() as transaction:
+            _reset(transaction, flow_id)
+
+    def put_source_identity(self, flow_id: str, identity: Mapping[str, str | int], *, epoch: int | None = None) -> None:
+        with self._edge.transaction() as transaction:
+            _hold(transaction, flow_id, epoch)
+            transaction.execute(
+                "UPDATE wallaby.checkpoints SET source_identity = %s WHERE flow_id = %s",
+                (json.dumps(dict(identity)), flow_id),
+            )
+
+    def get_source_identity(self, flow_id: str) -> dict[str, str | int] | None:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute("SELECT source_identity FROM wallaby.checkpoints WHERE flow_id = %s", (flow_id,))
+        return dict(_load(rows[0][0])) if rows and rows[0][0] is not None else None
+
+    def set_snapshot_state(
+        self,
+        flow_id: str,
+        epoch: int,
+        status: SnapshotStatus,
+        consistent_point: Lsn | None = None,
+        slot: str = "",
+    ) -> None:
+        with self._edge.transaction() as transaction:
+            _hold(transaction, flow_id, epoch)
+            transaction.execute(
+                "UPDATE wallaby.checkpoints SET snapshot_status = %s, snapshot_epoch = %s, snapshot_slot = %s,"
+                " snapshot_consistent_point = %s WHERE flow_id = %s",
+                (status, epoch, slot, None if consistent_point is None else str(consistent_point), flow_id),
+            )
+
+    def begin_copy(self, flow_id: str, epoch: int, *, slot: str, identity: Mapping[str, str | int]) -> None:
+        with self._edge.transaction() as transaction:
+            _hold(transaction, flow_id, epoch)
+            transaction.execute(
+                "UPDATE wallaby.checkpoints SET position = %s, lanes = '{}', committed_epoch = NULL,"
+                " committed_at = NULL, source_identity = %s, snapshot_status = %s, snapshot_epoch = %s,"
+                " snapshot_slot = %s, snapshot_consistent_point = NULL WHERE flow_id = %s",
+                (str(START), json.dumps(dict(identity)), SnapshotStatus.COPYING, epoch, slot, flow_id),
+            )
+
+    def get_snapshot_state(self, flow_id: str) -> SnapshotState | None:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                "SELECT snapshot_status, snapshot_epoch, snapshot_slot, snapshot_consistent_point"
+                " FROM wallaby.checkpoints WHERE flow_id = %s",
+                (flow_id,),
+            )
+        if not rows or rows[0][0] is None:
+            return None
+        status, epoch, slot, point = rows[0]
+        return SnapshotState(
+            status=SnapshotStatus(status),
+            epoch=int(epoch),
+            slot=slot or "",
+            consistent_point=Lsn.parse(point) if point else None,
+        )
+
+
+def refuse_literal_secrets(spec: FlowSpec) -> None:
+    """`InvalidFlow` naming every option that holds a secret in clear: those are never stored."""
+    endpoints = [("source", spec.source)]
+    endpoints += [(f"destinations[{index}]", item) for index, item in enumerate(spec.destinations)]
+    problems = [
+        Problem(
+            f"{path}.options.{name}",
+            "holds a secret in clear, which is never stored",
+            "Write env:NAME or file:PATH instead",
+        )
+        for path, endpoint in endpoints
+        for name in secret.literal_secrets(endpoint.options)
+    ]
+    if problems:
+        raise InvalidFlow(problems)
+
+
+def _read_flow(transaction: Transaction, flow_id: str, *, lock: bool = False) -> FlowRecord:
+    rows = transaction.execute(
+        f"SELECT {_FLOW} FROM wallaby.flows WHERE id = %s" + (" FOR UPDATE" if lock else ""), (flow_id,)
+    )
+    if not rows:
+        raise NotFound("there is no flow of this id", advice="List the flows that exist", flow=flow_id)
+    return _flow(rows[0])
+
+
+def _hold(transaction: Transaction, flow_id: str, epoch: int | None) -> None:
+    """Lock the flow's checkpoint row, make it when missing, and check that ``epoch`` is still the newest."""
+    transaction.execute(
+        "INSERT INTO wallaby.checkpoints (flow_id, epoch, position, lanes) VALUES (%s, 0, %s, '{}')"
+        " ON CONFLICT (flow_id) DO NOTHING",
+        (flow_id, str(START)),
+    )
+    rows = transaction.execute("SELECT epoch FROM wallaby.checkpoints WHERE flow_id = %s FOR UPDATE", (flow_id,))
+    if epoch is not None and epoch != rows[0][0]:
+        _refuse_epoch(flow_id, mine=epoch, stored=int(rows[0][0]))
+
+
+def _refuse_epoch(flow_id: str, *, mine: int, stored: int) -> None:
+    if stored > mine:
+        raise Fenced(f"epoch {mine} is over, epoch {stored} runs the flow now", flow=flow_id)
+    raise Refused(
+        f"the control store knows epoch {stored}, this run has epoch {mine}: the store was set back",
+        advice="Restore the newest state of the control store before the flow is started again",
+        flow=flow_id,
+    )
+
+
+def _explain(transaction: Transaction, flow_id: str, epoch: int, after: Position, upto: Position) -> None:
+    """Why no row was updated: returns when the commit had happened before, raises otherwise."""
+    rows = transaction.execute(
+        "SELECT epoch, position FROM wallaby.checkpoints WHERE flow_id = %s FOR UPDATE", (flow_id,)
+    )
+    stored_epoch, position = (int(rows[0][0]), Position.parse(rows[0][1])) if rows else (0, START)
+    if stored_epoch != epoch:
+        _refuse_epoch(flow_id, mine=epoch, stored=stored_epoch)
+    if position == upto:
+        return
+    if position > after:
+        raise Superseded(f"the checkpoint stands at {position}, beyond {after}", flow=flow_id)
+    raise Refused(
+        f"the checkpoint stands at {position}, behind {after}: the store was set back",
+        advice="Restore the newest state of the control store before the flow is started again",
+        flow=flow_id,
+    )
+
+
+def _reset(transaction: Transaction, flow_id: str) -> None:
+    transaction.execute(
+        "UPDATE wallaby.checkpoints SET epoch = epoch + 1, position = %s, lanes = '{}', committed_epoch = NULL,"
+        " committed_at = NULL, source_identity = NULL, snapshot_status = NULL, snapshot_epoch = NULL,"
+        " snapshot_slot = NULL, snapshot_consistent_point = NULL WHERE flow_id = %s",
+        (str(START), flow_id),
+    )
+
+
+def _log(
+    transaction: Transaction,
+    flow_id: str,
+    command: Command | None,
+    before: FlowState | None,
+    after: FlowState,
+    reason: str,
+    at: datetime,
+) -> None:
+    transaction.execute(
+        "INSERT INTO wallaby.flow_state_events (flow_id, command, from_state, to_state, reason, created_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s)",
+        (flow_id, command, before, after, reason, at.isoformat()),
+    )
+
+
+def _count_change(transaction: Transaction) -> None:
+    transaction.execute("UPDATE wallaby.changes SET version = version + 1 WHERE id = 1")
+
+
+def _storable(reason: str) -> str:
+    # PostgreSQL's text holds neither NUL nor lone surrogates.
+    return reason[:REASON_CHARACTERS_MAX].replace("\0", " ").encode("utf-8", "replace").decode()
+
+
+def _says_how_long(command: Command) -> bool:
+    return command in (Command.START, Command.RESUME, Command.RUN_ONCE)
+
+
+def _flow(row: tuple[Any, ...]) -> FlowRecord:
+    flow_id, spec, state, once, revision, reason, created_at, updated_at = row
+    return FlowRecord(
+        id=flow_id,
+        spec=_stored_spec(flow_id, _load(spec)),
+        state=FlowState(state),
+        run_once=bool(once),
+        revision=int(revision),
+        reason=reason,
+        created_at=_time(created_at),
+        updated_at=_time(updated_at),
+    )
+
+
+def _stored_spec(flow_id: str, value: Any) -> FlowSpec:
+    try:
+        return FlowSpec.model_validate(value)
+    except ValidationError as error:
+        raise CheckFailed(
+            f"the stored definition is not one this wallaby reads ({error.error_count()} problems)",
+            advice="Use the release that stored it, or delete the flow and create it again",
+            flow=flow_id,
+        ) from None
+
+
+def _checkpoint(row: tuple[Any, ...]) -> Checkpoint | None:
+    flow_id, epoch, position, lanes, committed_at = row
+    if committed_at is None:
+        return None
+    return Checkpoint(
+        flow_id=flow_id,
+        epoch=int(epoch),
+        position=Position.parse(position),
+        lanes={lane: Position.parse(text) for lane, text in _load(lanes).items()},
+        updated_at=_time(committed_at),
+    )
+
+
+def _dump(spec: FlowSpec) -> str:
+    return json.dumps(spec.to_mapping())
+
+
+def _dump_lanes(lanes: Mapping[str, Position]) -> str:
+    return json.dumps({str(lane): str(position) for lane, position in lanes.items()})
+
+
+def _load(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _time(value: Any) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.astimezone(UTC)
+
+
+def _token(flow_id: str) -> str:
+    return base64.urlsafe_b64encode(flow_id.encode()).decode()
+
+
+def _after_token(token: str) -> str:
+    try:
+        return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError):
+        raise ConfigError(
+            "is not a token of an earlier page", field="page_token", advice="Begin with an empty token"
+        ) from None

@@ -1,0 +1,154 @@
+from google.protobuf import struct_pb2 as _struct_pb2
+from wallaby.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class CreateFlowRequest(_message.Message):
+    __slots__ = ("flow", "start_immediately")
+    FLOW_FIELD_NUMBER: _ClassVar[int]
+    START_IMMEDIATELY_FIELD_NUMBER: _ClassVar[int]
+    flow: _types_pb2.Flow
+    start_immediately: bool
+    def __init__(self, flow: _Optional[_Union[_types_pb2.Flow, _Mapping]] = ..., start_immediately: bool = ...) -> None: ...
+
+class UpdateFlowRequest(_message.Message):
+    __slots__ = ("flow", "expected_revision")
+    FLOW_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    flow: _types_pb2.Flow
+    expected_revision: int
+    def __init__(self, flow: _Optional[_Union[_types_pb2.Flow, _Mapping]] = ..., expected_revision: _Optional[int] = ...) -> None: ...
+
+class StartFlowRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class RunFlowOnceRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class RunFlowOnceResponse(_message.Message):
+    __slots__ = ("dispatched",)
+    DISPATCHED_FIELD_NUMBER: _ClassVar[int]
+    dispatched: bool
+    def __init__(self, dispatched: bool = ...) -> None: ...
+
+class StopFlowRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class ResumeFlowRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class GetFlowRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class ListFlowsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListFlowsResponse(_message.Message):
+    __slots__ = ("flows", "next_page_token")
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    flows: _containers.RepeatedCompositeFieldContainer[_types_pb2.Flow]
+    next_page_token: str
+    def __init__(self, flows: _Optional[_Iterable[_Union[_types_pb2.Flow, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DeleteFlowRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class DeleteFlowResponse(_message.Message):
+    __slots__ = ("deleted",)
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    deleted: bool
+    def __init__(self, deleted: bool = ...) -> None: ...
+
+class ValidateFlowRequest(_message.Message):
+    __slots__ = ("flow",)
+    FLOW_FIELD_NUMBER: _ClassVar[int]
+    flow: _types_pb2.Flow
+    def __init__(self, flow: _Optional[_Union[_types_pb2.Flow, _Mapping]] = ...) -> None: ...
+
+class FieldProblem(_message.Message):
+    __slots__ = ("field", "message", "advice")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    message: str
+    advice: str
+    def __init__(self, field: _Optional[str] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
+
+class FlowFinding(_message.Message):
+    __slots__ = ("severity", "subject", "message", "advice", "code")
+    SEVERITY_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    severity: str
+    subject: str
+    message: str
+    advice: str
+    code: str
+    def __init__(self, severity: _Optional[str] = ..., subject: _Optional[str] = ..., message: _Optional[str] = ..., advice: _Optional[str] = ..., code: _Optional[str] = ...) -> None: ...
+
+class ValidateFlowResponse(_message.Message):
+    __slots__ = ("valid", "problems", "findings", "guarantees")
+    class GuaranteesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    VALID_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    GUARANTEES_FIELD_NUMBER: _ClassVar[int]
+    valid: bool
+    problems: _containers.RepeatedCompositeFieldContainer[FieldProblem]
+    findings: _containers.RepeatedCompositeFieldContainer[FlowFinding]
+    guarantees: _containers.ScalarMap[str, str]
+    def __init__(self, valid: bool = ..., problems: _Optional[_Iterable[_Union[FieldProblem, _Mapping]]] = ..., findings: _Optional[_Iterable[_Union[FlowFinding, _Mapping]]] = ..., guarantees: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class GetFlowStatusRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class GetFlowStatusResponse(_message.Message):
+    __slots__ = ("flow_id", "state", "status")
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    state: _types_pb2.FlowState
+    status: _struct_pb2.Struct
+    def __init__(self, flow_id: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.FlowState, str]] = ..., status: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
