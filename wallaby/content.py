@@ -199,7 +199,9 @@ def _hex(array: pa.Array) -> pa.Array:
 
 def _uuid_texts(array: pa.Array) -> pa.Array:
     digits = _hex(array)
-    parts = [pc.utf8_slice_codeunits(digits, start, end) for start, end in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))]
+    parts = [
+        pc.utf8_slice_codeunits(digits, start, end) for start, end in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
+    ]
     return pc.binary_join_element_wise(*parts, _text("-"))
 
 

@@ -326,3 +326,32 @@ def _barrier(step: Truncate | NewShape, transaction: Transaction, ordinal: int) 
     if isinstance(step, Truncate):
         return Barrier(BarrierKind.TRUNCATE, step.tables, (), *place)
     return Barrier(BarrierKind.SCHEMA, (step.schema.name,), (step.schema,), *place)
+
+
+def bulk(
+    schema: TableSchema,
+    columns: Sequence[pa.Array],
+    *,
+    op: int = OP_INSERT,
+    commit_lsn: int = 0x1000,
+    unchanged: Sequence[int] = (),
+) -> pa.Table:
+    """Many changes of one kind at once: ``columns`` are the new rows' columns; no old rows, one transaction."""
+    layout = change_schema(schema)
+    rows = len(columns[0])
+    after = layout.field("after").type
+    cells = [column.cast(after.field(i).type) for i, column in enumerate(columns)]
+    constants: dict[str, Any] = {"op": op, "commit_lsn": commit_lsn, "xid": 700, "committed_at": _EPOCH_US}
+    arrays = []
+    for item in layout:
+        if item.name == "ordinal":
+            arrays.append(pa.array(range(rows), pa.uint64()))
+        elif item.name == "after":
+            arrays.append(pa.StructArray.from_arrays(cells, fields=list(after)))
+        elif item.name == "unchanged" and unchanged:
+            arrays.append(pa.repeat(pa.scalar(list(unchanged), item.type), rows))
+        elif item.name in constants:
+            arrays.append(pa.repeat(pa.scalar(constants[item.name], item.type), rows))
+        else:
+            arrays.append(pa.nulls(rows, item.type))
+    return pa.Table.from_arrays(arrays, schema=layout)

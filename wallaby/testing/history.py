@@ -226,7 +226,7 @@ class RandomHistory:
 
     def _cell(self, column: Column) -> Any:
         choice = self._random
-        if choice.random() < 0.15 and column.nullable or choice.random() < 0.05:
+        if (choice.random() < 0.15 and column.nullable) or choice.random() < 0.05:
             return None
         number = choice.randrange(1000)
         word = choice.choice(("", "a", "'quoted' \"twice\"", "tab\there", "back\\slash", "ünïcode 表", "NULL", "{x,y}"))

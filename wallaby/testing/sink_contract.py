@@ -1,0 +1,52 @@
+"""The sink contract, executable: subclass `SinkContract` in a test module and say how to reach the destination.
+
+::
+
+    class TestMySink(SinkContract):
+        @pytest.fixture(autouse=True)
+        def destination(self, tmp_path):
+            self.path = tmp_path / "target.db"
+
+        def make_sink(self, *, mode):
+            return MySink(self.path, mode=mode)
+
+        def read_table(self, schema): ...
+        def read_log(self, schema): ...
+
+See `wallaby.testing.contract.hooks.SinkHooks` for every hook. Contents are compared by hash of all values, never by count.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"wallaby.testing.contract.{name}"
+        for name in ("hooks", "identity", "tables", "commits", "modes", "barriers", "values")
+    )
+)
+
+from wallaby.testing.contract.barriers import BarriersContract  # noqa: E402
+from wallaby.testing.contract.commits import CommitContract, CrashContract, RaceContract  # noqa: E402
+from wallaby.testing.contract.hooks import SinkHooks  # noqa: E402
+from wallaby.testing.contract.identity import IdentityContract  # noqa: E402
+from wallaby.testing.contract.modes import ModesContract  # noqa: E402
+from wallaby.testing.contract.tables import TablesContract  # noqa: E402
+from wallaby.testing.contract.values import ValuesContract  # noqa: E402
+
+
+class SinkContract(
+    IdentityContract,
+    TablesContract,
+    CommitContract,
+    CrashContract,
+    RaceContract,
+    ModesContract,
+    BarriersContract,
+    ValuesContract,
+):
+    """Everything a destination must do to be called a sink of wallaby."""
+
+
+__all__ = ["SinkContract", "SinkHooks"]
