@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from wallaby.flow.options import DestinationOptions, Identifier, PostgresDsn
 from wallaby.schema import TableName
@@ -32,6 +32,12 @@ def _word(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _without_percent(value: str) -> str:
+    if "%" in value:
+        raise ValueError("must not hold a percent sign")
+    return value
+
+
 class PostgresDestinationOptions(DestinationOptions):
     """Where and how rows land in a PostgreSQL database.
 
@@ -54,7 +60,7 @@ class PostgresDestinationOptions(DestinationOptions):
     """The destination database. The role needs CREATE on it, or existing schemas and tables it may write."""
     synchronous_commit: Annotated[SynchronousCommit | None, BeforeValidator(_word)] = None
     """Override for wallaby's own connections; default: the server's setting."""
-    state_schema: Identifier = "wallaby"
+    state_schema: Annotated[Identifier, AfterValidator(_without_percent)] = "wallaby"
     """Schema of the position records (``lanes``) and the register of targets (``tables``)."""
     create_tables: bool = True
     """Create missing schemas and tables; with ``false`` a missing target is refused."""

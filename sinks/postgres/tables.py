@@ -131,7 +131,7 @@ class Tables:
                 )
             elif not _has_schema(connection, name.schema):
                 missing_schemas.add(name.schema)
-            elif not _may(connection, "has_schema_privilege(%s, 'CREATE')", quote_identifier(name.schema)):
+            elif not _may(connection, "has_schema_privilege(%s, 'CREATE')", name.schema):
                 found.append(
                     _error(
                         "privilege",

@@ -1,0 +1,201 @@
+"""Values arrive as PostgreSQL has them: source and target compared as text, type by type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.sinks.postgres.conftest import Driver
+from wallaby.lsn import Lsn, Position
+from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
+from wallaby.postgres.catalog import Catalog
+from wallaby.schema import TableSchema
+from wallaby.testing.changes import part
+from wallaby.testing.postgres import ScratchDatabase
+from wallaby.window import Window
+
+SAMPLES = {
+    "bool": ["true", "false"],
+    "int2": ["-32768", "32767", "0"],
+    "int4": ["-2147483648", "2147483647"],
+    "int8": ["-9223372036854775808", "9223372036854775807"],
+    "oid": ["0", "4294967295"],
+    "float4": ["0.1", "-0", "NaN", "Infinity", "1e-45", "3.4028235e38"],
+    "float8": ["0.1", "-0", "NaN", "-Infinity", "5e-324", "1.7976931348623157e308"],
+    "text": ["", "a\\b\t\n", "ünï𝄞", "x" * 5000],
+    "varchar(5)": ["abcde", ""],
+    "char(4)": ["ab", "    "],
+    "name": ["pg_class"],
+    '"char"': ["a", ""],
+    "bytea": ["\\x", "\\x00ff5c27"],
+    "json": ['{"a" : 1, "a":2}', '"\\u0000"', "[1,\n2]"],
+    "jsonb": ['{"b": 1, "a": [1.50, null]}', '"x"', "1e400"],
+    "uuid": ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-4fff-bfff-ffffffffffff"],
+    "date": ["1970-01-01", "0001-01-01", "4713-01-01 BC", "infinity", "-infinity", "5874897-12-31", "9999-12-31"],
+    "time": ["00:00:00", "23:59:59.999999", "24:00:00"],
+    "time(2)": ["12:34:56.78"],
+    "timetz": ["12:34:56.789+05:30"],
+    "timestamp": ["1970-01-01 00:00:00.000001", "0044-03-15 12:00:00 BC", "infinity", "294276-12-31 23:59:59.999999"],
+    "timestamptz": ["1999-12-31 23:59:59.999999+00", "-infinity", "infinity", "20000-01-01 00:00+00"],
+    "timestamptz(3)": ["2024-02-29 12:00:00.123+00"],
+    "interval": ["1 year 2 mons -3 days 04:05:06.000007", "-1 mons", "00:00:00", "178000000 years"],
+    "numeric": ["0", "-0.000", "1e-20", "123456789012345678901234567890.123456789", "NaN", "Infinity", "1e100"],
+    "numeric(18,2)": ["0", "0.01", "-0.01", "9999999999999999.99", "10000.00", "100000000.10", "NaN"],
+    "numeric(38,0)": ["99999999999999999999999999999999999999", "-1", "10000000000000000000"],
+    "numeric(38,10)": ["0.0000000001", "-9999999999999999999999999999.9999999999", "123.45"],
+    "numeric(76,20)": [
+        "12345678901234567890123456789012345678901234567890123456.12345678901234567890",
+        "-0.5",
+        "10000",
+    ],
+    "numeric(5,5)": ["0.00001", "0.99999"],
+    "numeric(3,-2)": ["99900", "-100"],
+    "money": ["12.34"],
+    "inet": ["192.168.0.1/24", "::1"],
+    "cidr": ["10.0.0.0/8"],
+    "macaddr": ["08:00:2b:01:02:03"],
+    "bit(4)": ["1010"],
+    "varbit": ["10101", ""],
+    "int4range": ["[1,10)", "empty"],
+    "tstzrange": ['["2024-01-01 00:00+00",)'],
+    "int4multirange": ["{[1,3),[5,7)}"],
+    "point": ["(1.5,-2)"],
+    "polygon": ["((0,0),(1,1),(2,0))"],
+    "tsvector": ["'a':1 'b c':2"],
+    "xml": ["<a>1</a>"],
+    "pg_lsn": ["16/B374D848"],
+    "mood": ["sad", "very happy"],
+    "positive": ["1", "12345"],
+    "pair": ["(1,x)", '(,"a,b")'],
+    "int4[]": ["{}", "{1,NULL,3}", "{{1,2},{3,4}}", "[0:1]={5,6}"],
+    "int8[]": ["{9223372036854775807}"],
+    "text[]": ['{a,"b c",NULL,"NULL",""}'],
+    "bool[]": ["{t,f,NULL}"],
+    "float8[]": ["{NaN,0.1,-Infinity}"],
+    "numeric(10,3)[]": ["{1.500,NULL,-2.000}", "{NaN}"],
+    "numeric[]": ["{1e-10,NaN}"],
+    "uuid[]": ["{00000000-0000-0000-0000-000000000001}"],
+    "timestamptz[]": ['{"2024-01-01 00:00:00+00",NULL}', "{infinity}"],
+    "date[]": ["{2024-01-01}"],
+    "jsonb[]": ['{"{\\"a\\": 1}",NULL}'],
+    "json[]": ['{"{\\"a\\" : 1}"}'],
+    "bytea[]": ['{"\\\\x0001"}'],
+    "mood[]": ['{sad,"very happy",NULL}'],
+    "inet[]": ["{127.0.0.1,NULL}"],
+    "varchar(3)[]": ["{abc}"],
+    "interval[]": ['{"1 day",NULL}'],
+    "int2[]": ["{-1}"],
+}
+USER_TYPES = (
+    "CREATE TYPE mood AS ENUM ('sad', 'ok', 'very happy')",
+    "CREATE DOMAIN positive AS int4 CHECK (VALUE > 0)",
+    "CREATE TYPE pair AS (a int, b text)",
+)
+SETTINGS = "SET DateStyle = ISO; SET TimeZone = 'UTC'; SET IntervalStyle = postgres; SET extra_float_digits = 1"
+
+
+def copied_window(database: ScratchDatabase, name: str, after: Position, upto: Position) -> tuple[TableSchema, Window]:
+    """All rows of a published source table, as the initial copy reads them."""
+    catalog = Catalog(database.dsn)
+    try:
+        [schema] = [s for s in catalog.published_tables(["everything"]) if s.name.name == name]
+    finally:
+        catalog.close()
+    columns = ", ".join(map(copy_select_expression, schema.columns))
+    query = f'{SETTINGS}; COPY (SELECT {columns} FROM "{name}") TO STDOUT (FORMAT binary)'
+    *settings, statement = query.split("; ")
+    with database.connect() as connection, connection.cursor() as cursor:
+        for setting in settings:
+            cursor.execute(setting.encode())
+        with cursor.copy(statement.encode()) as copy:
+            messages = [len(message).to_bytes(4, "little") + bytes(message) for message in copy]
+    data = np.frombuffer(b"".join(messages), np.uint8).copy()
+    _, batch = CopyDecoder(schema, snapshot_lsn=Lsn(1), taken_at_us=1_700_000_000_000_000).feed(data, 0, len(data))
+    assert batch is not None, f"{name} has rows"
+    return schema, Window(after, upto, parts=(part(schema, pa.Table.from_batches([batch])),))
+
+
+def as_text(database: ScratchDatabase, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
+    """The table's rows as PostgreSQL prints them, settings fixed."""
+    with database.connect() as connection:
+        for setting in SETTINGS.split("; "):
+            connection.execute(setting.encode())
+        values = ", ".join(f'"{column}"::text' for column in columns)
+        return connection.execute(f'SELECT {values} FROM "{table}" ORDER BY id'.encode()).fetchall()
+
+
+def make_source(database: ScratchDatabase) -> list[str]:
+    """One table with a column per type; every sample in a row of its own, nulls elsewhere. Returns the columns."""
+    columns = [f"c{i}" for i in range(len(SAMPLES))]
+    typed = ", ".join(f"{column} {word}" for column, word in zip(columns, SAMPLES, strict=True))
+    database.execute(*USER_TYPES, f"CREATE TABLE everything (id int4 PRIMARY KEY, {typed})")
+    depth = max(map(len, SAMPLES.values()))
+    with database.connect() as connection:
+        connection.execute("INSERT INTO everything (id) VALUES (-1)")
+        for row in range(depth):
+            cells = {c: v[row] for c, v in zip(columns, SAMPLES.values(), strict=True) if row < len(v)}
+            marks = ", ".join(["%s"] * len(cells))
+            connection.execute(
+                f"INSERT INTO everything (id, {', '.join(cells)}) VALUES ({row}, {marks})".encode(),
+                list(cells.values()),
+            )
+    database.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    return ["id", *columns]
+
+
+@pytest.mark.must_not_fail(12, 13)
+@pytest.mark.parametrize("small_rows_max", [2000, 0], ids=["pipeline", "staging"])
+@pytest.mark.parametrize("has_types", [True, False], ids=["user types exist", "user types missing"])
+def test_every_type_arrives_as_the_source_prints_it(
+    small_rows_max: int,
+    has_types: bool,
+    drive: Callable[..., Driver],
+    database: ScratchDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sinks.postgres.writer._SMALL_ROWS_MAX", small_rows_max)
+    columns = make_source(database)
+    driver = drive()
+    if has_types:
+        driver.database.execute(*USER_TYPES)
+    schema, window = copied_window(database, "everything", Position(Lsn(0), 0), Position(Lsn(0), 1))
+    driver.apply(window)
+    again = Window(window.upto, Position(Lsn(0), 2), parts=window.parts)
+    driver.apply(again)
+    expected = as_text(database, "everything", columns)
+    found = as_text(driver.database, "everything", columns)
+    for i, word in enumerate(["id", *SAMPLES]):
+        assert [row[i] for row in found] == [row[i] for row in expected], word
+
+
+def test_created_columns_have_the_source_types(drive: Callable[..., Driver], database: ScratchDatabase) -> None:
+    make_source(database)
+    driver = drive()
+    driver.database.execute(*USER_TYPES)
+    schema, _ = copied_window(database, "everything", Position(Lsn(0), 0), Position(Lsn(0), 1))
+    driver.sink.ensure_table(schema)
+    query = (
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = 'everything'::regclass AND attnum > 0 ORDER BY attnum"
+    )
+    expected = [(name, "integer" if kind == "positive" else kind) for name, kind in database.fetch(query)]
+    assert driver.database.fetch(query) == expected
+    driver.sink.ensure_table(schema)
+
+
+@pytest.mark.must_not_fail(13)
+def test_a_large_value_passes_both_ways(drive: Callable[..., Driver], database: ScratchDatabase) -> None:
+    database.execute(
+        "CREATE TABLE big (id int4 PRIMARY KEY, t text, b bytea)",
+        "INSERT INTO big SELECT 1, repeat('ab', 10000000), decode(repeat('00ff', 5000000), 'hex')",
+        "CREATE PUBLICATION everything FOR ALL TABLES",
+    )
+    driver = drive()
+    _, window = copied_window(database, "big", Position(Lsn(0), 0), Position(Lsn(0), 1))
+    driver.apply(window)
+    query = "SELECT id, md5(t), md5(b), length(t), length(b) FROM big"
+    assert driver.database.fetch(query) == database.fetch(query)
