@@ -103,7 +103,7 @@ class BatchBuilder:
             except MalformedCell as error:
                 raise self._error(error, column, rows) from error
             children.append(child)
-            if found:
+            if found is not None:
                 outliers[column | (BEFORE_OUTLIER_BIT if is_before else 0)] = found
         return pa.Array.from_buffers(arrow, count, [_validity(is_present, present)], children=children)
 
@@ -140,14 +140,16 @@ def _unchanged(length: Index, new: Index, columns: int) -> pa.Array | None:
     return _lists(UNCHANGED_TYPE, row[order], pa.array(column[order]), len(new))
 
 
-def _outlier_lists(outliers: dict[int, Outliers], rows: int) -> pa.Array:
+def _outlier_lists(outliers: dict[int, Outliers], count: int) -> pa.Array:
     if not outliers:
-        return pa.nulls(rows, OUTLIER_TYPE)
-    flat = sorted((row, column, text) for column, found in outliers.items() for row, text in found)
-    columns = pa.array([column for _, column, _ in flat], pa.uint16())
-    texts = pa.array([text for _, _, text in flat], pa.string())
-    values = pa.StructArray.from_arrays([columns, texts], fields=list(OUTLIER_TYPE.value_type))
-    return _lists(OUTLIER_TYPE, np.array([row for row, _, _ in flat], np.int64), values, rows)
+        return pa.nulls(count, OUTLIER_TYPE)
+    found = outliers.values()
+    row = np.concatenate([one.rows for one in found])
+    column = np.repeat(np.array(list(outliers), np.uint16), [len(one.rows) for one in found])
+    order = np.lexsort((column, row))
+    texts = pa.concat_arrays([one.texts for one in found]).take(pa.array(order))
+    values = pa.StructArray.from_arrays([pa.array(column[order]), texts], fields=list(OUTLIER_TYPE.value_type))
+    return _lists(OUTLIER_TYPE, row[order], values, count)
 
 
 def _lists(arrow: pa.ListType, row: npt.NDArray[Any], values: pa.Array, rows: int) -> pa.Array:

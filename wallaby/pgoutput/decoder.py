@@ -62,7 +62,8 @@ Event = Segment | Barrier | LogicalMessage
 class Decoder:
     """One stream's decoding state: known relations and the open transaction. Make a new one for every connection.
 
-    After a DecodeError the decoder is unusable and repeats the error.
+    After a DecodeError the decoder is unusable and repeats the error; after an error of ``resolve``, which ``feed`` lets
+    through, it is unusable too.
     """
 
     def __init__(self, resolve: SchemaResolver) -> None:
@@ -75,6 +76,8 @@ class Decoder:
         self._state[kernel.CELLS] = kernel.NULL_CELLS
         self._table = _RelationTable()
         self._error: DecodeError | None = None
+        self._is_feeding = False
+        """Stays True when a feed was left by another error (the resolver's): rows of it may be half taken."""
 
     @property
     def wal_end(self) -> Lsn:
@@ -114,14 +117,18 @@ class Decoder:
         """
         if self._error is not None:
             raise self._error
+        assert not self._is_feeding, "a decoder whose feed was interrupted cannot be fed again"
         assert 0 <= begin <= end <= len(data) <= _DATA_BYTES_MAX, (begin, end, len(data))
         frames = data.view()
         frames.flags.writeable = False
+        self._is_feeding = True
         try:
-            return self._feed(frames, begin, end)
+            result = self._feed(frames, begin, end)
         except DecodeError as error:
             self._error = error
             raise
+        self._is_feeding = False
+        return result
 
     def _feed(self, data: npt.NDArray[np.uint8], begin: int, end: int) -> tuple[int, list[Event]]:
         state = self._state

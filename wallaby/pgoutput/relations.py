@@ -5,11 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from wallaby.errors import DecodeError
 from wallaby.schema import TableSchema
 
-_KEY_FLAG = 1
+COLUMNS_MAX: Final = 1600
+"""``MaxHeapAttributeNumber``."""
+
+_KEY_FLAG: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ def _parse(body: bytes) -> Relation:
     name, at = _text(body, at)
     identity, count = struct.unpack_from("!cH", body, at)
     at += 3
+    if count > COLUMNS_MAX:
+        raise ValueError("more columns than a table can have")
     columns = []
     for _ in range(count):
         flags = body[at]

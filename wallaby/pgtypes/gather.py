@@ -7,6 +7,7 @@ leaves.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -22,8 +23,14 @@ from wallaby.pgtypes.render import render
 
 Bytes = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int32]
-Outliers = list[tuple[int, str]]
-"""(row, exact PostgreSQL text), by row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outliers:
+    """Rows whose value the Arrow type cannot hold, ascending, and the exact PostgreSQL text of each."""
+
+    rows: npt.NDArray[np.int64]
+    texts: pa.StringArray
 
 
 class MalformedCell(Exception):
@@ -60,16 +67,8 @@ class Cells:
         """Each row's cell length."""
         return self.length[self.base + self.column]
 
-    def value(self, row: int) -> tuple[bytes, bool]:
-        """(bytes, is text) of a row that has a value."""
-        cell = int(self.base[row]) + self.column
-        at = int(self.offset[cell])
-        is_text = at < 0
-        at = ~at if is_text else at
-        return self.data[at : at + int(self.length[cell])].tobytes(), is_text
 
-
-def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers]:
+def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | None]:
     """The column as ``layout.arrow``; nulls where there is no value and at outliers. Keeps no reference to ``data``.
 
     MalformedCell when a cell cannot be of the type.
@@ -81,7 +80,7 @@ def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers]:
         raise MalformedCell(_first_misfit(layout, cells), "a binary value has the wrong width")
     present = cells.rows - nulls
     if present == 0:
-        return pa.nulls(cells.rows, layout.arrow), []
+        return pa.nulls(cells.rows, layout.arrow), None
     if layout.family is Family.OPAQUE and texts < present:
         raise MalformedCell(_first_binary(cells), "the type has no binary form here, yet a value came in binary")
     if 0 < texts < present:
@@ -89,27 +88,29 @@ def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers]:
     gather_column = _TEXT[layout.family] if texts else _BINARY[layout.family]
     array = gather_column(layout, cells)
     if array.null_count == nulls:
-        return array, []
-    return array, _outliers(layout, cells, array)
+        return array, None
+    return array, _outliers(layout, cells, array, are_texts=texts > 0)
 
 
-def _outliers(layout: Layout, cells: Cells, array: pa.Array) -> Outliers:
+def _outliers(layout: Layout, cells: Cells, array: pa.Array, *, are_texts: bool) -> Outliers:
+    """Text of the cells that are there and null in ``array``; equal values are rendered once."""
     is_null = pc.is_null(array).to_numpy(zero_copy_only=False)
-    return [(int(row), _text_of(layout, cells, int(row))) for row in np.flatnonzero(is_null & (cells.lengths() >= 0))]
-
-
-def _text_of(layout: Layout, cells: Cells, row: int) -> str:
-    value, is_text = cells.value(row)
+    rows = np.flatnonzero(is_null & (cells.lengths() >= 0))
+    lost = replace(cells, base=np.ascontiguousarray(cells.base[rows]))
+    if are_texts:
+        return Outliers(rows, _string(_TEXTS, lost))
+    values = _string(_BYTES, lost).dictionary_encode()
     try:
-        return value.decode() if is_text else render(layout, value)
-    except Exception as error:
-        raise MalformedCell(row, "a value is not of its type") from error
+        texts = [render(layout, value) for value in values.dictionary.to_pylist()]
+    except (struct.error, ValueError, IndexError) as error:
+        raise MalformedCell(int(rows[0]), "a value is not of its type") from error
+    return Outliers(rows, pa.array(texts, pa.string()).take(values.indices))
 
 
-def _gather_both(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers]:
+def _gather_both(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | None]:
     is_text = (cells.offset[cells.base + cells.column] < 0) & (cells.lengths() >= 0)
     arrays: list[pa.Array] = []
-    outliers: Outliers = []
+    outliers: list[Outliers] = []
     rows = (np.flatnonzero(~is_text), np.flatnonzero(is_text))
     for chosen in rows:
         try:
@@ -117,10 +118,19 @@ def _gather_both(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers]:
         except MalformedCell as error:
             raise MalformedCell(int(chosen[error.row]), error.reason) from error
         arrays.append(array)
-        outliers += [(int(chosen[row]), text) for row, text in found]
+        if found is not None:
+            outliers.append(Outliers(chosen[found.rows], found.texts))
     back = np.empty(cells.rows, np.int64)
     back[np.concatenate(rows)] = np.arange(cells.rows)
-    return pa.concat_arrays(arrays).take(pa.array(back)), sorted(outliers)
+    return pa.concat_arrays(arrays).take(pa.array(back)), _in_order(outliers)
+
+
+def _in_order(outliers: list[Outliers]) -> Outliers | None:
+    if not outliers:
+        return None
+    rows = np.concatenate([found.rows for found in outliers])
+    order = np.argsort(rows)
+    return Outliers(rows[order], pa.concat_arrays([found.texts for found in outliers]).take(pa.array(order)))
 
 
 def _first_misfit(layout: Layout, cells: Cells) -> int:
@@ -232,6 +242,8 @@ def _numeric_text(layout: Layout, cells: Cells) -> pa.Array:
     starts = np.empty(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
     malformed = numeric_kernels.numeric_text_offsets(*cells.args(), starts, valid)
+    if malformed == numeric_kernels.TOO_LONG:
+        raise MalformedCell(0, "numerics of one feed print as more than 2 GiB")
     if malformed >= 0:
         raise MalformedCell(malformed, "a numeric is malformed")
     out = np.empty(int(starts[-1]), np.uint8)
@@ -249,7 +261,7 @@ def _text_integer(layout: Layout, cells: Cells) -> pa.Array:
 
 
 def _text_float(layout: Layout, cells: Cells) -> pa.Array:
-    text = _string(Layout(Family.STRING, pa.string()), cells)
+    text = _string(_TEXTS, cells)
     try:
         return text.cast(layout.arrow)
     except pa.ArrowInvalid as error:
@@ -311,14 +323,17 @@ def _with_elements(layout: Layout, rows: int, starts: Index, valid: Bytes, eleme
         raise MalformedCell(row, "an array element: " + error.reason) from error
     buffers = [pa.py_buffer(valid), pa.py_buffer(starts)]
     lists = pa.Array.from_buffers(layout.arrow, rows, buffers, children=[values])
-    if not outliers:
+    if outliers is None:
         return lists
     is_lost = np.zeros(rows, bool)
-    is_lost[np.searchsorted(starts, [element for element, _ in outliers], side="right") - 1] = True
+    is_lost[np.searchsorted(starts, outliers.rows, side="right") - 1] = True
     return pc.if_else(pa.array(is_lost), pa.scalar(None, layout.arrow), lists)
 
 
 _GatherColumn = Callable[[Layout, Cells], pa.Array]
+
+_TEXTS: Final = Layout(Family.STRING, pa.string())
+_BYTES: Final = Layout(Family.BYTEA, pa.binary())
 
 _WIDTHS: Final[dict[Family, int]] = {
     Family.BOOL: 1,

@@ -25,6 +25,11 @@ NAN: Final = 0xC000
 INFINITY: Final = 0xD000
 NEGATIVE_INFINITY: Final = 0xF000
 
+TOO_LONG: Final = -2
+"""``numeric_text_offsets`` found more text than Arrow's 32-bit offsets reach."""
+
+_SCALE_MAX: Final = 0x3FFF
+_OFFSET_MAX: Final = 2**31 - 1
 _MASK32: Final = 0xFFFFFFFF
 _LIMBS_MAX: Final = 4
 _POWERS: Final = np.array([10**exponent for exponent in range(19)], dtype=np.int64)
@@ -108,7 +113,7 @@ def is_well_formed(data, at, size):
     if size < 8:
         return False
     digits = be16(data, at)
-    if size != 8 + 2 * digits:
+    if size != 8 + 2 * digits or be16(data, at + 6) > _SCALE_MAX:
         return False
     sign = be16(data, at + 4)
     if sign != 0 and sign != NEGATIVE and sign != NAN and sign != INFINITY and sign != NEGATIVE_INFINITY:
@@ -177,7 +182,7 @@ def gather_decimal(data, offset, length, base, column, scale, limbs, bound, out,
 
 @njit(nb.int64(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
 def numeric_text_offsets(data, offset, length, base, column, starts, valid):
-    """First pass of binary numerics to text: Arrow offsets. Returns the first malformed row, or -1."""
+    """First pass of binary numerics to text: Arrow offsets. Returns the first malformed row, -1, or ``TOO_LONG``."""
     end = np.int64(0)
     rows = base.shape[0]
     for i in range(rows):
@@ -206,6 +211,8 @@ def numeric_text_offsets(data, offset, length, base, column, starts, valid):
             end += 4 * weight + (1 if head < 10 else (2 if head < 100 else (3 if head < 1000 else 4)))
         if scale > 0:
             end += 1 + scale
+        if end > _OFFSET_MAX:
+            return np.int64(TOO_LONG)
     starts[rows] = end
     return np.int64(-1)
 

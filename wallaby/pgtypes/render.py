@@ -203,6 +203,8 @@ def _array(element: Layout, value: bytes) -> str:
         else:
             texts.append(_quoted(render(element, value[at : at + size])))
             at += size
+    if at != len(value):
+        raise ValueError("an array is cut short or has bytes left over")
     bounds = "".join(f"[{lower}:{lower + size - 1}]" for size, lower in shape)
     prefix = bounds + "=" if any(lower != 1 for _, lower in shape) else ""
     for size, _ in reversed(shape):
