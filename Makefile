@@ -79,8 +79,8 @@ benchmark: $(VENV)/.dev ## The table of speeds and memory, as ratios measured in
 	$(BIN)/python -m benchmarks
 
 .PHONY: proto
-proto: $(VENV)/.dev ## Generate wallaby/v1 from proto/
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. --grpc_python_out=. proto/wallaby/v1/*.proto
+proto: $(VENV)/bin/python ## Generate wallaby/v1 from proto/
+	PYTHON=$(BIN)/python sh proto/generate.sh
 
 .PHONY: clean
 clean: ## Remove the environment, caches and what the demo left

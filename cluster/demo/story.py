@@ -87,7 +87,9 @@ def what_next(duckdb_file: Path, *, address: str = "", dashboard: str = "", is_k
         Text("  Query the DuckDB file:"),
         _command(duckdb_command(duckdb_file)),
     ]
-    listing = f"wallaby flow list -endpoint {address or 'HOST:PORT'}"
+    if dashboard and "://" not in dashboard:
+        dashboard = f"http://{dashboard}"
+    listing = f"wallaby flow list --endpoint {address or 'HOST:PORT'}"
     if is_kept:
         lines += [Text(f"  Steer the flow over gRPC, on {address}:"), _command(listing)] if address else []
         lines += [Text(f"  Look at the actors in Ray's dashboard: {dashboard}")] if dashboard else []

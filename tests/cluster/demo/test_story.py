@@ -103,16 +103,16 @@ def test_unequal_or_absent_content_is_never_called_proven() -> None:
 
 def test_addresses_are_offered_as_live_only_while_something_listens() -> None:
     kept, ended = told(verdicts(), is_kept=True), told(verdicts())
-    assert "wallaby flow list -endpoint 127.0.0.1:8080" in kept
+    assert "wallaby flow list --endpoint 127.0.0.1:8080" in kept
     assert "http://127.0.0.1:8265" in kept
     assert "wallaby demo --keep" in ended
     assert "this time it was 127.0.0.1:8080" in ended
 
 
 def test_commands_are_never_wrapped() -> None:
-    long = [line for line in told(verdicts()).splitlines() if "duckdb.sql" in line]
+    long = [line for line in told(verdicts()).splitlines() if "duckdb.connect" in line]
     assert len(long) == 1
-    assert long[0].endswith('.show()"')
+    assert ".show()" in long[0]
 
 
 def test_the_story_follows_the_live_picture() -> None:
