@@ -143,7 +143,7 @@ def place_outliers(schema: TableSchema, rows: pa.Table, lists: pa.ChunkedArray) 
     unheld: int | None = None
     for number in np.unique(column_of).tolist():
         chosen = np.flatnonzero(column_of == number)
-        known = _held(rows.schema.field(number).type)
+        known = held_values(rows.schema.field(number).type)
         found = pc.index_in(text.take(pa.array(chosen)), value_set=pa.array(list(known), pa.string()))
         is_known = found.is_valid().to_numpy(zero_copy_only=False)
         if not is_known.all():
@@ -162,7 +162,7 @@ def _indexes(schema: TableSchema, columns: pa.Array) -> npt.NDArray[np.int64]:
     return np.asarray(columns.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _held(arrow: pa.DataType) -> dict[str, int]:
+def held_values(arrow: pa.DataType) -> dict[str, int]:
     """PostgreSQL's text to the integer DuckDB reads from an Arrow column of this type."""
     if pa.types.is_date32(arrow):
         return {"infinity": 2**31 - 1, "-infinity": 1 - 2**31}
@@ -181,4 +181,4 @@ def _with_values(column: pa.ChunkedArray, at: npt.NDArray[np.int64], values: npt
     return pa.array(integers, storage, mask=is_null).view(array.type)
 
 
-__all__ = ["decimal_text", "duckdb_type", "for_scan", "is_json", "place_outliers"]
+__all__ = ["decimal_text", "duckdb_type", "for_scan", "held_values", "is_json", "place_outliers"]

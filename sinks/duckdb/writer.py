@@ -199,8 +199,8 @@ class DuckDBWriter:
             **{_ROWS: for_scan(rows, (*schema.columns, None)), _KEYS: for_scan(keys, (*key_columns, None))}
         ):
             found = self._session.count(
-                f"CREATE OR REPLACE TEMP TABLE {into} AS SELECT {wanted} FROM {_ROWS} r"
-                f" JOIN {_KEYS} k ON k.c{len(schema.key)} = r.c{width} JOIN {target.sql} t ON {joined}",
+                f"CREATE OR REPLACE TEMP TABLE {into} AS {_held_apart(_ROWS, _KEYS)} SELECT {wanted} FROM rows_ r"
+                f" JOIN keys_ k ON k.c{len(schema.key)} = r.c{width} JOIN {target.sql} t ON {joined}",
                 table=schema.name,
             )
         _require_found(schema, found, patch.rows.num_rows)
@@ -212,7 +212,9 @@ class DuckDBWriter:
         together = pa.concat_tables([pa.Table.from_arrays(table.columns, names=names) for table in keys])
         with self._session.named(**{_KEYS: for_scan(together, tuple(schema.columns[i] for i in schema.key))}):
             joined = " AND ".join(f"t.{_name(schema, i)} = k.c{n}" for n, i in enumerate(schema.key))
-            self._session.query(f"DELETE FROM {target.sql} t USING {_KEYS} k WHERE {joined}", table=schema.name)
+            self._session.query(
+                f"{_held_apart(_KEYS)} DELETE FROM {target.sql} t USING keys_ k WHERE {joined}", table=schema.name
+            )
 
     def _patch(self, schema: TableSchema, target: TargetName, patch: mirror.Patch) -> None:
         sent = [i for i in range(len(schema.columns)) if i not in patch.missing and i not in schema.key]
@@ -221,7 +223,8 @@ class DuckDBWriter:
         joined = " AND ".join(f"t.{_name(schema, i)} = r.c{i}" for i in schema.key)
         with self._rows(schema, patch.rows):
             found = self._session.count(
-                f"UPDATE {target.sql} t SET {changed} FROM {_ROWS} r WHERE {joined}", table=schema.name
+                f"{_held_apart(_ROWS)} UPDATE {target.sql} t SET {changed} FROM rows_ r WHERE {joined}",
+                table=schema.name,
             )
         _require_found(schema, found, patch.rows.num_rows)
 
@@ -232,9 +235,10 @@ class DuckDBWriter:
             with self._rows(schema, plan.deletes):
                 same = [_same(f"t.{_name(schema, i)}", f"r.c{i}", plan.deletes.schema.types[i]) for i in range(width)]
                 found = self._session.count(
-                    f"DELETE FROM {target.sql} WHERE rowid IN (SELECT id FROM (SELECT t.rowid AS id, r.c{width} AS n,"
+                    f"{_held_apart(_ROWS)} DELETE FROM {target.sql} WHERE rowid IN ("
+                    f"SELECT id FROM (SELECT t.rowid AS id, r.c{width} AS n,"
                     f" row_number() OVER (PARTITION BY r.c{width + 1}) AS copy"
-                    f" FROM {target.sql} t JOIN {_ROWS} r ON {' AND '.join(same)}) WHERE copy <= n)",
+                    f" FROM {target.sql} t JOIN rows_ r ON {' AND '.join(same)}) WHERE copy <= n)",
                     table=schema.name,
                 )
             _require_found(schema, found, pc.sum(plan.deletes.column(width + 1)).as_py())
@@ -279,13 +283,22 @@ class DuckDBWriter:
         placed, unheld = place_outliers(schema, rows, rows.column(at))
         if unheld is not None and self._options.unrepresentable is Unrepresentable.REFUSE:
             raise Refused(
-                "DuckDB has no place for a value of this column (NaN numeric, odd array, far-away date)",
+                "DuckDB has no place for a value of this column (a numeric that is no number, an odd array, a far-away date)",
                 advice="Change the value on the source, or choose unrepresentable: null"
                 + ("" if self._options.write_mode is WriteMode.MIRROR else " or text"),
                 table=schema.name,
                 column=schema.columns[unheld].name,
             )
         return placed
+
+
+def _held_apart(*views: str) -> str:
+    """The views as materialised ``rows_`` and ``keys_``.
+
+    Where DuckDB pushes a join's filter down into an Arrow scan it knows some types only, UUID not among them.
+    """
+    parts = (f"{'rows_' if view == _ROWS else 'keys_'} AS MATERIALIZED (FROM {view})" for view in views)
+    return f"WITH {', '.join(parts)}"
 
 
 def _name(schema: TableSchema, index: int) -> str:

@@ -29,7 +29,7 @@ from wallaby.lsn import START, Position
 from wallaby.schema import TableName
 
 ARCHIVE_ENTRIES: Final = 256
-"""Entries per archive: bounds the log folder, and what ``recover`` reads."""
+"""Entries per archive: bounds the log folder."""
 _READ_ATTEMPTS_MAX: Final = 100
 _PREPARED: Final = ".new-"
 
@@ -139,16 +139,24 @@ class ManifestLog:
 
     def last(self) -> Entry:
         """The newest entry, or `EMPTY`."""
-        entries = self.recent()
-        return entries[-1] if entries else EMPTY
-
-    def recent(self) -> tuple[Entry, ...]:
-        """The newest entries: at least the last `ARCHIVE_ENTRIES` where so many exist, fewer than twice that."""
-        return self._read(archives_max=1)
+        for _ in range(_READ_ATTEMPTS_MAX):
+            try:
+                return self._last_once()
+            except FileNotFoundError:
+                continue
+        raise self._unreadable()
 
     def all(self) -> tuple[Entry, ...]:
-        """The whole log in order."""
-        return self._read(archives_max=None)
+        """The whole log in order. `Transient` when it has a gap."""
+        # The writer may move entries into an archive between our listing and our reading: then list again.
+        for _ in range(_READ_ATTEMPTS_MAX):
+            try:
+                entries = self._read_once()
+            except FileNotFoundError:
+                continue
+            if [entry.sequence for entry in entries] == list(range(1, len(entries) + 1)):
+                return entries
+        raise self._unreadable()
 
     def prepare(self) -> None:
         """Make the lane's folders and remove what crashed writers left half made."""
@@ -208,43 +216,37 @@ class ManifestLog:
         if self._fsync:
             sync_folder(folder)
 
-    def _read(self, *, archives_max: int | None) -> tuple[Entry, ...]:
-        # The writer may move entries into an archive between our listing and our reading: then list again.
-        for _ in range(_READ_ATTEMPTS_MAX):
-            try:
-                entries = self._read_once(archives_max)
-            except FileNotFoundError:
-                continue
-            if _is_contiguous(entries, from_start=archives_max is None):
-                return entries
-        raise Transient(
+    def _last_once(self) -> Entry:
+        tail, archives = self._listing()
+        archived_upto = archives[-1][0] if archives else 0
+        if tail and tail[-1][0] > archived_upto:
+            return Entry.from_json(tail[-1][1].read_text())
+        return Entry.from_json(archives[-1][1].read_text().splitlines()[-1]) if archives else EMPTY
+
+    def _read_once(self) -> tuple[Entry, ...]:
+        tail, archives = self._listing()
+        archived_upto = archives[-1][0] if archives else 0
+        entries = [Entry.from_json(line) for _, file in archives for line in file.read_text().splitlines()]
+        entries += [Entry.from_json(file.read_text()) for number, file in tail if number > archived_upto]
+        return tuple(entries)
+
+    def _listing(self) -> tuple[list[tuple[int, Path]], list[tuple[int, Path]]]:
+        """Single entries, then archives: in this order nothing can be in neither."""
+        if not self._folders.archive.is_dir():
+            return [], []
+        return _numbered(self._folders.log, ".json"), _numbered(self._folders.archive, ".jsonl")
+
+    def _unreadable(self) -> Transient:
+        return Transient(
             "the lane's log has a gap, or changes faster than it can be read",
             advice="If nothing writes to the directory, manifests were removed: restore them or copy the tables again",
             folder=self._folders.log,
         )
 
-    def _read_once(self, archives_max: int | None) -> tuple[Entry, ...]:
-        if not self._folders.log.is_dir():
-            return ()
-        tail = _numbered(self._folders.log, ".json")
-        archives = _numbered(self._folders.archive, ".jsonl") if self._folders.archive.is_dir() else []
-        archived_upto = archives[-1][0] if archives else 0
-        if archives_max is not None:
-            archives = archives[-archives_max:]
-        entries = [Entry.from_json(line) for _, file in archives for line in file.read_text().splitlines()]
-        entries += [Entry.from_json(file.read_text()) for number, file in tail if number > archived_upto]
-        return tuple(entries)
-
 
 def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
     names = [name for name in os.listdir(folder) if name.endswith(suffix) and name[: -len(suffix)].isdigit()]
     return sorted((int(name[: -len(suffix)]), folder / name) for name in names)
-
-
-def _is_contiguous(entries: tuple[Entry, ...], *, from_start: bool) -> bool:
-    numbers = [entry.sequence for entry in entries]
-    first = numbers[0] if numbers and not from_start and numbers[0] % ARCHIVE_ENTRIES == 1 else 1
-    return numbers == list(range(first, first + len(numbers)))
 
 
 def live_files(entries: Iterable[Entry]) -> tuple[DataFile, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -135,6 +136,9 @@ class ParquetFile:
     def discard(self) -> None:
         """Close and remove the file, whatever state it is in."""
         self._gathered.clear()
+        # Arrow insists on finishing what it began, even where that cannot work any more.
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
         with translated(table=self.schema.name):
             self._file.close()
             self.path.unlink(missing_ok=True)

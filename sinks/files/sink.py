@@ -101,6 +101,7 @@ class FilesSink:
         self._append(log, lane, epoch, Kind.RESET_LANE, upto=START)
 
     def writer(self, lane: LaneId, epoch: int) -> SinkWriter:
+        self._abandon(lane)
         folders, log = self._prepared(lane)
         writer = FilesWriter(folders, log, self._options, epoch=epoch, schemas=self._schemas, target=self._target)
         self._writers[lane] = writer

@@ -88,6 +88,13 @@ class FilesWriter:
                 return receipt
             if barrier is not None and kind is Kind.TRUNCATE:
                 self._write_truncates(barrier)
+            try:
+                files = self._seal(token)
+            except Transient:
+                # A successor removes what older epochs staged: then say that, not what became of the files.
+                self._last = self._log.last()
+                require_epoch(self._last, token.lane, token.epoch)
+                raise
             entry = next_entry(
                 self._last,
                 kind,
@@ -95,7 +102,7 @@ class FilesWriter:
                 upto=token.upto,
                 rows=token.rows,
                 committed_at_us=token.committed_at_us,
-                files=self._seal(token),
+                files=files,
                 tables=tuple(map(self._target_name, barrier.tables)) if barrier else (),
             )
             if not self._log.append(entry):

@@ -1,0 +1,38 @@
+"""A writing process ended by the kernel in the middle of whatever it does: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from sinks.duckdb.reader import log_rows, read_mirror
+from tests.sinks.crashes import write_and_die
+from tests.sinks.crashing_writer import history_of
+from wallaby.testing.history import multiset
+from wallaby.transform.state import derive_state
+
+
+@pytest.mark.chaos
+@pytest.mark.must_not_fail(2)
+@pytest.mark.must_not_fail(25)
+@pytest.mark.parametrize("mode", ["mirror", "append"])
+def test_a_writer_killed_again_and_again_leaves_every_change_once(mode: str, path: Path) -> None:
+    choice = random.Random(mode)
+    deaths = [f"alarm:{choice.uniform(0.02, 0.4):.4f}" for _ in range(5)]
+    killed = write_and_die("duckdb", {"dsn": str(path), "write_mode": mode}, 1, deaths)
+    assert killed >= 1
+    history = history_of(1)
+    for schema in history.tables:
+        expected = history.expected(schema).select(range(len(schema.columns)))
+        if mode == "mirror":
+            found = read_mirror(path, schema).select(range(len(schema.columns)))
+        else:
+            with duckdb.connect(str(path), read_only=True) as connection:
+                log = log_rows(connection, schema)
+            places = log.select(["__commit_lsn", "__ordinal", "__op"])
+            assert len(places.group_by(places.column_names).aggregate([])) == len(places), "a change is there twice"
+            found = derive_state(schema, log).select(range(len(schema.columns)))
+        assert multiset(found) == multiset(expected), schema.name

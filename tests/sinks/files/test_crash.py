@@ -1,0 +1,39 @@
+"""SIGKILL at seeded file-system calls: afterwards every committed change is there once, by content."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from sinks.files.reader import committed_files, read_log
+from tests.sinks.crashes import write_and_die
+from tests.sinks.crashing_writer import history_of
+from wallaby.testing.history import multiset
+from wallaby.transform.state import derive_state
+
+
+@pytest.mark.chaos
+@pytest.mark.must_not_fail(2)
+@pytest.mark.must_not_fail(25)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_writer_killed_again_and_again_leaves_every_change_once(seed: int, tmp_path: Path) -> None:
+    choice = random.Random(seed)
+    deaths = [f"event:{choice.randrange(1, 160)}" for _ in range(8)]
+    options = {"path": str(tmp_path), "fsync": False}
+    killed = write_and_die("files", options, seed, deaths)
+    assert killed >= 4
+    history = history_of(seed)
+    for schema in history.tables:
+        log = read_log(tmp_path, schema.name.schema, schema.name.name)
+        places = log.select(["__commit_lsn", "__ordinal", "__op"])
+        assert len(places.group_by(places.column_names).aggregate([])) == len(places), "a change is there twice"
+        assert multiset(derive_state(schema, log)) == multiset(
+            history.expected(schema).select(range(len(schema.columns)))
+        )
+    committed = {tmp_path / file.path for file in committed_files(tmp_path)}
+    visible = {file for file in tmp_path.rglob("*.parquet")}
+    assert visible <= committed
+    assert {file.metadata.num_rows for file in map(pq.ParquetFile, visible)}
