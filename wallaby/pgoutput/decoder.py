@@ -62,8 +62,8 @@ Event = Segment | Barrier | LogicalMessage
 class Decoder:
     """One stream's decoding state: known relations and the open transaction. Make a new one for every connection.
 
-    After a DecodeError the decoder is unusable and repeats the error; after an error of ``resolve``, which ``feed`` lets
-    through, it is unusable too.
+    After a DecodeError the decoder is unusable and repeats the error; after an error of ``resolve``, which ``feed``
+    lets through, it is unusable too.
     """
 
     def __init__(self, resolve: SchemaResolver) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from wallaby.pgtypes.kernels import BYTES, I32, I64, MICROSECONDS_PER_DAY, OPTIONS, U8, U64, set_valid
-from wallaby.pgtypes.numeric_kernels import multiply_add, negate, reaches
+from wallaby.pgtypes.numeric_kernels import multiply_add, negate, power_of_ten, reaches
 
 _INT64_MAX: Final = 2**63 - 1
 _INT32_MAX: Final = 2**31 - 1
@@ -39,6 +39,14 @@ def number_at(data, at, stop):
     return value, p
 
 
+@njit(inline="always")
+def pair_at(data, at):
+    """The value of two decimal figures, or -1."""
+    tens = np.int64(data[at]) - 48
+    ones = np.int64(data[at + 1]) - 48
+    return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else np.int64(-1)
+
+
 @njit(cache=True, nogil=True)
 def days_from_civil(year, month, day):
     """Days since 1970-01-01 of a proleptic Gregorian date; year 0 is 1 BC."""
@@ -56,9 +64,9 @@ def date_at(data, at, stop):
     year, p = number_at(data, at, stop)
     if p - at < 4 or p - at > 7 or p + 6 > stop or data[p] != 45 or data[p + 3] != 45 or year > _YEAR_MAX:
         return np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
-    month, month_end = number_at(data, p + 1, p + 3)
-    day, day_end = number_at(data, p + 4, p + 6)
-    if month_end != p + 3 or day_end != p + 6 or not 1 <= month <= 12 or not 1 <= day <= 31:
+    month = pair_at(data, p + 1)
+    day = pair_at(data, p + 4)
+    if not 1 <= month <= 12 or not 1 <= day <= 31:
         return np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
     return year, month, day, np.int64(p + 6)
 
@@ -72,9 +80,7 @@ def fraction_at(data, at, stop):
     figures = p - at - 1
     if figures < 1 or figures > 6:
         return np.int64(0), np.int64(-1)
-    for _ in range(6 - figures):
-        value *= 10
-    return value, np.int64(p)
+    return value * power_of_ten(6 - figures), np.int64(p)
 
 
 @njit(cache=True, nogil=True)
@@ -83,9 +89,9 @@ def time_at(data, at, stop):
     hours, p = number_at(data, at, stop)
     if p - at < 2 or hours >= _HOURS_MAX or p + 6 > stop or data[p] != 58 or data[p + 3] != 58:
         return np.int64(0), np.int64(-1)
-    minutes, minutes_end = number_at(data, p + 1, p + 3)
-    seconds, seconds_end = number_at(data, p + 4, p + 6)
-    if minutes_end != p + 3 or seconds_end != p + 6 or minutes > 59 or seconds > 59:
+    minutes = pair_at(data, p + 1)
+    seconds = pair_at(data, p + 4)
+    if not 0 <= minutes <= 59 or not 0 <= seconds <= 59:
         return np.int64(0), np.int64(-1)
     microseconds, p = fraction_at(data, p + 6, stop)
     return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + microseconds, p
@@ -106,11 +112,11 @@ def zone_at(data, at, stop):
     unit = np.int64(3600)
     p = at + 1
     while True:
-        value, end = number_at(data, p, min(p + 2, stop))
-        if end != p + 2:
+        value = pair_at(data, p) if p + 2 <= stop else np.int64(-1)
+        if value < 0:
             return np.int64(0), np.int64(-1)
         seconds += value * unit
-        p = end
+        p += 2
         if unit == 1 or p >= stop or data[p] != 58:
             break
         unit //= 60
@@ -237,6 +243,7 @@ def text_timestamp(data, offset, length, base, column, has_zone, out, valid):
 @njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, U64, U64, U8), **OPTIONS)
 def text_decimal(data, offset, length, base, column, scale, limbs, bound, out, valid):
     """Decimal numbers to ``limbs`` words per row; what reaches ``bound`` or has more figures than ``scale`` is not."""
+    is_small_bound = bound[1] == 0 and bound[2] == 0 and bound[3] == 0
     for i in range(base.shape[0]):
         j = base[i] + column
         first = i * limbs
@@ -250,6 +257,27 @@ def text_decimal(data, offset, length, base, column, scale, limbs, bound, out, v
         is_negative = data[at] == 45
         if is_negative:
             at += 1
+        # Up to 18 figures with room for the missing places fit one 64-bit number.
+        whole, p = number_at(data, at, stop)
+        whole_figures = p - at
+        part = np.int64(0)
+        part_figures = np.int64(0)
+        if p < stop and data[p] == 46 and whole_figures > 0:
+            part, end = number_at(data, p + 1, stop)
+            part_figures = end - p - 1
+            p = end
+        if p == stop and whole_figures > 0 and part_figures <= scale and whole_figures + scale <= 18:
+            value = whole * power_of_ten(scale) + part * power_of_ten(scale - part_figures)
+            if is_small_bound and np.uint64(value) >= bound[0]:
+                continue
+            if is_negative:
+                value = -value
+            out[first] = np.uint64(value)
+            if value < 0:
+                for k in range(1, limbs):
+                    out[first + k] = ~np.uint64(0)
+            set_valid(valid, i)
+            continue
         places = np.int64(-1)
         figures = 0
         fits = True
