@@ -218,7 +218,8 @@ def _check_publication(connection: Connection, wish: _Wish, server: _Server) -> 
         findings = _check_creation(wish, server, wanted)
         future = connection.execute(queries.ALL_TABLES).fetchall() if wanted is None else [_pair(t) for t in wanted]
         tables = [TableName(schema, name) for schema, name in future]
-        return findings + _check_tables(connection, wish, tables, is_changing=True, is_adding=wish.creates_publication)
+        is_adding = wish.creates_publication and wanted is not None
+        return findings + _check_tables(connection, wish, tables, is_changing=True, is_adding=is_adding)
     findings = [] if publication.tables else [_empty(publication)]
     is_changing = publication.update or publication.delete
     return findings + _check_tables(connection, wish, publication.tables, is_changing=is_changing)

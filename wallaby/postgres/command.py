@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import select
 import time
+from typing import Final
 
 import psycopg
 from psycopg import pq
 
 from wallaby.postgres.connect import Connection
+
+_CANCEL_TIMEOUT_S: Final = 5.0
 
 
 def run_command(connection: Connection, command: str, *, timeout_s: float) -> pq.abc.PGresult:
@@ -44,11 +47,21 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _await_result(connection: Connection, deadline: float) -> None:
+    if _is_answered(connection, deadline):
+        return
+    connection.cancel_safe(timeout=_CANCEL_TIMEOUT_S)
+    if _is_answered(connection, time.monotonic() + _CANCEL_TIMEOUT_S):
+        while connection.pgconn.get_result() is not None:
+            continue
+    raise psycopg.errors.QueryCanceled("no answer in time")
+
+
+def _is_answered(connection: Connection, deadline: float) -> bool:
     pgconn = connection.pgconn
     poll = select.poll()
     poll.register(pgconn.socket, select.POLLIN)
     while pgconn.is_busy():
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            connection.cancel_safe(timeout=5)
-            raise psycopg.errors.QueryCanceled("no answer in time")
+            return False
         pgconn.consume_input()
+    return True

@@ -20,7 +20,9 @@ _SESSION_SETTINGS: Final = (
 """Role and database settings would otherwise change the text pgoutput sends, and row security would silently empty a
 copy. As start-up options they win over ``ALTER ROLE … SET`` and cost no round trip."""
 
-_REPLICATION_SETTINGS: Final = " -c search_path=pg_catalog -c statement_timeout=0 -c idle_session_timeout=0"
+_REPLICATION_SETTINGS: Final = (
+    " -c search_path=pg_catalog -c statement_timeout=0 -c idle_session_timeout=0 -c client_min_messages=warning"
+)
 """regclass and its kin print names relative to the search path; a role's time limits must not end a stream."""
 
 _TCP_SETTINGS: Final[dict[str, str | int]] = {

@@ -41,6 +41,9 @@ def validate_dsn(dsn: str, field: str) -> None:
         raise ConfigError("the connection string names no host", advice=advice, field=field)
     if not parts.get("dbname") and not parts.get("service"):
         raise ConfigError("the connection string names no database", advice=advice, field=field)
+    ports = str(parts.get("port") or "5432").split(",")
+    if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in ports):
+        raise ConfigError("the port is not a number from 1 to 65535", advice=advice, field=field)
     if "replication" in parts:
         raise ConfigError(
             "the connection string sets replication", advice="Leave it out: it is added where needed.", field=field

@@ -3,6 +3,9 @@
 Pacing. The walsender sends every change with a system call of its own, and a receiver that wakes for each makes both
 sides pay. Under load it is cheaper for the *server* when we let messages pile up for a moment: see `_Pace`.
 
+A publication that does not exist is an error of the stream before PostgreSQL 18; from 18 on it is a *warning*, after
+which the server skips its tables and the slot would advance past lost changes. So that warning ends the stream, too.
+
 Silence. TCP keepalives and TCP_USER_TIMEOUT notice a dead peer; a peer that is alive but stuck is noticed because we
 ask: after a while without a byte a status update with "reply requested" goes out, and no answer ends the stream.
 """
@@ -19,7 +22,7 @@ from typing import Final, Self
 import psycopg
 from psycopg import pq
 
-from wallaby.errors import SlotLost, SourceUnavailable, WallabyError
+from wallaby.errors import CheckFailed, SlotLost, SourceUnavailable, WallabyError
 from wallaby.lsn import Lsn
 from wallaby.postgres.arena import Arena
 from wallaby.postgres.command import run_command
@@ -32,6 +35,8 @@ from wallaby.settings import Limits
 _STATUS: Final = struct.Struct("!cQQQqB")
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 _START_TIMEOUT_S: Final = 30.0
+_SKIPPED_PUBLICATION: Final = "55000"
+"""SQLSTATE of the warning ``skipped loading publication`` (pgoutput.c, PostgreSQL 18)."""
 _ASK_AFTER_S: Final = 20.0
 _ANSWER_WITHIN_S: Final = 40.0
 
@@ -57,6 +62,8 @@ class ReplicationStream:
         self._received = Lsn(0)
         self._flushed = Lsn(0)
         self._asked: float | None = None
+        self._warning: str | None = None
+        connection.add_notice_handler(self._take_notice)
         self.last_heard = time.monotonic()
         """Monotonic seconds when the server last sent anything."""
 
@@ -161,6 +168,8 @@ class ReplicationStream:
         if self._outcome is Outcome.FULL and len(self.arena) == 0:
             # One message larger than the arena: now that its size is known, the arena grows for it.
             self._outcome = self._drain.fill(self.arena)
+        if self._warning is not None:
+            raise self._skipped(self._warning)
         gained = len(self.arena) - held
         self._pace.note(gained)
         if gained:
@@ -199,6 +208,21 @@ class ReplicationStream:
         return SourceUnavailable(
             "the source ended the replication stream",
             advice="It is opened again from the last durable position.",
+            source=describe_dsn(self._dsn),
+            slot=self._slot,
+        )
+
+    def _take_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.sqlstate == _SKIPPED_PUBLICATION:
+            self._warning = notice.message_primary or "a publication was skipped"
+
+    def _skipped(self, warning: str) -> CheckFailed:
+        return CheckFailed(
+            f"the server does not send what was asked for: {warning}",
+            advice=(
+                "The publication did not exist at this point of the stream, so changes before it was made cannot be "
+                "read. Create it, then reset the flow to copy anew."
+            ),
             source=describe_dsn(self._dsn),
             slot=self._slot,
         )

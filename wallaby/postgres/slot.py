@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 import psycopg
 
-from wallaby.errors import AlreadyExists, SourceUnavailable
+from wallaby.errors import AlreadyExists, SlotBusy, SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.postgres.command import rows, run_command
 from wallaby.postgres.connect import Connection, connect
@@ -180,8 +180,12 @@ def drop_slot(dsn: str, name: str, *, timeout_s: float = 10.0, application_name:
         except psycopg.errors.UndefinedObject:
             return False
         except psycopg.errors.QueryCanceled as error:
-            busy = psycopg.errors.ObjectInUse("the slot is in use")
-            raise translate(busy, dsn=dsn, doing="drop the replication slot: it is in use", slot=name) from error
+            raise SlotBusy(
+                "the replication slot is in use and was not dropped",
+                advice="Stop its consumer first.",
+                source=describe_dsn(dsn),
+                slot=name,
+            ) from error
         except psycopg.Error as error:
             raise translate(error, dsn=dsn, doing="drop the replication slot", slot=name) from error
     return True

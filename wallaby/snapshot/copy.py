@@ -16,7 +16,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import pq
 
-from wallaby.errors import SourceUnavailable
+from wallaby.errors import SnapshotGone
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
 from wallaby.postgres.arena import Arena
@@ -86,7 +86,7 @@ class SnapshotCopy:
         """Every row of every table once, op ``r``, table after table in the order given, in batches of about
         ``limits.copy_chunk_bytes`` received. Ordinals count on over all tables.
 
-        `SourceUnavailable` when the snapshot or the connection is gone or a table was rewritten meanwhile: what was
+        `SnapshotGone` when the snapshot is gone or a table was rewritten meanwhile: what was
         delivered is then incomplete and the whole copy must be repeated under a new snapshot. Closing the iterator
         early ends the transaction.
         """
@@ -173,8 +173,8 @@ class SnapshotCopy:
             outcome = drain.fill(arena)
         return outcome
 
-    def _repeat(self, message: str) -> SourceUnavailable:
-        return SourceUnavailable(
+    def _repeat(self, message: str) -> SnapshotGone:
+        return SnapshotGone(
             message, advice="The copy is repeated under a new snapshot.", source=describe_dsn(self._dsn)
         )
 
