@@ -77,6 +77,10 @@ class SourceUnavailable(WallabyError):
     retry = Retry.LATER
 
 
+class SnapshotGone(SourceUnavailable):
+    """The exported snapshot no longer shows the tables as they were; the copy must be repeated under a new one."""
+
+
 class SlotBusy(SourceUnavailable):
     """Another connection is streaming from the slot."""
 

@@ -187,7 +187,8 @@ class _Writer:
         try:
             with desk.connection.transaction():
                 rows = operation(desk)
-        except (Undo, psycopg.errors.DeadlockDetected):
+        except (Undo, psycopg.errors.DeadlockDetected, psycopg.errors.ForeignKeyViolation):
+            # Two writers met: one chose a row the other had just deleted.
             self.rolled_back += 1
         else:
             self.committed += 1

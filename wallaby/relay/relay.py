@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from wallaby.checkpoint.frontier import Frontier
 from wallaby.clock import Clock
-from wallaby.lsn import Lsn, Position
+from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder, Segment
 from wallaby.pgtypes.types import change_schema
 from wallaby.relay.feed import LaneFeed
@@ -95,6 +95,11 @@ class Relay:
         self._tables: dict[TableName, list[int]] = {}
         self._estimates: dict[TableName, int] = {}
         self.status = FlowStatus(flow=config.flow, state="running", phase="starting", epoch=config.epoch)
+
+    @property
+    def has_sent(self) -> bool:
+        """Some lane was sent something."""
+        return any(feed.sent_upto > START or feed.inflight_windows for feed in self._feeds.values())
 
     def request_stop(self) -> None:
         """Drain and return from ``run``. Safe from any thread."""

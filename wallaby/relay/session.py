@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from wallaby.clock import Clock
+from wallaby.errors import SnapshotGone
 from wallaby.flow import FlowSpec, SourceOptions
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
@@ -164,16 +165,25 @@ class SourceSession:
 
     def _copy(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Lsn:
         options = self._options
-        tables = tuple(catalog.published_tables([options.publication]))
         self._ledger.begin_copy(identity, options.slot)
-        if plan.drop_slot:
-            drop_slot(options.dsn, options.slot, application_name=self._application)
-        self._ledger.reset_lanes(self._tables_per_lane(tables))
-        relay = self._start_relay(START, stop_at, is_reset=True)
-        with create_slot(options.dsn, options.slot, application_name=self._application) as created:
-            # Read again: a table added between the first look and the slot belongs to the snapshot.
+        is_slot_ours = plan.drop_slot
+        for attempts_left in reversed(range(self._limits.copy_attempts_max)):
+            if is_slot_ours:
+                drop_slot(options.dsn, options.slot, application_name=self._application)
             tables = tuple(catalog.published_tables([options.publication]))
-            self._copy_under(created, tables, relay)
+            self._ledger.reset_lanes(self._tables_per_lane(tables))
+            relay = self._start_relay(START, stop_at, is_reset=True)
+            try:
+                with create_slot(options.dsn, options.slot, application_name=self._application) as created:
+                    is_slot_ours = True
+                    # Read again: a table added between the first look and the slot belongs to the snapshot.
+                    tables = tuple(catalog.published_tables([options.publication]))
+                    self._copy_under(created, tables, relay)
+            except SnapshotGone:
+                if relay.has_sent or not attempts_left:
+                    raise  # lanes hold rows of this attempt: the next epoch begins with clean ones
+            else:
+                break
         self._ledger.finish_copy()
         return created.consistent_point
 
