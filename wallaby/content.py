@@ -1,13 +1,15 @@
 """What a table contains, as one hash: equal hashes mean equal rows, whatever their order and wherever they are stored.
 
-Values are compared as PostgreSQL would print them (ISO dates in UTC, numerics with their scale, ``\\x`` hex, ``{…}`` arrays),
-so tables read back from different systems, with slightly different Arrow types, compare equal when their content is.
+Values are compared as PostgreSQL would print them (ISO dates in UTC, numerics with their scale, ``\\x`` hex, ``{…}``
+arrays), so tables read back from different systems, with slightly different Arrow types, compare equal when their
+content is.
 """
 
 from __future__ import annotations
 
 import hashlib
 from functools import reduce
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -42,7 +44,7 @@ class ContentHash:
         for chunk in row_texts(table).chunks:
             offsets = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
             data = memoryview(chunk.buffers()[2] or b"")
-            for start, end in zip(offsets, offsets[1:], strict=False):
+            for start, end in pairwise(offsets):
                 total += int.from_bytes(hashlib.sha256(data[start:end]).digest(), "little")
         self._rows += len(table)
         self._sum = total % _MODULUS
@@ -57,7 +59,7 @@ class ContentHash:
 def canonical_hash(table: pa.Table) -> str:
     """The content hash of ``table``: columns by name, rows in any order, repeated rows counted.
 
-    A last column ``__outliers`` (`wallaby.window.OUTLIER_TYPE`) is not a column of its own: its texts stand in their cells.
+    A last column ``__outliers`` (`wallaby.window.OUTLIER_TYPE`) is no column of its own; its texts fill their cells.
     """
     content = ContentHash()
     content.add(table)
@@ -149,7 +151,7 @@ def _put_outliers(columns: list[pa.Array], outliers: pa.Array) -> None:
 
 
 def _escaped(texts: pa.Array) -> pa.Array:
-    if not pc.any(pc.match_substring(texts, _SEPARATOR)).as_py():
+    if not pc.any(pc.match_substring_regex(texts, "[\x1e\x1f]")).as_py():
         return texts
     doubled = pc.replace_substring(texts, "\x1e", "\x1e\x1e")
     return pc.replace_substring(doubled, _SEPARATOR, "\x1e_")

@@ -1,6 +1,7 @@
 """Seeded random histories: transactions over several tables, and what the tables hold after each of them.
 
-The model is plain Python dictionaries, one change at a time: slow, obvious, and independent of how sinks compact changes.
+The model is plain Python dictionaries, one change at a time: slow, obvious, and independent of how sinks compact
+changes.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class RandomHistory:
         kind = self._random.random()
         if not existing or kind < 0.25:
             row = self._row(schema)
-            while self._key(schema, row) in rows:
+            if self._key(schema, row) in rows:
                 return [self._update(schema, self._key(schema, row), self._key(schema, row))]
             rows[self._key(schema, row)] = row
             return [insert(*row)]

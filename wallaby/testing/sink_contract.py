@@ -13,27 +13,19 @@
         def read_table(self, schema): ...
         def read_log(self, schema): ...
 
-See `wallaby.testing.contract.hooks.SinkHooks` for every hook. Contents are compared by hash of all values, never by count.
+See `wallaby.testing.contract.hooks.SinkHooks` for every hook. Contents are compared by hash of all values, never by
+count.
 """
 
 from __future__ import annotations
 
-import pytest
-
-pytest.register_assert_rewrite(
-    *(
-        f"wallaby.testing.contract.{name}"
-        for name in ("hooks", "identity", "tables", "commits", "modes", "barriers", "values")
-    )
-)
-
-from wallaby.testing.contract.barriers import BarriersContract  # noqa: E402
-from wallaby.testing.contract.commits import CommitContract, CrashContract, RaceContract  # noqa: E402
-from wallaby.testing.contract.hooks import SinkHooks  # noqa: E402
-from wallaby.testing.contract.identity import IdentityContract  # noqa: E402
-from wallaby.testing.contract.modes import ModesContract  # noqa: E402
-from wallaby.testing.contract.tables import TablesContract  # noqa: E402
-from wallaby.testing.contract.values import ValuesContract  # noqa: E402
+from wallaby.testing.contract.barriers import BarriersContract
+from wallaby.testing.contract.commits import CommitContract, CrashContract, RaceContract
+from wallaby.testing.contract.hooks import SinkHooks
+from wallaby.testing.contract.identity import IdentityContract
+from wallaby.testing.contract.modes import ModesContract
+from wallaby.testing.contract.tables import TablesContract
+from wallaby.testing.contract.values import ValuesContract
 
 
 class SinkContract(

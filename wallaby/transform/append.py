@@ -14,10 +14,10 @@ A log row has the source's columns and then:
                                            column's type cannot hold
 ==================  =====================  ====================================================================
 
-A deleted row has its key (or the whole old row, without a key) in the source columns and null elsewhere. A changed key is
-two rows of equal position: ``d`` with the old key, then ``u`` with the new row; so is every update of a table with replica
-identity full and no key. ``(__commit_lsn, __ordinal, __op)`` orders the changes of the stream totally. Copied rows come
-before all of them: the first transaction after a snapshot may carry the snapshot's own LSN.
+A deleted row has its key (or the whole old row, without a key) in the source columns and null elsewhere. A changed key
+is two rows of equal position: ``d`` with the old key, then ``u`` with the new row; so is every update of a table with
+replica identity full and no key. ``(__commit_lsn, __ordinal, __op)`` orders the changes of the stream totally. Copied
+rows come before all of them: the first transaction after a snapshot may carry the snapshot's own LSN.
 """
 
 from __future__ import annotations

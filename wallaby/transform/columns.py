@@ -70,7 +70,7 @@ class Changes:
     def after_columns(self) -> list[pa.Array]:
         """The new rows' columns; junk where there is no new row.
 
-        A key column PostgreSQL did not send is taken from ``before`` (without a key, where all columns are: any column).
+        A key column PostgreSQL did not send is taken from ``before`` (without a key: any column).
         """
         columns = [self.after.field(i) for i in range(self.after.type.num_fields)]
         if self.has_unchanged is not None:

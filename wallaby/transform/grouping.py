@@ -1,7 +1,7 @@
 """Which rows are equal: integers that are the same exactly when rows are, over columns of any Arrow type.
 
-Equality is of the bits PostgreSQL sent (0 and -0 differ, all NaN are one, nulls are equal): the old key or row of a change
-is sent exactly as the row was sent when it was written, so this is the identity the stream itself uses.
+Equality is of the bits PostgreSQL sent (0 and -0 differ, all NaN are one, nulls are equal): the old key or row of a
+change is sent exactly as the row was sent when it was written, so this is the identity the stream itself uses.
 """
 
 from __future__ import annotations

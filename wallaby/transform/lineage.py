@@ -1,7 +1,7 @@
 """Which version of a row came from which: keys, moves and predecessors inside one batch of a table with a key.
 
-Each change is one or two *events* on keys: a row comes to stand at a key, or leaves it. A move (an update that changes the
-key) is leave-old, then stand-at-new. Events of a key, in stream order, tell everything:
+Each change is one or two *events* on keys: a row comes to stand at a key, or leaves it. A move (an update that changes
+the key) is leave-old, then stand-at-new. Events of a key, in stream order, tell everything:
 
 * the last event says whether the key exists after the window, and with which version of the row;
 * the event before an update's (at its old key when it moves) is the version the update was made from: none, or a
@@ -73,7 +73,7 @@ class Lineage:
         events = _events_in_order(batch.rows, moved)
         last = last_of_each(ids) if events is None else events[last_of_each(ids[events])]
         leaves = (last >= batch.rows) | is_delete[np.minimum(last, batch.rows - 1)] if len(last) else last == -1
-        final = np.sort(last[~leaves])
+        final = last[~leaves] if events is None else np.sort(last[~leaves])
         return cls(batch.rows, tuple(keys), ids, moved, is_update, is_delete, final, last[leaves])
 
     def newest_with(self, has_value: npt.NDArray[np.bool_], earlier: Ids) -> Ids:
@@ -142,8 +142,8 @@ def _refuse_nulls(batch: Changes, keys: list[pa.Array]) -> None:
     for index, column in zip(batch.schema.key, keys, strict=True):
         if column.null_count:
             raise Refused(
-                "a key holds a value its Arrow type cannot (such as an infinite date or NaN), so the row cannot be found "
-                "again in the destination",
+                "a key holds a value its Arrow type cannot (such as an infinite date or NaN), so the row cannot be "
+                "found again in the destination",
                 advice="Replicate the table in append mode, or give it a replica identity without that column",
                 table=batch.schema.name,
                 column=batch.schema.columns[index].name,

@@ -5,19 +5,19 @@ version, in stream order, into sets a destination can apply with a handful of se
 
 With a key (`MirrorPlan`) a sink applies, in this order, all in the transaction of the commit:
 
-1. moved patches (``patch.moves``): read the missing columns from the target at ``patch.origin`` *before any write*, fill
-   them in (`complete` does it in Arrow), and treat the result as upserts;
+1. moved patches (``patch.moves``): read the missing columns from the target at ``patch.origin`` *before any write*,
+   fill them in (`complete` does it in Arrow), and treat the result as upserts;
 2. ``deletes``, by key;
 3. unmoved patches: ``UPDATE`` of the columns not in ``patch.missing``, by key;
 4. ``upserts``: insert, or replace the whole row of that key.
 
-Equal rows are the identity of a table with replica identity full and no key (`MultisetPlan`): delete ``__count`` copies
-of each row of ``deletes``, then insert ``__count`` copies of each row of ``inserts``. A table with neither can only grow
-(`InsertPlan`).
+Equal rows are the identity of a table with replica identity full and no key (`MultisetPlan`): delete ``__count``
+copies of each row of ``deletes``, then insert ``__count`` copies of each row of ``inserts``. A table with neither can
+only grow (`InsertPlan`).
 
-Row tables hold every column of ``after`` in order, with the field types and metadata of the change layout, and one more
-column, the last: ``__outliers`` (`wallaby.window.OUTLIER_TYPE`, column indexes of the row itself, null when none). Address
-it by position: a source column may have the same name.
+Row tables hold every column of ``after`` in order, with the field types and metadata of the change layout, and one
+more column, the last: ``__outliers`` (`wallaby.window.OUTLIER_TYPE`, column indexes of the row itself, null when none).
+Address it by position: a source column may have the same name.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class MirrorPlan:
 class MultisetPlan:
     """The net effect on a table whose rows are their own identity: all columns, ``__outliers``, ``__count``.
 
-    Rows equal in every column (nulls and outliers equal) are one entry. No row is in both tables.
+    Rows equal in every column (nulls and outliers equal) are one entry, except that a window of inserts only is not
+    searched for repeated rows. No row is in both tables.
     """
 
     schema: TableSchema
@@ -96,10 +97,10 @@ Plan = MirrorPlan | MultisetPlan | InsertPlan
 
 
 def plan(schema: TableSchema, changes: pa.Table) -> Plan:
-    """The net effect of ``changes`` (change layout, stream order, one schema version) as the schema's identity demands.
+    """The net effect of ``changes`` (change layout, stream order, one schema version), as its identity demands.
 
-    `MirrorPlan` with a key, `MultisetPlan` for replica identity full without one, `InsertPlan` otherwise. `Refused` when
-    the changes cannot be mirrored: a key value outside its Arrow type, or an update or delete without an identity.
+    `MirrorPlan` with a key, `MultisetPlan` for replica identity full without one, `InsertPlan` otherwise. `Refused`
+    when the changes cannot be mirrored: a key value outside its Arrow type, or an update or delete without an identity.
     """
     if schema.is_keyless_full:
         return plan_multiset(schema, changes)
@@ -144,7 +145,10 @@ def plan_multiset(schema: TableSchema, changes: pa.Table) -> MultisetPlan:
         old_rows = [column.take(pa.array(old)) for column in batch.before_columns()]
         columns = [pa.concat_arrays(pair) for pair in zip(columns, [*old_rows, carried_old], strict=True)]
     total = len(new) + len(old)
-    ids, groups = dense(group_ids(columns, total))
+    if len(old) == 0:
+        ids, groups = np.arange(total, dtype=np.int64), total
+    else:
+        ids, groups = dense(group_ids(columns, total))
     weights = np.ones(total, np.int64)
     weights[len(new) :] = -1
     net = np.zeros(groups, np.int64)
@@ -175,7 +179,7 @@ def complete(schema: TableSchema, patch: Patch, found: pa.Table) -> pa.Table:
     """The patch's rows with the missing columns filled: rows for step 4 of `MirrorPlan`.
 
     ``found`` is what the target holds at ``patch.origin``: the key columns and the missing columns by name, in any row
-    order, with the row types of the plan, optionally ``__outliers`` as its last column (indexes into ``schema.columns``).
+    order, with the row types of the plan, optionally ``__outliers`` as its last column (indexes of ``schema.columns``).
     `Refused` when a row of ``origin`` is not found: the target lost rows.
     """
     rows, origin = patch.rows.combine_chunks(), patch.origin.combine_chunks()
@@ -233,7 +237,8 @@ def _fill(batch: Changes, lineage: Lineage, outliers: Outliers, partial: Ids) ->
     of_final = np.zeros(batch.rows, np.bool_)
     of_final[final[partial]] = True
     # Key columns are never fetched from elsewhere: `Changes` took them from ``before``.
-    columns = np.setdiff1d(np.unique(unchanged_column[of_final[unchanged_row]]), np.array(batch.schema.key))
+    columns = np.flatnonzero(np.bincount(unchanged_column[of_final[unchanged_row]]))
+    columns = np.setdiff1d(columns, np.array(batch.schema.key))
     is_missing = np.zeros((len(final), len(columns)), np.bool_)
     sources: dict[int, pa.Array] = {}
     earlier = lineage.predecessors()
@@ -260,21 +265,31 @@ def _patches(batch: Changes, lineage: Lineage, filled: _Filled) -> tuple[Patch, 
         return ()
     origin = lineage.origin(lineage.final[lacking], filled.earlier)
     moves = lineage.ids[origin] != lineage.ids[lineage.final[lacking]]
-    shapes = np.concatenate([filled.is_missing[lacking], moves[:, None]], axis=1)
-    distinct, shape_of = np.unique(shapes, axis=0, return_inverse=True)
+    shape_of, count = _numbered(np.concatenate([filled.is_missing[lacking], moves[:, None]], axis=1))
     patches = []
-    for number, shape in enumerate(distinct):
-        chosen = np.flatnonzero(shape_of.reshape(-1) == number)
+    for number in range(count):
+        chosen = np.flatnonzero(shape_of == number) if count > 1 else np.arange(len(lacking))
+        shape = filled.is_missing[lacking[chosen[0]]]
         keys = [column.take(pa.array(origin[chosen])) for column in lineage.keys]
         patches.append(
             Patch(
-                missing=tuple(filled.columns[shape[:-1]].tolist()),
+                missing=tuple(filled.columns[shape].tolist()),
                 rows=filled.rows.take(pa.array(lacking[chosen])),
                 origin=pa.Table.from_arrays(keys, schema=batch.key_schema),
-                moves=bool(shape[-1]),
+                moves=bool(moves[chosen[0]]),
             )
         )
     return tuple(patches)
+
+
+def _numbered(shapes: npt.NDArray[np.bool_]) -> tuple[Ids, int]:
+    """Which rows of ``shapes`` are equal, numbered from 0."""
+    number = np.zeros(len(shapes), np.int64)
+    count = 1
+    for column in range(shapes.shape[1]):
+        if shapes[:, column].any():
+            number, count = dense(number * 2 + shapes[:, column])
+    return number, count
 
 
 def _rows(batch: Changes, rows: Ids, sources: dict[int, pa.Array], outliers: pa.Array) -> pa.Table:

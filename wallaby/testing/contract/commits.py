@@ -105,17 +105,16 @@ class CommitContract(SinkHooks):
         assert self.start(mode, epoch=FIRST_EPOCH + 1).at == first.upto
 
     def test_abort_forgets_what_was_written_and_the_writer_goes_on(self, mode: WriteMode) -> None:
-        history = story(2)
-        first, second = history.windows()
-        process = self.start(mode, [ORDERS])
-        process.write(first, second)
+        one, two, three = windows_of(*[[(PARCELS, insert(n, "a", n))] for n in (1, 2, 3)])
+        process = self.start(mode, [PARCELS])
+        process.write(one, two)
         process.writer.abort()
         process.writer.abort()
         process.staged_rows = 0
-        assert len(self.content(ORDERS, mode)) == 0
-        process.apply(first)
-        process.apply(second)
-        self.assert_content(ORDERS, mode, history.expected(ORDERS))
+        assert len(self.content(PARCELS, mode)) == 0
+        process.write(three)
+        process.commit(three.upto)
+        self.assert_content(PARCELS, mode, row_table(PARCELS, [(3, "a", 3)]))
 
     def test_a_table_made_between_a_write_and_its_commit_leaves_the_write_alone(self, mode: WriteMode) -> None:
         process = self.start(mode, [ORDERS])
