@@ -283,7 +283,7 @@ class DuckDBWriter:
         placed, unheld = place_outliers(schema, rows, rows.column(at))
         if unheld is not None and self._options.unrepresentable is Unrepresentable.REFUSE:
             raise Refused(
-                "DuckDB has no place for a value of this column (a numeric that is no number, an odd array, a far-away date)",
+                "DuckDB has no place for a value of this column (not a number, a far-away date, an odd array)",
                 advice="Change the value on the source, or choose unrepresentable: null"
                 + ("" if self._options.write_mode is WriteMode.MIRROR else " or text"),
                 table=schema.name,

@@ -1,8 +1,8 @@
 """A process that writes a fixed history to a sink until something kills it: run with ``python -m``, killed by tests.
 
-Arguments: sink kind, options as JSON, history seed, epoch, and where to die: ``event:N`` (SIGKILL at the N-th file-system
-call Python makes after recovery), ``alarm:SECONDS`` (the kernel ends the process that long after recovery, in whatever
-code it is then), or ``never``.
+Arguments: sink kind, options as JSON, history seed, epoch, and where to die: ``event:N`` (SIGKILL at the N-th
+file-system call Python makes from recovery on), ``alarm:SECONDS`` (the kernel ends the process that long after, in
+whatever code it is then), or ``never``.
 """
 
 from __future__ import annotations

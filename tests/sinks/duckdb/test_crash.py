@@ -21,7 +21,7 @@ from wallaby.transform.state import derive_state
 @pytest.mark.parametrize("mode", ["mirror", "append"])
 def test_a_writer_killed_again_and_again_leaves_every_change_once(mode: str, path: Path) -> None:
     choice = random.Random(mode)
-    deaths = [f"alarm:{choice.uniform(0.02, 0.4):.4f}" for _ in range(5)]
+    deaths = [f"alarm:{choice.uniform(0.02, 0.4):.4f}" for _ in range(4)]
     killed = write_and_die("duckdb", {"dsn": str(path), "write_mode": mode}, 1, deaths)
     assert killed >= 1
     history = history_of(1)
