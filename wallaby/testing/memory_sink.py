@@ -72,6 +72,10 @@ class MemorySink:
     def capabilities(self) -> Capabilities:
         return CAPABILITIES
 
+    @property
+    def commit_interval_ms(self) -> int:
+        return 0
+
     def open(self) -> None:
         pass
 

@@ -142,8 +142,8 @@ def _refuse_nulls(batch: Changes, keys: list[pa.Array]) -> None:
     for index, column in zip(batch.schema.key, keys, strict=True):
         if column.null_count:
             raise Refused(
-                "a key holds a value its Arrow type cannot (such as an infinite date or NaN), so the row cannot be "
-                "found again in the destination",
+                "a key holds a value its Arrow type cannot (a date without end, a numeric that is no number), so the "
+                "row cannot be found again in the destination",
                 advice="Replicate the table in append mode, or give it a replica identity without that column",
                 table=batch.schema.name,
                 column=batch.schema.columns[index].name,

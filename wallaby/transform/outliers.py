@@ -76,8 +76,8 @@ def refuse_outliers(schema: TableSchema, changes: pa.Table) -> None:
                 at = int(found[0])
                 column = chunk[at][0]["column"].as_py() & ~BEFORE_OUTLIER_BIT
                 raise Refused(
-                    "the destination cannot store a value its column type does not hold (NaN numeric, infinite or "
-                    "far-away date, odd array)",
+                    "the destination cannot store a value its column type does not hold (a numeric that is no number, "
+                    "a date without end or out of range, an array of another shape)",
                     advice="Change the value on the source, leave the column out of the publication, or choose a "
                     "destination that keeps such values exactly, such as postgres",
                     table=schema.name,

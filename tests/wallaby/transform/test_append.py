@@ -161,5 +161,5 @@ def test_refusing_outliers_names_the_place_and_not_the_value() -> None:
     with pytest.raises(Refused) as caught:
         refuse_outliers(schema, pa.concat_tables([sound, change_table(schema, [odd])]))
     assert caught.value.where == {"table": "public.t", "column": "a", "commit_lsn": "0/AB0000CD"}
-    assert "NaN numeric" in caught.value.message
+    assert "NaN" not in str(caught.value)
     assert caught.value.advice

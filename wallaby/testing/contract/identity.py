@@ -18,6 +18,7 @@ class IdentityContract(SinkHooks):
         sink = self.make_sink(mode=mode)
         before = sink.capabilities
         assert isinstance(before, Capabilities)
+        assert sink.commit_interval_ms >= 0
         with pytest.raises(dataclasses.FrozenInstanceError):
             before.truncate = False  # type: ignore[misc]  # that is the point
         sink.open()
