@@ -27,7 +27,7 @@ _HELD = (("date", "infinity"), ("timestamp", "-infinity"), ("timestamptz", "infi
 
 
 class TestDuckDBContract(SinkContract):
-    seeds = 3
+    seeds = 2
 
     @pytest.fixture(autouse=True)
     def file(self, tmp_path: Path) -> Iterator[None]:
