@@ -30,6 +30,8 @@ _KINDS: Final[Mapping[str, TypeKind]] = {
     "r": TypeKind.RANGE,
 }
 _PARTITIONED: Final = "p"
+_GENERATED_SINCE: Final = 18
+"""Older servers never send generated columns, but some list them in pg_publication_tables (15)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,8 @@ class Catalog:
         subscriber; PostgreSQL itself refuses to stream otherwise."""
         entries = self._publication_entries(publications)
         facts = self._columns(list(entries))
-        published = {oid: _published_facts(facts.get(oid, {}), entry) for oid, entry in entries.items()}
+        may_generate = self._major() >= _GENERATED_SINCE
+        published = {oid: _published_facts(facts.get(oid, {}), entry, may_generate) for oid, entry in entries.items()}
         types = self._types(fact.type_oid for columns in published.values() for fact in columns)
         return [
             PublishedTable(
@@ -132,8 +135,7 @@ class Catalog:
         return found
 
     def _publication_entries(self, publications: Sequence[str]) -> dict[int, _Entry]:
-        major = self._session().info.server_version // 10_000
-        query = queries.PUBLISHED_14 if major < 15 else queries.PUBLISHED
+        query = queries.PUBLISHED_14 if self._major() < 15 else queries.PUBLISHED
         rows = self._rows(query, {"publications": list(publications)})
         return {oid: _Entry(TableName(schema, name), *rest) for oid, schema, name, *rest in rows}
 
@@ -147,6 +149,9 @@ class Catalog:
                 return self._session().execute(query, parameters).fetchall()
         except psycopg.Error as error:
             raise translate(error, dsn=self._dsn, doing="read the catalog") from error
+
+    def _major(self) -> int:
+        return self._session().info.server_version // 10_000
 
     def _session(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -206,13 +211,13 @@ def _stream_column(column: RelationColumn, made: PgType, fact: _ColumnFacts | No
     )
 
 
-def _published_facts(facts: Mapping[str, _ColumnFacts], entry: _Entry) -> list[_ColumnFacts]:
+def _published_facts(facts: Mapping[str, _ColumnFacts], entry: _Entry, may_generate: bool) -> list[_ColumnFacts]:
     """The columns that are sent, in the order they are sent: by attribute number."""
     ordered = sorted(facts.values(), key=lambda fact: fact.attnum)
     if entry.columns is None:
         return [fact for fact in ordered if not fact.generated]
     listed = set(entry.columns)
-    return [fact for fact in ordered if fact.name in listed]
+    return [fact for fact in ordered if fact.name in listed and (may_generate or not fact.generated)]
 
 
 def _published_schema(

@@ -234,25 +234,34 @@ class ReplicationStream:
 class _Pace:
     """When, and how long, to let messages pile up before the next drain.
 
-    Only after a large drain, only over TCP (on unix sockets it costs throughput), and never longer than `_REST_MAX_S`,
-    so an idle or quiet stream has no added latency.
+    Only while bytes keep coming fast, only over TCP (on unix sockets it costs throughput), and never longer than
+    `_REST_MAX_S`: a quiet stream has no added latency. Speed is judged over a stretch of time, not by one drain,
+    because a receiver that keeps up sees small drains only.
     """
 
-    _LARGE: Final = 128 << 10
-    _REST_MAX_S: Final = 0.004
+    _FAST_BYTES_PER_S: Final = 4 << 20
+    _STRETCH_S: Final = 0.02
+    _PILE_BYTES: Final = 512 << 10
+    _REST_MAX_S: Final = 0.010
 
-    __slots__ = ("_enabled", "_last")
+    __slots__ = ("_bytes", "_enabled", "_rate", "_since")
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
-        self._last = 0
+        self._rate = 0.0
+        self._bytes = 0
+        self._since = time.monotonic()
 
     def note(self, gained: int) -> None:
-        self._last = gained
+        self._bytes += gained
+        now = time.monotonic()
+        if now - self._since >= self._STRETCH_S:
+            self._rate = self._bytes / (now - self._since)
+            self._bytes, self._since = 0, now
 
     def rest(self) -> None:
-        if self._enabled and self._last >= self._LARGE:
-            time.sleep(self._REST_MAX_S)
+        if self._enabled and self._rate >= self._FAST_BYTES_PER_S:
+            time.sleep(min(self._REST_MAX_S, self._PILE_BYTES / self._rate))
 
 
 def start_command(slot: str, publications: Sequence[str], start: Lsn, *, binary: bool, messages: bool) -> str:

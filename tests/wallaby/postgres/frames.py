@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.relations import Relation, parse_relation
@@ -53,8 +54,13 @@ def drain_until_error(stream: ReplicationStream, *, timeout_s: float = PATIENCE_
 
 
 def commits(count: int) -> Callable[[list[Frame]], bool]:
-    """Enough when so many transactions ended."""
-    return lambda frames: sum(frame.kind == "C" for frame in frames) >= count
+    """Enough when so many transactions with something in them ended; PostgreSQL 14 sends empty ones, too."""
+
+    def is_enough(frames: list[Frame]) -> bool:
+        kinds = [frame.kind for frame in frames if frame.kind != "k"]
+        return sum(pair[1] == "C" and pair[0] != "B" for pair in pairwise(kinds)) >= count
+
+    return is_enough
 
 
 def relations(frames: list[Frame]) -> dict[str, Relation]:

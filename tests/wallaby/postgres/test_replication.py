@@ -11,7 +11,7 @@ from tests.wallaby.postgres.frames import Frame, commits, drain_until_error, rea
 from wallaby.errors import CheckFailed, SlotBusy, SlotLost, SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.postgres.connect import connect
-from wallaby.postgres.replication import ReplicationStream, start_command
+from wallaby.postgres.replication import ReplicationStream, _Pace, start_command
 from wallaby.postgres.slot import current_wal_lsn, drop_slot, read_slot
 from wallaby.settings import Limits
 from wallaby.testing.postgres import ScratchDatabase
@@ -226,3 +226,26 @@ def test_publications_with_awkward_names_stream(published: ScratchDatabase) -> N
     published.execute("INSERT INTO other VALUES (1)")
     with _open(published, publication=name) as stream:
         assert "I" in {frame.kind for frame in read_until(stream, commits(1))}
+
+
+def test_a_quiet_stream_is_never_paused_and_a_fast_one_only_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = [0.0], list[float]()
+    monkeypatch.setattr("wallaby.postgres.replication.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("wallaby.postgres.replication.time.sleep", slept.append)
+    pace = _Pace(enabled=True)
+    for _ in range(100):
+        now[0] += 0.01
+        pace.note(4_000)
+        pace.rest()
+    assert slept == []
+    for _ in range(100):
+        now[0] += 0.001
+        pace.note(100_000)
+        pace.rest()
+    assert slept
+    assert max(slept) <= 0.010
+    now[0] += 1
+    pace.note(100)
+    slept.clear()
+    pace.rest()
+    assert slept == []
