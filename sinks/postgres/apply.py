@@ -6,8 +6,8 @@ Two ways into the server, the same statements behind both:
   commit costs one round trip;
 * many rows: each set is a binary COPY into a staging table.
 
-Rows that are all new are first tried as a COPY straight into the target, which halves the server's work; when a key exists
-after all, a savepoint undoes the attempt and the ordinary way is taken.
+Rows that are all new are first tried as a COPY straight into the target, which halves the server's work; when a key
+exists after all, a savepoint undoes the attempt and the ordinary way is taken.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class TableApply:
         self.shape = Shape(self.target.sql, columns, transports, self.schema.key if has_key else ())
 
     def steps(self, changes: pa.Table) -> list[Step] | None:
-        """The statements for few rows; None when they need a staging table (rows that moved without all their values)."""
+        """The statements for few rows; None when rows that moved without all their values need a staging table."""
         if self.mode is WriteMode.APPEND:
             return [self._append(changes)]
         match plan(self.schema, changes):
@@ -154,7 +154,8 @@ class TableApply:
         if self._direct_pause > 0:
             self._direct_pause -= 1
             return False
-        return len(step.slots[0].array) >= _DIRECT_ROWS_MIN and all(self._is_direct(step))
+        array = step.slots[0].array
+        return array is not None and len(array) >= _DIRECT_ROWS_MIN and all(self._is_direct(step))
 
     def _copy_direct(self, connection: psycopg.Connection[Any], step: Step) -> bool:
         connection.execute("SAVEPOINT direct")

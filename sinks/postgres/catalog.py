@@ -50,7 +50,8 @@ LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
 LEFT JOIN pg_catalog.pg_namespace bn ON bn.oid = b.typnamespace
-LEFT JOIN pg_catalog.pg_type e ON e.oid = coalesce(b.typelem, t.typelem) AND coalesce(b.typcategory, t.typcategory) = 'A'
+LEFT JOIN pg_catalog.pg_type e
+  ON e.oid = coalesce(b.typelem, t.typelem) AND coalesce(b.typcategory, t.typcategory) = 'A'
 LEFT JOIN pg_catalog.pg_namespace en ON en.oid = e.typnamespace
 WHERE cn.nspname = %s AND c.relname = %s
 ORDER BY a.attnum

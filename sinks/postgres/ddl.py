@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from sinks.postgres.catalog import Target, qualified
-from sinks.postgres.types import TargetColumn, assignable_without_loss, is_widening
+from sinks.postgres.types import TargetColumn, is_widening
 from wallaby.pgtypes.builtin import builtin_type
 from wallaby.pgtypes.types import arrow_field
 from wallaby.schema import FIRST_USER_OID, PgType, TableName, TableSchema, TypeKind, quote_identifier
@@ -90,7 +90,8 @@ def create_table(target: TableName, wanted: Sequence[Wanted], type_names: Sequen
 class Fit:
     """How a target can be brought to fit: ``statements`` for what wallaby may change, ``differences`` for the rest."""
 
-    statements: tuple[str, ...]
+    statements: tuple[tuple[str, str], ...]
+    """Each with the difference it removes, for the case that PostgreSQL refuses it."""
     differences: tuple[str, ...]
 
 
@@ -110,7 +111,7 @@ def fit(
     """
     if target.relkind not in ("r", "p"):
         return Fit((), ("it is not a table",))
-    statements: list[str] = []
+    statements: list[tuple[str, str]] = []
     differences: list[str] = []
     table = target.sql
     for column, type_name in zip(wanted, type_names, strict=True):
@@ -119,7 +120,8 @@ def fit(
         if found is None:
             if may_add:
                 # NOT NULL cannot hold for the rows that are there already: PostgreSQL sends no values for them.
-                statements.append(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {type_name}")
+                statement = f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {type_name}"
+                statements.append((statement, f"column {column.name} is missing"))
             else:
                 differences.append(f"column {column.name} is missing")
             continue
@@ -127,22 +129,26 @@ def fit(
             continue
         problem = type_difference(column, type_name, found)
         if problem and is_ours:
-            statements.append(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {type_name} USING {name}::{type_name}")
+            statement = f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {type_name} USING {name}::{type_name}"
+            statements.append((statement, problem))
         elif problem:
             differences.append(problem)
         if found.not_null and column.nullable and column.name not in key:
+            problem = f"column {column.name} is NOT NULL, the source's is nullable"
             if is_ours:
-                statements.append(f"ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL")
+                statements.append((f"ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL", problem))
             else:
-                differences.append(f"column {column.name} is NOT NULL, the source's is nullable")
+                differences.append(problem)
     names = {column.name for column in wanted}
     for found in target.columns:
         if found.column in names or not found.not_null or found.has_default or found.is_generated or found.identity:
             continue
+        problem = f"column {found.column} is NOT NULL without a default and the source does not have it"
         if is_ours:
-            statements.append(f"ALTER TABLE {table} ALTER COLUMN {quote_identifier(found.column)} DROP NOT NULL")
+            column_name = quote_identifier(found.column)
+            statements.append((f"ALTER TABLE {table} ALTER COLUMN {column_name} DROP NOT NULL", problem))
         else:
-            differences.append(f"column {found.column} is NOT NULL without a default and the source does not have it")
+            differences.append(problem)
     if key and tuple(sorted(key)) not in target.unique_keys:
         differences.append(f"no primary key or unique index on exactly ({', '.join(key)})")
     return Fit(tuple(statements), tuple(differences))
@@ -165,12 +171,8 @@ def type_difference(wanted: Wanted, type_name: str, found: TargetColumn) -> str:
     if found.name == "text" and (found.typmod == -1) and not (pa.types.is_binary(wanted.arrow)):
         # The Arrow column holds PostgreSQL's own text.
         return "" if pa.types.is_string(wanted.arrow) else unlike
-    if found.typmod == -1 and base.schema == "pg_catalog" == found.schema:
-        if is_widening(base.name, found.name) or (
-            assignable_without_loss(wanted.arrow, found) and base.name in ("oid",)
-        ):
-            return ""
-    return unlike
+    is_plain = found.typmod == -1 and base.schema == "pg_catalog" == found.schema
+    return "" if is_plain and is_widening(base.name, found.name) else unlike
 
 
 def _holds(name: str, source: int, target: int) -> bool:

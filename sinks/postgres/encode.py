@@ -53,7 +53,7 @@ def copy_chunks(arrays: Sequence[pa.Array], encodings: Sequence[Encoding]) -> It
         bound = frame.bound(first, last)
         if len(out) < bound:
             out = np.empty(bound + bound // 4, np.uint8)
-        yield memoryview(out)[: frame.write(out, 0, first, last, FRAME_COPY)]
+        yield memoryview(out.data)[: frame.write(out, 0, first, last, FRAME_COPY)]
 
 
 def record_array(arrays: Sequence[pa.Array], encodings: Sequence[Encoding], record_oid: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -11,6 +11,8 @@ from wallaby.errors import ConfigError, OutcomeUnknown, Refused, Transient, Wall
 _VALUE_BEARING: Final = frozenset({"21", "22", "23", "P0", "44"})
 """SQLSTATE classes whose messages can quote row values."""
 _TRANSIENT: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX", "25"})
+_UNKNOWN: Final = frozenset({"08007", "40003"})
+"""transaction_resolution_unknown, statement_completion_unknown."""
 _CONNECT_CAUSES: Final = (
     ("password authentication failed", "password authentication failed"),
     ("no password supplied", "a password is required"),
@@ -57,7 +59,7 @@ def connect_cause(error: psycopg.Error) -> str:
     return next((words for pattern, words in _CONNECT_CAUSES if pattern in text), "the server cannot be reached")
 
 
-def translate(error: psycopg.Error, *, is_connected: bool, is_commit: bool = False, **where: object) -> WallabyError:
+def translate(error: psycopg.Error, *, is_connected: bool, is_commit: bool = False, **where: Any) -> WallabyError:
     """Our error for one raised by a statement.
 
     ``is_connected`` is False when the connection is gone: at a commit its outcome is then unknown, and before the
@@ -69,7 +71,7 @@ def translate(error: psycopg.Error, *, is_connected: bool, is_commit: bool = Fal
             return OutcomeUnknown("the connection was lost during the commit", **where)
         return Transient("the connection to the destination was lost", sqlstate=state or None, **where)
     diagnostic = error.diag
-    places = {
+    places: dict[str, Any] = {
         **where,
         "sqlstate": state or None,
         "object": diagnostic.table_name,
@@ -78,6 +80,8 @@ def translate(error: psycopg.Error, *, is_connected: bool, is_commit: bool = Fal
     }
     message = type(error).__name__ if state[:2] in _VALUE_BEARING or not state else _primary(error)
     advice = _ADVICE.get(state[:2], "")
+    if is_commit and state in _UNKNOWN:
+        return OutcomeUnknown(f"the destination reports: {message}", **places)
     if state[:2] in _TRANSIENT:
         return Transient(f"the destination reports: {message}", advice=advice, **places)
     if state:

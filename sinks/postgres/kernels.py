@@ -3,14 +3,16 @@
 Two framings share every value's bytes (PostgreSQL manual, "COPY", section "Binary Format"; ``rowtypes.c``,
 ``record_recv``):
 
-* ``FRAME_COPY``: per row int16 field count, then per field int32 length and bytes. What ``COPY … (FORMAT binary)`` reads.
+* ``FRAME_COPY``: per row int16 field count, then per field int32 length and bytes. What ``COPY … (FORMAT binary)``
+  reads.
 * ``FRAME_RECORD``: per row int32 length, int32 field count, then per field int32 type OID, int32 length and bytes. One
   element of a binary array of a composite type: a whole batch of rows as a single statement parameter.
 
-Columns arrive as rows of an int64 matrix (see ``D_*``), because numba would otherwise compile one kernel per combination of
-Arrow types. Addresses are raw: the caller keeps the Arrow buffers alive and sizes ``out`` by `sinks.postgres.encode`.
-What we dislike: a wrong bound there is a buffer overrun here. The kernel therefore returns the end address, and the caller
-asserts it against the bound.
+Columns arrive as rows of an int64 matrix (see ``D_*``), because numba would otherwise compile one kernel per
+combination of Arrow types. Addresses are raw: the caller keeps the Arrow buffers alive and sizes ``out``.
+
+What we dislike: a wrong bound there is a buffer overrun here. The kernel therefore returns the end address, and the
+caller asserts it against the bound.
 """
 
 from __future__ import annotations
@@ -213,7 +215,7 @@ def _scalar(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
         _store32(p, 8)
         _store64(p + 4, _load64(data + 8 * i))
         return p + 12
-    if kind == K_BYTES or kind == K_JSONB or kind == K_LARGE_BYTES:
+    if kind == K_BYTES or kind == K_JSONB or kind == K_LARGE_BYTES:  # noqa: SIM109 numba: no tuples of globals
         offsets = columns[c, D_OFFSETS]
         if kind == K_LARGE_BYTES:
             start, end = _load64(offsets + 8 * i), _load64(offsets + 8 * i + 8)
@@ -297,7 +299,7 @@ def _list(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
 
 @njit("int64(int64, int64[:, ::1], int64, int64, int64, int64)", cache=True, nogil=True)
 def assemble(out: int, columns: Any, fields: int, first: int, last: int, frame: int) -> int:
-    """Write rows ``first`` to ``last`` (exclusive) of the first ``fields`` columns at ``out``; returns the end address."""
+    """Write rows ``first`` to ``last`` (exclusive) of the first ``fields`` columns at ``out``; returns the end."""
     scratch = np.zeros(_SCRATCH, np.uint64)
     p = out
     for row in range(first, last):

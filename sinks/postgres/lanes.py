@@ -84,8 +84,8 @@ class Lanes:
         """Make sure the record exists, lock it, and raise its epoch; `Superseded` when the stored one is newer."""
         raw = _raw(connection)
         raw.execute(
-            f"INSERT INTO {self._table} (flow, destination, lane, lanes, epoch, position) VALUES ($1, $2, $3, $4, $5, $6)"
-            " ON CONFLICT (flow, destination, lane) DO NOTHING",
+            f"INSERT INTO {self._table} (flow, destination, lane, lanes, epoch, position)"
+            " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (flow, destination, lane) DO NOTHING",
             (*_key(lane), lane.count, epoch, str(START)),
         )
         record = self.read(connection, lane, locks=True)

@@ -86,7 +86,7 @@ def connect(options: PostgresDestinationOptions, destination: str) -> psycopg.Co
 
 
 @contextmanager
-def translated(connection: psycopg.Connection[Any], *, is_commit: bool = False, **where: object) -> Iterator[None]:
+def translated(connection: psycopg.Connection[Any], *, is_commit: bool = False, **where: Any) -> Iterator[None]:
     """psycopg's errors raised inside become ours; see `sinks.postgres.errors.translate`."""
     try:
         yield

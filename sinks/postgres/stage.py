@@ -35,7 +35,8 @@ class Stage:
     array_oid: int
 
 
-_Key = tuple[str, *tuple[tuple[str, str], ...]]
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+"""Purpose, and the names and types of the columns."""
 
 
 class Stages:
@@ -50,7 +51,7 @@ class Stages:
 
     def stage(self, slots: Sequence[Slot], purpose: str) -> Stage:
         """The staging table for rows of this shape and purpose, created when missing."""
-        shape = (purpose, *((slot.name, slot.staged) for slot in slots))
+        shape = (purpose, tuple((slot.name, slot.staged) for slot in slots))
         stage = self._stages.get(shape)
         if stage is None:
             stage = self._stages[shape] = self._create(shape)
@@ -95,7 +96,7 @@ class Stages:
     def _create(self, shape: _Key) -> Stage:
         self._number += 1
         name = f"wallaby_stage_{self._number}"
-        columns = ", ".join(f"{column} {staged}" for column, staged in shape[1:])
+        columns = ", ".join(f"{column} {staged}" for column, staged in shape[1])
         self._connection.execute(f"CREATE TEMP TABLE {name} ({columns}) ON COMMIT DELETE ROWS")
         row = self._connection.execute(
             "SELECT t.oid, t.typarray FROM pg_catalog.pg_class c JOIN pg_catalog.pg_type t ON t.oid = c.reltype"

@@ -15,7 +15,7 @@ from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import Finding, Severity
 
 _DDL_LOCK: Final = 0x77616C6C61
-"""Advisory lock key (any fixed number): CREATE IF NOT EXISTS of the same name by two sessions can collide in PostgreSQL."""
+"""Advisory lock key (any fixed number): two sessions that CREATE IF NOT EXISTS the same name can collide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Tables:
                         "privilege",
                         f"schema {name.schema}",
                         "the role may not create tables here",
-                        f"GRANT CREATE, USAGE ON SCHEMA {quote_identifier(name.schema)} to the role, or create the table",
+                        f"GRANT CREATE ON SCHEMA {quote_identifier(name.schema)} to the role, or create the table",
                     )
                 )
         if missing_schemas and not _may(connection, "has_database_privilege(current_database(), 'CREATE')"):
@@ -210,8 +210,11 @@ class Tables:
     def _alter(self, connection: psycopg.Connection[Any], target: Target, fit: ddl.Fit) -> Target:
         if not fit.statements:
             return target
-        for statement in fit.statements:
-            connection.execute(statement)
+        for statement, difference in fit.statements:
+            try:
+                connection.execute(statement)
+            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError):
+                raise unfit(target.name, ddl.Fit((), (difference,))) from None
         altered = read_target(connection, target.name)
         assert altered is not None, f"{target.name} was just altered"
         return altered

@@ -1,8 +1,8 @@
 """How a column travels: Arrow type and target column in, staged type, encoding and cast out.
 
-A staged column has the type its Arrow column encodes to (``int4`` for int32 …), so that PostgreSQL's own assignment rules
-bring it into the target: they widen integers and raise, rather than cut, where text is too long. Where Arrow holds
-PostgreSQL's text (inet, ranges, unconstrained numeric, …) the staged column is ``text`` and is cast explicitly.
+A staged column has the type its Arrow column encodes to (``int4`` for int32 …), so that PostgreSQL's own assignment
+rules bring it into the target: they widen integers and raise, rather than cut, where text is too long. Where Arrow
+holds PostgreSQL's text (inet, ranges, unconstrained numeric, …) the staged column is ``text`` and is cast explicitly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ElementType:
 
 @dataclass(frozen=True, slots=True)
 class TargetColumn:
-    """One column of the target as its catalog has it. For domains ``name``, ``oid`` and ``kind`` are the base type's."""
+    """One column of the target, from its catalog. ``name``, ``oid`` and ``kind`` of a domain are its base type's."""
 
     column: str
     oid: int
@@ -121,16 +121,6 @@ def transport(arrow: pa.DataType, target: TargetColumn) -> Transport:
         native = _NATIVE[pa.int64()]
     is_direct = native.oid == target.oid and not target.is_domain
     return Transport(native.name, Encoding(native.oid), is_direct=is_direct)
-
-
-def assignable_without_loss(arrow: pa.DataType, target: TargetColumn) -> bool:
-    """True when every value ``arrow`` can hold fits a column of the target's type (modifiers aside)."""
-    if isinstance(arrow, pa.ExtensionType):
-        arrow = arrow.storage_type
-    if pa.types.is_list(arrow) or _is_text(arrow):
-        return True
-    native = _native(arrow)
-    return native is not None and (native.oid == target.oid or target.name in _WIDER.get(native.name, ()))
 
 
 _WIDER: Final = {

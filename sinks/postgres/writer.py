@@ -182,7 +182,9 @@ class PostgresWriter:
             is_moved = self._lanes.move(connection, token)
             assert is_moved, f"record of lane {self._lane} moved under its lock"
         with self._translated(is_commit=True):
-            connection.execute("COMMIT")
+            ended = connection.execute("COMMIT").statusmessage
+        # PostgreSQL answers COMMIT of a failed transaction with ROLLBACK, and no error.
+        assert ended == "COMMIT", f"COMMIT of lane {self._lane} ended in {ended}"
         self._is_open = False
         self._record = None
         with self._translated():

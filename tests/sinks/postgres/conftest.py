@@ -15,6 +15,7 @@ from sinks.postgres.sink import PostgresSink
 from sinks.postgres.writer import PostgresWriter
 from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
+from wallaby.pgtypes.types import change_schema
 from wallaby.schema import TableSchema, quote_identifier
 from wallaby.testing.history import multiset
 from wallaby.testing.postgres import ScratchDatabase
@@ -71,15 +72,19 @@ class Driver:
 def read_rows(database: ScratchDatabase, schema: TableSchema, *, table: str | None = None) -> pa.Table:
     """The rows of a table, columns as in ``schema`` and ``__outliers``, through PostgreSQL's binary COPY."""
     name = table or f"{quote_identifier(schema.name.schema)}.{quote_identifier(schema.name.name)}"
-    columns = ", ".join(map(copy_select_expression, schema.columns))
+    columns = ", ".join(
+        f"{quote_identifier(c.name)}::text" if c.type.name == "text" else copy_select_expression(c)
+        for c in schema.columns
+    )
     decoder = CopyDecoder(schema, snapshot_lsn=Lsn(1), taken_at_us=0)
-    with database.connect() as connection, connection.cursor() as cursor:
-        with cursor.copy(f"COPY (SELECT {columns} FROM {name}) TO STDOUT (FORMAT binary)".encode()) as copy:
-            framed = [len(message).to_bytes(4, "little") + bytes(message) for message in copy]
+    query = f"COPY (SELECT {columns} FROM {name}) TO STDOUT (FORMAT binary)".encode()
+    with database.connect() as connection, connection.cursor() as cursor, cursor.copy(query) as copy:
+        framed = [len(message).to_bytes(4, "little") + bytes(message) for message in copy]
     data = np.frombuffer(b"".join(framed), np.uint8).copy()
     _, batch = decoder.feed(data, 0, len(data))
     if batch is None:
-        return pa.table({})
+        empty = change_schema(schema)
+        return pa.schema([*empty.field("after").type, empty.field("outliers").with_name("__outliers")]).empty_table()
     after = batch.column("after")
     arrays = [after.field(i) for i in range(len(schema.columns))]
     return pa.table([*arrays, batch.column("outliers")], names=[*(c.name for c in schema.columns), "__outliers"])

@@ -162,24 +162,23 @@ def test_a_connection_lost_within_a_small_commit_leaves_its_outcome_unknown(driv
     first, second = windows(2)
     driver = drive()
     driver.apply(first)
-    with driver.database.connect() as blocker, driver.database.connect() as killer:
-        with blocker.transaction():
-            blocker.execute("SELECT 1 FROM wallaby.lanes FOR UPDATE")
-            pid = backend(driver)
-            driver.write(second)
-            caught: list[BaseException] = []
+    with driver.database.connect() as blocker, driver.database.connect() as killer, blocker.transaction():
+        blocker.execute("SELECT 1 FROM wallaby.lanes FOR UPDATE")
+        pid = backend(driver)
+        driver.write(second)
+        caught: list[BaseException] = []
 
-            def commit() -> None:
-                try:
-                    driver.commit(second.upto, 1)
-                except OutcomeUnknown as error:
-                    caught.append(error)
+        def commit() -> None:
+            try:
+                driver.commit(second.upto, 1)
+            except OutcomeUnknown as error:
+                caught.append(error)
 
-            thread = threading.Thread(target=commit)
-            thread.start()
-            wait_until_blocked(killer, pid)
-            killer.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
-            thread.join()
+        thread = threading.Thread(target=commit)
+        thread.start()
+        wait_until_blocked(killer, pid)
+        killer.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+        thread.join()
     assert len(caught) == 1
     driver.writer.abort()
     assert driver.sink.recover(LANE, 1) == first.upto

@@ -162,7 +162,7 @@ def test_every_type_arrives_as_the_source_prints_it(
     driver = drive()
     if has_types:
         driver.database.execute(*USER_TYPES)
-    schema, window = copied_window(database, "everything", Position(Lsn(0), 0), Position(Lsn(0), 1))
+    _, window = copied_window(database, "everything", Position(Lsn(0), 0), Position(Lsn(0), 1))
     driver.apply(window)
     again = Window(window.upto, Position(Lsn(0), 2), parts=window.parts)
     driver.apply(again)
