@@ -12,8 +12,8 @@ from importlib import metadata
 from typing import Any, Final, cast
 
 from wallaby.errors import ConfigError, MissingExtra
-from wallaby.flow.problems import nearest
 from wallaby.sink import SinkFactory
+from wallaby.suggestion import nearest
 
 SOURCE_TYPE: Final = "postgres"
 """The one source type."""

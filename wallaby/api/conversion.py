@@ -82,19 +82,14 @@ def message_from_record(record: FlowRecord) -> types_pb2.Flow:
 
 
 def message_from_spec(spec: FlowSpec) -> types_pb2.Flow:
-    """A definition as a message, with secrets in clear hidden."""
-    return definition_message(spec, redacted=True)
-
-
-def definition_message(spec: FlowSpec, *, redacted: bool) -> types_pb2.Flow:
-    """A definition as a message. Only a client sending its own file leaves secrets in; the server refuses them."""
+    """A definition as a message; secrets in clear are hidden."""
     config = spec.config
     ddl = {name: value for name, value in config.ddl.model_dump().items() if value is not None}
     return types_pb2.Flow(
         id=spec.id,
         name=spec.name,
-        source=_endpoint(spec.source, redacted),
-        destinations=[_endpoint(destination, redacted) for destination in spec.destinations],
+        source=_endpoint(spec.source),
+        destinations=[_endpoint(destination) for destination in spec.destinations],
         wire_format=types_pb2.WireFormat.Value(f"WIRE_FORMAT_{spec.wire_format or _UNSPECIFIED}".upper()),
         parallelism=spec.parallelism,
         config=types_pb2.FlowConfig(
@@ -124,8 +119,8 @@ def message_from_checkpoint(checkpoint: Checkpoint) -> checkpoint_pb2.FlowCheckp
     )
 
 
-def _endpoint(endpoint: EndpointSpec, redacted: bool) -> types_pb2.Endpoint:
-    options: Mapping[str, Any] = secret.redact(endpoint.options) if redacted else endpoint.options
+def _endpoint(endpoint: EndpointSpec) -> types_pb2.Endpoint:
+    options: Mapping[str, Any] = secret.redact(endpoint.options)
     number = types_pb2.EndpointType.DESCRIPTOR.values_by_name.get(f"{_ENDPOINT}{endpoint.type.upper()}")
     return types_pb2.Endpoint(
         name=endpoint.name,

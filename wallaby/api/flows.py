@@ -22,10 +22,10 @@ from wallaby.api.conversion import (
 from wallaby.api.errors import answers_errors
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound
 from wallaby.flow import FlowSpec, InvalidFlow
+from wallaby.flow.storable import refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState
 from wallaby.status import FlowStatus
 from wallaby.store import Store
-from wallaby.store.sql import refuse_literal_secrets
 from wallaby.v1 import (
     checkpoint_pb2,
     checkpoint_pb2_grpc,
@@ -74,7 +74,6 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         flow_id = _required(request.flow.id, "id")
 
         def update(store: Store) -> Any:
-            store.get_flow(flow_id)
             spec = spec_from_message(request.flow)
             refuse_literal_secrets(spec)
             _refuse_shared_slot(store, spec)

@@ -38,7 +38,7 @@ class Client:
     """Calls of one API."""
 
     def __init__(self, channel: grpc.Channel, endpoint: str) -> None:
-        self._flows = flow_pb2_grpc.FlowServiceStub(channel)
+        self._flows = flow_pb2_grpc.FlowServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
         self._endpoint = endpoint
 
     def call(self, method: str, request: Any) -> Any:

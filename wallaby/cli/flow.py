@@ -12,12 +12,13 @@ from typing import Any, Final
 import yaml
 from google.protobuf import json_format
 
-from wallaby.api.conversion import definition_message, mapping_from_message
+from wallaby.api.conversion import mapping_from_message, message_from_spec
 from wallaby.cli.client import Client
 from wallaby.cli.report import Report, table
 from wallaby.errors import ConfigError, OutcomeUnknown
 from wallaby.flow import FlowSpec, InvalidFlow
 from wallaby.flow.file import read_flow_file
+from wallaby.flow.storable import refuse_literal_secrets
 from wallaby.v1 import flow_pb2, types_pb2
 
 EXIT_OK: Final = 0
@@ -146,7 +147,8 @@ def _read(path: str, *, flow_id: str | None = None) -> types_pb2.Flow:
     """The flow of a file. Its options are checked by the server, which has the destinations' packages."""
     mapping = read_flow_file(Path(path))
     spec = FlowSpec.from_mapping(mapping | {"id": flow_id} if flow_id else mapping, with_options=False)
-    return definition_message(spec, redacted=False)
+    refuse_literal_secrets(spec)
+    return message_from_spec(spec)
 
 
 def _flow_id(arguments: _Arguments) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, PlainSerializer
 
 _UNITS_US: Final = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
-_TERM: Final = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(us|µs|ms|s|m|h)", re.ASCII)
+_TERM: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(us|µs|ms|s|m|h)", re.ASCII)
 _LIMIT: Final = timedelta(days=366)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wallaby.errors import ConfigError, WallabyError
+from wallaby.suggestion import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +66,6 @@ def problems_of(error: WallabyError, *, prefix: str = "") -> tuple[Problem, ...]
 def translate(error: ValidationError, *, known: Sequence[str] = ()) -> tuple[Problem, ...]:
     """Our problems for pydantic's: rules in our words, never the offending value. ``known`` are the option names."""
     return tuple(_problem(detail, known) for detail in error.errors(include_url=False, include_input=False))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'dsn'?`` for the closest known name, else the list of known ones."""
-    choices = sorted(set(known))
-    close = difflib.get_close_matches(name.lower(), choices, n=1, cutoff=0.6)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Known are: {', '.join(choices)}" if choices else ""
 
 
 def join_path(prefix: str, path: str) -> str:

@@ -17,8 +17,9 @@ from wallaby.endpoints import SOURCE_TYPE, sink_factory
 from wallaby.errors import ConfigError
 from wallaby.flow.model import Strict
 from wallaby.flow.options import DestinationOptions, SourceOptions
-from wallaby.flow.problems import InvalidFlow, Problem, nearest, problems_of, translate
+from wallaby.flow.problems import InvalidFlow, Problem, problems_of, translate
 from wallaby.sink import Capabilities, Finding, Severity
+from wallaby.suggestion import nearest
 from wallaby.window import LaneId
 
 PARALLELISM_MAX: Final = 64

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wallaby import secret
 from wallaby.settings import Settings
+from wallaby.store.edge import Edge
 from wallaby.store.migrate import migrate
 from wallaby.store.port import Store
 
@@ -22,9 +23,7 @@ def open_sqlite(directory: str | Path) -> Store:
     from wallaby.store.sql import SqlStore
     from wallaby.store.sqlite import SqliteEdge
 
-    edge = SqliteEdge(Path(directory))
-    migrate(edge)
-    return SqlStore(edge)
+    return SqlStore(_migrated(SqliteEdge(Path(directory))))
 
 
 def open_postgres(dsn: str) -> Store:
@@ -32,6 +31,13 @@ def open_postgres(dsn: str) -> Store:
     from wallaby.store.postgres import PostgresEdge
     from wallaby.store.sql import SqlStore
 
-    edge = PostgresEdge(dsn)
-    migrate(edge)
-    return SqlStore(edge)
+    return SqlStore(_migrated(PostgresEdge(dsn)))
+
+
+def _migrated(edge: Edge) -> Edge:
+    try:
+        migrate(edge)
+    except BaseException:
+        edge.close()
+        raise
+    return edge

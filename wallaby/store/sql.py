@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from wallaby import secret
 from wallaby.errors import AlreadyExists, CheckFailed, ConfigError, Fenced, NotFound, Refused, Superseded
-from wallaby.flow import FlowSpec, InvalidFlow, Problem
+from wallaby.flow import FlowSpec
+from wallaby.flow.storable import refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
 from wallaby.store.edge import Edge, Transaction
@@ -248,23 +248,6 @@ class SqlStore:
             slot=slot or "",
             consistent_point=Lsn.parse(point) if point else None,
         )
-
-
-def refuse_literal_secrets(spec: FlowSpec) -> None:
-    """`InvalidFlow` naming every option that holds a secret in clear: those are never stored."""
-    endpoints = [("source", spec.source)]
-    endpoints += [(f"destinations[{index}]", item) for index, item in enumerate(spec.destinations)]
-    problems = [
-        Problem(
-            f"{path}.options.{name}",
-            "holds a secret in clear, which is never stored",
-            "Write env:NAME or file:PATH instead",
-        )
-        for path, endpoint in endpoints
-        for name in secret.literal_secrets(endpoint.options)
-    ]
-    if problems:
-        raise InvalidFlow(problems)
 
 
 def _read_flow(transaction: Transaction, flow_id: str, *, lock: bool = False) -> FlowRecord:

@@ -1,0 +1,258 @@
+"""``wallaby flow …`` against a real API: outputs for people and machines, and errors that end in the right way."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.wallaby.api.conftest import RememberingControl
+from wallaby import cli
+from wallaby.api.server import serve
+from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound, StoreUnavailable
+from wallaby.lifecycle import Command
+from wallaby.lsn import Lsn, Position
+from wallaby.settings import Settings
+from wallaby.status import FlowStatus, LaneStatus, TableStatus
+from wallaby.store import Store
+from wallaby.store.opening import open_sqlite
+
+SECRET = "hunter2"
+FLOW = {
+    "name": "Shop",
+    "source": {"type": "postgres", "options": {"dsn": "env:SHOP_DSN", "publication_tables": ["a.b", "c.*"]}},
+    "destinations": [{"type": "duckdb", "options": {"dsn": "shop.duckdb"}}],
+}
+
+
+class Running:
+    """An API in a thread of its own, as another process would have it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.control = RememberingControl()
+        self.address = ""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._server = self._call(serve(store, self.control, Settings(grpc_listen="127.0.0.1:0")))
+        self.address = self._server.address
+
+    def stop(self) -> None:
+        self._call(self._server.stop(0))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    store = open_sqlite(tmp_path / "state")
+    running = Running(store)
+    yield running
+    running.stop()
+    store.close()
+
+
+@pytest.fixture
+def flow_file(tmp_path: Path) -> Path:
+    path = tmp_path / "flow.yaml"
+    path.write_text(yaml.safe_dump(FLOW))
+    return path
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    cli.register(parser.add_subparsers(dest="command"))
+    return parser.parse_args(cli.long_flags(["flow", *words]))
+
+
+@pytest.fixture
+def wallaby(running: Running) -> Callable[..., str]:
+    def run(*words: str) -> str:
+        output = io.StringIO()
+        assert cli.run(parsed(*words, "-endpoint", running.address), output) == 0
+        return output.getvalue()
+
+    return run
+
+
+def test_a_flow_is_steered_from_creation_to_deletion(
+    wallaby: Callable[..., str], running: Running, flow_file: Path
+) -> None:
+    assert wallaby("list") == "No flows found.\n"
+    assert wallaby("create", "-file", str(flow_file)) == "Created flow shop (state=FLOW_STATE_CREATED)\n"
+    assert wallaby("start", "-flow-id", "shop") == "Started flow shop (state=FLOW_STATE_RUNNING)\n"
+    assert wallaby("stop", "shop") == "Stopped flow shop (state=FLOW_STATE_STOPPING)\n"
+    running.store.move_flow("shop", Command.FINISH)
+    assert wallaby("stop", "-wait", "shop") == "Stopped flow shop (state=FLOW_STATE_PAUSED)\n"
+    assert wallaby("resume", "--flow-id=shop") == "Resumed flow shop (state=FLOW_STATE_RUNNING)\n"
+    listing = wallaby("list").splitlines()
+    assert [line.split() for line in listing] == [
+        ["ID", "STATE", "NAME", "DESTINATIONS"],
+        ["shop", "FLOW_STATE_RUNNING", "Shop", "duckdb"],
+    ]
+    wallaby("stop", "shop")
+    running.store.move_flow("shop", Command.FINISH)
+    assert wallaby("run-once", "shop") == "Dispatched flow shop\n"
+    running.store.move_flow("shop", Command.FINISH)
+    assert wallaby("delete", "shop") == "Deleted flow shop\n"
+
+
+def test_json_is_one_line_and_pretty_json_is_indented_by_two(wallaby: Callable[..., str], flow_file: Path) -> None:
+    created = wallaby("create", "-file", str(flow_file), "-start", "-json")
+    assert created == (
+        '{"id":"shop","name":"Shop","state":"FLOW_STATE_RUNNING","wire_format":"WIRE_FORMAT_UNSPECIFIED"}\n'
+    )
+    assert wallaby("start", "-json=true", "-flow-id", "shop") == '{"id":"shop","state":"FLOW_STATE_RUNNING"}\n'
+    assert wallaby("start", "-pretty", "shop").splitlines()[1] == '  "id": "shop",'
+    assert wallaby("start", "-json=false", "shop").startswith("Started flow")
+    listing = json.loads(wallaby("list", "-json", "-page-size", "1"))
+    assert (listing["count"], listing["flows"][0]["id"]) == (1, "shop")
+
+
+def test_run_once_and_delete_have_their_json(wallaby: Callable[..., str], running: Running, flow_file: Path) -> None:
+    wallaby("create", "-file", str(flow_file))
+    assert json.loads(wallaby("run-once", "-json", "shop")) == {"flow_id": "shop", "dispatched": True}
+    running.store.move_flow("shop", Command.FINISH)
+    assert json.loads(wallaby("delete", "-json", "shop")) == {"flow_id": "shop", "deleted": True}
+
+
+def test_get_prints_a_definition_that_can_be_given_back(
+    wallaby: Callable[..., str], flow_file: Path, tmp_path: Path
+) -> None:
+    wallaby("create", "-file", str(flow_file))
+    shown = yaml.safe_load(wallaby("get", "shop"))
+    assert (shown.pop("state"), shown.pop("revision"), shown.pop("reason")) == ("FLOW_STATE_CREATED", 1, "created")
+    assert json.loads(wallaby("get", "-json", "shop"))["source"] == shown["source"]
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(shown))
+    wallaby("update", "-file", str(again))
+    assert yaml.safe_load(wallaby("get", "shop"))["source"] == shown["source"]
+
+
+def test_update_may_pause_first_and_resume_afterwards(
+    wallaby: Callable[..., str], running: Running, tmp_path: Path, flow_file: Path
+) -> None:
+    wallaby("create", "-file", str(flow_file), "-start")
+    wallaby("stop", "shop")
+    running.store.move_flow("shop", Command.FINISH)
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(FLOW | {"name": "Renamed", "parallelism": 2}))
+    shown = wallaby("update", "-file", str(changed), "-flow-id", "shop", "-pause", "-resume")
+    assert shown == "Updated flow shop (state=FLOW_STATE_RUNNING)\n"
+    record = running.store.get_flow("shop")
+    assert (record.spec.name, record.spec.parallelism, record.revision) == ("Renamed", 2, 2)
+
+
+def test_status_shows_lanes_tables_and_the_reason(
+    wallaby: Callable[..., str], running: Running, flow_file: Path
+) -> None:
+    wallaby("create", "-file", str(flow_file))
+    running.control.statuses["shop"] = FlowStatus(
+        flow="shop",
+        state="running",
+        phase="streaming",
+        epoch=3,
+        confirmed=Lsn.parse("16/B374D848"),
+        lanes=(LaneStatus(destination="duckdb", state="streaming", position=Position(Lsn(16)), rows=12345),),
+        tables=(TableStatus(table="public.orders", rows=99, copied=7),),
+        error="the network was away",
+    )
+    shown = wallaby("status", "shop")
+    for word in ("created, streaming, epoch 3", "16/B374D848", "12345", "public.orders", "the network was away"):
+        assert word in shown
+    assert json.loads(wallaby("status", "-json", "shop"))["lanes"][0]["rows"] == 12345
+
+
+def test_validate_needs_no_server_and_tells_what_has_no_effect(tmp_path: Path) -> None:
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(FLOW | {"config": {"ack_policy": "primary"}, "wire_format": "json"}))
+    output = io.StringIO()
+    assert cli.run(parsed("validate", "-file", str(path)), output) == 0
+    assert output.getvalue().startswith("Flow shop is valid\n  duckdb: exactly once\n")
+
+
+def test_validate_by_the_server_says_the_same(wallaby: Callable[..., str], flow_file: Path) -> None:
+    assert wallaby("validate", "-file", str(flow_file)) == "Flow shop is valid\n  duckdb: exactly once\n"
+
+
+def test_a_wrong_file_ends_before_any_connection(tmp_path: Path) -> None:
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(FLOW | {"sorce": {}}))
+    with pytest.raises(ConfigError, match="Did you mean 'source'"):
+        cli.run(parsed("create", "-file", str(path), "-endpoint", "127.0.0.1:1"))
+
+
+def test_a_wrong_option_is_the_servers_to_name(wallaby: Callable[..., str], tmp_path: Path) -> None:
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(FLOW | {"destinations": [{"type": "duckdb", "options": {"dns": "x"}}]}))
+    for command in ("create", "validate"):
+        with pytest.raises(ConfigError, match=r"destinations\[0\].options.dns: .*Did you mean 'dsn'"):
+            wallaby(command, "-file", str(path))
+
+
+@pytest.mark.must_not_fail(24)
+def test_a_password_in_the_file_is_refused_and_not_repeated(
+    wallaby: Callable[..., str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "flow.json"
+    path.write_text(json.dumps(FLOW).replace("env:SHOP_DSN", f"postgresql://me:{SECRET}@db/x"))
+    for command in ("create", "update", "validate"):
+        with pytest.raises(ConfigError, match="env:NAME or file:PATH") as refused:
+            wallaby(command, "-file", str(path), *(("-flow-id", "shop") if command == "update" else ()))
+        assert SECRET not in f"{refused.value!r}{refused.value}"
+    captured = capfd.readouterr()
+    assert SECRET not in captured.out + captured.err
+
+
+def test_statuses_come_back_as_our_errors(wallaby: Callable[..., str], flow_file: Path) -> None:
+    with pytest.raises(NotFound):
+        wallaby("get", "nope")
+    wallaby("create", "-file", str(flow_file))
+    with pytest.raises(AlreadyExists):
+        wallaby("create", "-file", str(flow_file))
+    with pytest.raises(IllegalMove, match="Start it first"):
+        wallaby("resume", "shop")
+
+
+def test_no_server_is_said_with_advice() -> None:
+    with pytest.raises(StoreUnavailable, match="wallaby up"):
+        cli.run(parsed("list", "-endpoint", "127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (("get",), "flow-id is required"),
+        (("get", "a", "-flow-id", "b"), "two different flows"),
+        (("list", "-insecure=false"), "TLS is not supported yet"),
+    ],
+)
+def test_wrong_usage_is_a_config_error(words: tuple[str, ...], rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        cli.run(parsed(*words))
+
+
+@pytest.mark.parametrize("words", [("nonsense",), ("get", "-nonsense"), ("create",), ("list", "-page-size", "many")])
+def test_unknown_words_are_usage_errors(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises((argparse.ArgumentError, SystemExit)):
+        parsed(*words)
+
+
+def test_one_dash_and_two_dashes_mean_the_same() -> None:
+    assert cli.long_flags(["-endpoint", "x", "--json", "-h", "-", "-1", "--", "-raw"]) == [
+        *("--endpoint", "x", "--json", "-h", "-", "-1", "--", "-raw"),
+    ]
+    assert cli.long_flags(["-file=a=b", "-start=TRUE", "--pause=0"]) == ["--file=a=b", "--start", "--no-pause"]

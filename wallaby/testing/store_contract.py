@@ -1,0 +1,394 @@
+"""The control-store contract, executable: subclass `StoreContract` and provide the fixture ``opened``.
+
+::
+
+    class TestMyStore(StoreContract):
+        @pytest.fixture
+        def opened(self, tmp_path):
+            return lambda: open_my_store(tmp_path)
+
+``opened()`` returns a store on the test's own place; called again, another one on the same place, as a second process
+would have it. Stores are closed by the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from wallaby.errors import AlreadyExists, ConfigError, Fenced, IllegalMove, NotFound, Refused, Superseded
+from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow
+from wallaby.lifecycle import MOVES, Command, FlowState, next_state
+from wallaby.lsn import START, Lsn, Position
+from wallaby.store.port import SnapshotState, SnapshotStatus, Store
+
+LANE = "shop/copy/0"
+
+
+def a_flow(flow_id: str = "shop", *, dsn: str = "env:SHOP_DSN", **changes: Any) -> FlowSpec:
+    """A small valid definition."""
+    return FlowSpec(
+        id=flow_id,
+        name=changes.pop("name", "Shop"),
+        source=EndpointSpec(type="postgres", options={"dsn": dsn, "snapshot": "never"}),
+        destinations=(EndpointSpec(name="copy", type="duckdb", options={"dsn": "copy.duckdb"}),),
+        **changes,
+    )
+
+
+def at(lsn: int, ordinal: int = 0) -> Position:
+    return Position(Lsn(lsn), ordinal)
+
+
+class _StoreCase:
+    @pytest.fixture
+    def store(self, make_store: Callable[[], Store]) -> Store:
+        return make_store()
+
+    @pytest.fixture
+    def make_store(self, opened: Callable[[], Store]) -> Iterator[Callable[[], Store]]:
+        stores: list[Store] = []
+
+        def make() -> Store:
+            stores.append(opened())
+            return stores[-1]
+
+        yield make
+        for store in stores:
+            store.close()
+
+
+class FlowContract(_StoreCase):
+    """Definitions and states."""
+
+    def test_a_flow_comes_back_as_it_was_stored(self, store: Store, make_store: Callable[[], Store]) -> None:
+        before = datetime.now(UTC) - timedelta(seconds=5)
+        record = store.create_flow(a_flow(name="Ünïcode 'quoted' \"shop\" %s"), reason="made")
+        assert record == make_store().get_flow("shop")
+        assert (record.state, record.revision, record.reason, record.run_once) == (FlowState.CREATED, 1, "made", False)
+        assert before < record.created_at == record.updated_at < datetime.now(UTC) + timedelta(seconds=5)
+
+    def test_a_known_id_is_refused_and_changes_nothing(self, store: Store) -> None:
+        record = store.create_flow(a_flow())
+        with pytest.raises(AlreadyExists):
+            store.create_flow(a_flow(name="Other"))
+        assert store.get_flow("shop") == record
+
+    @pytest.mark.must_not_fail(24)
+    @pytest.mark.parametrize(
+        "dsn", ["postgresql://me:hunter2@db/shop", "host=db password=hunter2", "postgresql://db/x?password=hunter2"]
+    )
+    def test_a_password_in_clear_is_never_stored(self, store: Store, dsn: str) -> None:
+        with pytest.raises(InvalidFlow) as refused:
+            store.create_flow(a_flow(dsn=dsn))
+        assert refused.value.where["field"] == "source.options.dsn"
+        assert "hunter2" not in f"{refused.value}{refused.value!r}"
+        store.create_flow(a_flow())
+        with pytest.raises(InvalidFlow):
+            store.update_flow("shop", a_flow(dsn=dsn))
+        assert store.get_flow("shop").spec == a_flow()
+
+    def test_an_unknown_flow_is_not_found_by_any_method(self, store: Store) -> None:
+        for call in (
+            lambda: store.get_flow("nope"),
+            lambda: store.update_flow("nope", a_flow("nope")),
+            lambda: store.delete_flow("nope"),
+            lambda: store.move_flow("nope", Command.START),
+        ):
+            with pytest.raises(NotFound):
+                call()
+
+    def test_pages_hold_every_flow_once_in_order_of_ids(self, store: Store) -> None:
+        ids = ["a", "a-b", "a_b", "b1", "b10", "b2", "z"]
+        for flow_id in reversed(ids):
+            store.create_flow(a_flow(flow_id))
+        seen: list[str] = []
+        token = ""
+        while True:
+            page = store.list_flows(2, token)
+            assert len(page.flows) <= 2
+            seen += [flow.id for flow in page.flows]
+            token = page.next_page_token
+            if not token:
+                break
+        assert seen == sorted(ids)
+        assert [flow.id for flow in store.list_flows().flows] == seen
+
+    @pytest.mark.parametrize("token", ["x", "%%%", "é", "a\0b"])
+    def test_a_foreign_page_token_is_a_config_error(self, store: Store, token: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            store.list_flows(0, token)
+        assert refused.value.where["field"] == "page_token"
+
+    def test_a_negative_page_size_is_a_config_error(self, store: Store) -> None:
+        with pytest.raises(ConfigError):
+            store.list_flows(-1)
+
+    def test_an_update_raises_the_revision_and_an_equal_one_changes_nothing(self, store: Store) -> None:
+        store.create_flow(a_flow())
+        changed = store.update_flow("shop", a_flow(parallelism=2))
+        assert (changed.revision, changed.spec.parallelism) == (2, 2)
+        version = store.version()
+        assert store.update_flow("shop", a_flow(parallelism=2)) == changed
+        assert store.version() == version
+
+    def test_of_two_updates_from_the_same_revision_one_is_refused(self, store: Store) -> None:
+        store.create_flow(a_flow())
+        store.update_flow("shop", a_flow(parallelism=2), expected_revision=1)
+        with pytest.raises(Superseded):
+            store.update_flow("shop", a_flow(parallelism=3), expected_revision=1)
+        assert store.get_flow("shop").spec.parallelism == 2
+
+    @pytest.mark.parametrize("state", list(FlowState))
+    def test_moves_follow_the_lifecycle_and_forbidden_ones_change_nothing(self, store: Store, state: FlowState) -> None:
+        for command in Command:
+            if command in (Command.UPDATE, Command.DELETE):
+                continue
+            flow_id = f"flow-{command}"
+            store.create_flow(a_flow(flow_id), state=state)
+            if state in MOVES[command]:
+                moved = store.move_flow(flow_id, command, "why")
+                assert moved.state is next_state(state, command)
+                assert moved == store.get_flow(flow_id)
+                if moved.state is not state:
+                    newest = store.state_events(flow_id)[0]
+                    assert (newest.before, newest.after, newest.reason) == (state, moved.state, "why")
+            else:
+                version = store.version()
+                with pytest.raises(IllegalMove):
+                    store.move_flow(flow_id, command)
+                assert (store.get_flow(flow_id).state, store.version()) == (state, version)
+                assert len(store.state_events(flow_id)) == 1
+
+    def test_a_repeated_move_is_not_logged_again(self, store: Store) -> None:
+        store.create_flow(a_flow())
+        first = store.move_flow("shop", Command.START)
+        assert store.move_flow("shop", Command.START) == first
+        assert [event.command for event in store.state_events("shop")] == [Command.START, None]
+
+    def test_run_once_is_remembered_until_the_flow_is_told_to_run_on(self, store: Store) -> None:
+        store.create_flow(a_flow())
+        assert store.move_flow("shop", Command.RUN_ONCE).run_once
+        assert not store.move_flow("shop", Command.START).run_once
+
+    def test_a_reason_may_hold_any_text(self, store: Store) -> None:
+        store.create_flow(a_flow(), state=FlowState.RUNNING)
+        assert "it broke" in store.move_flow("shop", Command.FAIL, "it broke\0 \ud800" + "x" * 10_000).reason
+
+    @pytest.mark.parametrize("state", list(FlowState))
+    def test_only_a_flow_that_is_not_running_can_be_changed_or_deleted(self, store: Store, state: FlowState) -> None:
+        store.create_flow(a_flow(), state=state)
+        if state in (FlowState.RUNNING, FlowState.STOPPING):
+            with pytest.raises(IllegalMove):
+                store.update_flow("shop", a_flow(parallelism=3))
+            with pytest.raises(IllegalMove):
+                store.delete_flow("shop")
+            assert store.get_flow("shop").revision == 1
+        else:
+            assert store.update_flow("shop", a_flow(parallelism=3)).state is state
+            store.delete_flow("shop")
+            with pytest.raises(NotFound):
+                store.get_flow("shop")
+            assert store.state_events("shop")[0].command is Command.DELETE
+
+    def test_every_change_of_a_flow_raises_the_version_and_reading_does_not(self, store: Store) -> None:
+        versions = [store.version()]
+        for change in (
+            lambda: store.create_flow(a_flow()),
+            lambda: store.update_flow("shop", a_flow(parallelism=2)),
+            lambda: store.move_flow("shop", Command.START),
+            lambda: store.move_flow("shop", Command.STOP),
+            lambda: store.move_flow("shop", Command.FINISH),
+            lambda: store.delete_flow("shop"),
+        ):
+            change()
+            versions.append(store.version())
+        assert all(earlier < later for earlier, later in pairwise(versions))
+        store.list_flows()
+        store.begin_epoch("shop")
+        assert store.version() == versions[-1]
+
+
+class CheckpointContract(_StoreCase):
+    """Epochs, positions, identities and snapshots."""
+
+    def test_a_flow_nobody_ran_has_no_checkpoint(self, store: Store) -> None:
+        store.create_flow(a_flow())
+        assert store.get_checkpoint("shop") is None
+        assert store.list_checkpoints() == ()
+        epoch = store.begin_epoch("shop")
+        assert (epoch.epoch, epoch.checkpoint) == (1, None)
+        assert store.get_checkpoint("shop") is None
+
+    def test_a_committed_checkpoint_is_there_for_the_next_epoch(
+        self, store: Store, make_store: Callable[[], Store]
+    ) -> None:
+        store.begin_epoch("shop")
+        store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={LANE: at(10, 3)})
+        store.commit_checkpoint("shop", epoch=1, after=at(10), upto=at(2**63), lanes={LANE: at(2**64 - 1, 2**63)})
+        second = make_store().begin_epoch("shop")
+        assert second.epoch == 2
+        assert second.checkpoint is not None
+        assert (second.checkpoint.epoch, second.checkpoint.position) == (1, at(2**63))
+        assert second.checkpoint.lanes == {LANE: at(2**64 - 1, 2**63)}
+        assert store.get_checkpoint("shop") == second.checkpoint
+        assert store.list_checkpoints() == (second.checkpoint,)
+
+    def test_a_repeated_commit_of_the_same_epoch_is_accepted(self, store: Store) -> None:
+        store.begin_epoch("shop")
+        for _ in range(2):
+            store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={LANE: at(10)})
+        checkpoint = store.get_checkpoint("shop")
+        assert checkpoint is not None
+        assert checkpoint.position == at(10)
+
+    @pytest.mark.must_not_fail(20)
+    def test_an_older_epoch_can_never_commit_again(self, store: Store, make_store: Callable[[], Store]) -> None:
+        store.begin_epoch("shop")
+        store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={})
+        make_store().begin_epoch("shop")
+        for after, upto in ((at(10), at(20)), (START, at(10)), (at(10), at(10))):
+            with pytest.raises(Fenced):
+                store.commit_checkpoint("shop", epoch=1, after=after, upto=upto, lanes={})
+        with pytest.raises(Fenced):
+            store.set_snapshot_state("shop", 1, SnapshotStatus.DONE)
+        with pytest.raises(Fenced):
+            store.put_source_identity("shop", {"system": "1"}, epoch=1)
+        checkpoint = store.get_checkpoint("shop")
+        assert checkpoint is not None
+        assert checkpoint.position == at(10)
+
+    @pytest.mark.must_not_fail(2)
+    def test_a_commit_from_another_position_is_refused(self, store: Store) -> None:
+        store.begin_epoch("shop")
+        store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={})
+        with pytest.raises(Superseded):
+            store.commit_checkpoint("shop", epoch=1, after=at(5), upto=at(20), lanes={})
+        with pytest.raises(Refused):
+            store.commit_checkpoint("shop", epoch=1, after=at(15), upto=at(20), lanes={})
+        checkpoint = store.get_checkpoint("shop")
+        assert checkpoint is not None
+        assert checkpoint.position == at(10)
+
+    def test_a_store_that_was_set_back_is_noticed(self, store: Store) -> None:
+        store.begin_epoch("shop")
+        with pytest.raises(Refused):
+            store.commit_checkpoint("shop", epoch=7, after=START, upto=at(10), lanes={})
+        with pytest.raises(Refused):
+            store.commit_checkpoint("other", epoch=7, after=START, upto=at(10), lanes={})
+
+    def test_flows_do_not_touch_each_other(self, store: Store) -> None:
+        for flow_id in ("a", "b"):
+            store.begin_epoch(flow_id)
+        store.commit_checkpoint("a", epoch=1, after=START, upto=at(10), lanes={})
+        assert store.get_checkpoint("b") is None
+        store.reset_checkpoint("b")
+        assert store.get_checkpoint("a") is not None
+
+    def test_the_source_identity_is_kept_over_epochs(self, store: Store, make_store: Callable[[], Store]) -> None:
+        assert store.get_source_identity("shop") is None
+        identity: dict[str, str | int] = {"system": "7312345678901234567", "timeline": 1, "slot": "wallaby_shop"}
+        store.put_source_identity("shop", identity)
+        epoch = store.begin_epoch("shop").epoch
+        assert make_store().get_source_identity("shop") == identity
+        store.put_source_identity("shop", identity | {"timeline": 2}, epoch=epoch)
+        assert store.get_source_identity("shop") == identity | {"timeline": 2}
+
+    def test_a_crash_inside_the_copy_is_recognised_in_the_next_epoch(self, store: Store) -> None:
+        assert store.get_snapshot_state("shop") is None
+        store.begin_epoch("shop")
+        store.set_snapshot_state("shop", 1, SnapshotStatus.PENDING)
+        store.set_snapshot_state("shop", 1, SnapshotStatus.COPYING, Lsn(0xABC), "wallaby_shop")
+        store.begin_epoch("shop")
+        assert store.get_snapshot_state("shop") == SnapshotState(
+            status=SnapshotStatus.COPYING, epoch=1, slot="wallaby_shop", consistent_point=Lsn(0xABC)
+        )
+
+    @pytest.mark.parametrize("forget", ["reset", "delete"])
+    def test_a_forgotten_checkpoint_leaves_nothing_but_a_higher_epoch(self, store: Store, forget: str) -> None:
+        store.create_flow(a_flow())
+        store.begin_epoch("shop")
+        store.put_source_identity("shop", {"system": "1"})
+        store.set_snapshot_state("shop", 1, SnapshotStatus.DONE, Lsn(5), "slot")
+        store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={LANE: at(10)})
+        if forget == "reset":
+            store.reset_checkpoint("shop")
+        else:
+            store.delete_flow("shop")
+        assert store.get_checkpoint("shop") is None
+        assert store.get_source_identity("shop") is None
+        assert store.get_snapshot_state("shop") is None
+        with pytest.raises(Fenced):
+            store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={})
+        epoch = store.begin_epoch("shop")
+        assert epoch.epoch > 1
+        assert epoch.checkpoint is None
+        store.commit_checkpoint("shop", epoch=epoch.epoch, after=START, upto=at(3), lanes={})
+
+
+class ConcurrencyContract(_StoreCase):
+    """Several holders of one place."""
+
+    def test_epochs_are_given_once_only(self, make_store: Callable[[], Store]) -> None:
+        stores = [make_store() for _ in range(4)]
+        with ThreadPoolExecutor(len(stores)) as threads:
+            given = threads.map(lambda store: [store.begin_epoch("shop").epoch for _ in range(10)], stores)
+            epochs = [epoch for batch in given for epoch in batch]
+        assert sorted(epochs) == list(range(1, 41))
+
+    def test_one_store_may_be_used_from_several_threads(self, store: Store) -> None:
+        with ThreadPoolExecutor(4) as threads:
+            epochs = list(threads.map(lambda _: store.begin_epoch("shop").epoch, range(20)))
+        assert sorted(epochs) == list(range(1, 21))
+
+    def test_of_many_committers_from_one_position_one_wins(self, make_store: Callable[[], Store]) -> None:
+        stores = [make_store() for _ in range(4)]
+        stores[0].begin_epoch("shop")
+
+        def commit(number: int) -> bool:
+            try:
+                stores[number].commit_checkpoint("shop", epoch=1, after=START, upto=at(10 + number), lanes={})
+            except Superseded:
+                return False
+            return True
+
+        with ThreadPoolExecutor(len(stores)) as threads:
+            won = list(threads.map(commit, range(len(stores))))
+        assert won.count(True) == 1
+        checkpoint = stores[0].get_checkpoint("shop")
+        assert checkpoint is not None
+        assert checkpoint.position == at(10 + won.index(True))
+
+    def test_of_many_creators_one_wins(self, make_store: Callable[[], Store]) -> None:
+        stores = [make_store() for _ in range(4)]
+
+        def create(store: Store) -> bool:
+            try:
+                store.create_flow(a_flow())
+            except AlreadyExists:
+                return False
+            return True
+
+        with ThreadPoolExecutor(len(stores)) as threads:
+            assert list(threads.map(create, stores)).count(True) == 1
+
+    def test_changes_counted_by_several_holders_are_all_counted(self, make_store: Callable[[], Store]) -> None:
+        stores = [make_store() for _ in range(3)]
+        with ThreadPoolExecutor(len(stores)) as threads:
+            list(threads.map(lambda i: [stores[i].create_flow(a_flow(f"f{i}x{n}")) for n in range(5)], range(3)))
+        assert stores[0].version() == 15
+
+    def test_a_closed_store_opens_again_by_itself(self, store: Store) -> None:
+        store.begin_epoch("shop")
+        store.close()
+        store.close()
+        assert store.begin_epoch("shop").epoch == 2
+
+
+class StoreContract(FlowContract, CheckpointContract, ConcurrencyContract):
+    """Everything a place must do to be a control store of wallaby."""
