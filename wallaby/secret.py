@@ -74,7 +74,16 @@ def _from_file(name: str, field: str | None) -> str:
 
 
 def resolve_options(options: Mapping[str, Any], *, field: str = "options") -> dict[str, Any]:
-    """A copy of ``options`` with every reference replaced by its content; call it where the connection is opened."""
+    """A copy of ``options`` with every reference replaced by its content; call it where the connection is opened.
+
+    `ConfigError` as well for a secret that was hidden when the definition was stored: it is known nowhere any more.
+    """
+    for name in hidden_secrets(options):
+        raise ConfigError(
+            "the secret here was not stored",
+            field=f"{field}.{name}",
+            advice="Run the flow from its file, or write env:NAME or file:PATH into it",
+        )
     return {
         name: resolve(value, field=f"{field}.{name}") if isinstance(value, str) else value
         for name, value in options.items()
@@ -90,6 +99,15 @@ def literal_secrets(options: Mapping[str, Any]) -> Iterator[str]:
     """Names of the options that hold a secret in clear: a password inside a DSN, or a value under a telling name."""
     for name, value in options.items():
         if value not in (None, "") and not is_reference(value) and redact_option(name, value) != value:
+            yield name
+
+
+def hidden_secrets(options: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the options in which `redact` has hidden a secret."""
+    for name, value in options.items():
+        if not isinstance(value, str) or HIDDEN not in value:
+            continue
+        if is_sensitive_name(name) or redact_dsn(value.replace(HIDDEN, "x")) != value.replace(HIDDEN, "x"):
             yield name
 
 

@@ -115,3 +115,13 @@ def test_a_secret_file_that_is_not_text_is_refused_without_its_content(tmp_path:
         with pytest.raises(ConfigError) as refused:
             secret.resolve(f"file:{tmp_path / name}", field="dsn")
         assert SECRET not in f"{refused.value}{refused.value.__cause__!r}"
+
+
+@pytest.mark.parametrize("name", ["dsn", "password"])
+def test_a_hidden_secret_is_known_as_such_and_never_used_as_a_password(name: str) -> None:
+    options = secret.redact({"dsn": f"postgresql://me:{SECRET}@db/shop", "password": SECRET, "table": "a****b"})
+    assert list(secret.literal_secrets(options)) == []
+    assert list(secret.hidden_secrets(options)) == ["dsn", "password"]
+    with pytest.raises(ConfigError, match="not stored") as refused:
+        secret.resolve_options({name: options[name]}, field="source.options")
+    assert refused.value.where["field"] == f"source.options.{name}"

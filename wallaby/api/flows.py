@@ -22,7 +22,7 @@ from wallaby.api.conversion import (
 from wallaby.api.errors import answers_errors
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound
 from wallaby.flow import FlowSpec, InvalidFlow
-from wallaby.flow.storable import refuse_literal_secrets
+from wallaby.flow.storable import refuse_hidden_secrets, refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState
 from wallaby.status import FlowStatus
 from wallaby.store import Store
@@ -61,6 +61,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         def create(store: Store) -> Any:
             spec = spec_from_message(request.flow)
             refuse_literal_secrets(spec)
+            refuse_hidden_secrets(spec)
             _refuse_shared_slot(store, spec)
             state = FlowState.RUNNING if request.start_immediately else FlowState.CREATED
             return store.create_flow(spec, state=state, reason="created")
@@ -76,6 +77,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         def update(store: Store) -> Any:
             spec = spec_from_message(request.flow)
             refuse_literal_secrets(spec)
+            refuse_hidden_secrets(spec)
             _refuse_shared_slot(store, spec)
             return store.update_flow(flow_id, spec, expected_revision=request.expected_revision or None)
 
@@ -183,6 +185,7 @@ def _validated(message: types_pb2.Flow) -> flow_pb2.ValidateFlowResponse:
     try:
         spec = spec_from_message(message)
         refuse_literal_secrets(spec)
+        refuse_hidden_secrets(spec)
     except InvalidFlow as error:
         problems = [flow_pb2.FieldProblem(field=p.path, message=p.message, advice=p.advice) for p in error.problems]
         return flow_pb2.ValidateFlowResponse(valid=False, problems=problems)

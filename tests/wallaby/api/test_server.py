@@ -187,6 +187,12 @@ async def test_a_secret_in_clear_is_refused_and_stored_nowhere(
         assert SECRET.encode() not in path.read_bytes()
 
 
+async def test_stars_in_place_of_a_secret_are_not_taken_for_one(flows: Any) -> None:
+    message = a_message(dsn="postgresql://me:****@db/shop")
+    error = await refusal(flows.CreateFlow(flow_pb2.CreateFlowRequest(flow=message)))
+    assert (error.code(), fields(error)) == (Code.INVALID_ARGUMENT, ["source.options.dsn"])
+
+
 async def test_two_flows_never_share_a_slot(flows: Any) -> None:
     await flows.CreateFlow(flow_pb2.CreateFlowRequest(flow=a_message()))
     thief = a_message("Thief")
