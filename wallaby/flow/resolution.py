@@ -7,7 +7,7 @@ from wallaby.flow.spec import EndpointSpec, FlowSpec
 
 
 def resolved(flow: FlowSpec) -> FlowSpec:
-    """``flow`` with every ``env:`` and ``file:`` read here and now; `ConfigError` with the field path when one fails."""
+    """``flow`` with every ``env:`` and ``file:`` read here and now; `ConfigError` with the field when one fails."""
     return flow.model_copy(
         update={
             "source": _resolved(flow.source, "source"),
