@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import ray
+
 from wallaby.api.server import serve
 from wallaby.lsn import Position
 from wallaby.settings import Settings
@@ -48,6 +50,7 @@ class CoordinatorShell:
         """Move the flow's checkpoint; see `Store.commit_checkpoint`."""
         await self._run(self._store.commit_checkpoint, flow, epoch=epoch, after=after, upto=upto, lanes=lanes)
 
+    @ray.method(max_task_retries=0)
     async def wait_changed(self, seen: int, timeout_s: float) -> int:
         """Long poll: returns a number other than ``seen`` as soon as some flow's wanted state may have changed."""
         async with self._changed:
@@ -58,6 +61,7 @@ class CoordinatorShell:
                     return self._changes
             return self._changes
 
+    @ray.method(max_task_retries=0)
     async def report(self, status: FlowStatus) -> None:
         """The driver's news of a flow, for the API."""
         self._statuses[status.flow] = status

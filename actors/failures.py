@@ -14,12 +14,13 @@ class ProcessLost(Transient):
 def cause_of(error: BaseException, *, actor: str) -> BaseException:
     """The wallaby error inside a Ray error, `ProcessLost` for a dead or unreachable process, else the error itself."""
     match error:
-        case WallabyError():
-            return error
         case rx.RayTaskError():
+            # Ray makes a class that is both a RayTaskError and the cause's; only the cause prints as we want.
             inner = error.cause
             if isinstance(inner, BaseException) and inner is not error:
                 return cause_of(inner, actor=actor)
+            return error
+        case WallabyError():
             return error
         case rx.RayActorError() | rx.ObjectLostError() | rx.GetTimeoutError() | rx.WorkerCrashedError():
             return ProcessLost(f"the {actor} process is gone ({type(error).__name__})", actor=actor)

@@ -17,6 +17,9 @@ NAMESPACE: Final = "wallaby"
 RUN: Final = "run"
 WRITE: Final = "write"
 CONTROL: Final = "ctl"
+SOURCE_GROUPS: Final = {RUN: 1, CONTROL: 2}
+SINK_GROUPS: Final = {WRITE: 1, CONTROL: 2}
+"""Threads per concurrency group. One writing thread keeps the order of calls; control answers while it works."""
 
 
 def coordinator_options(control: str) -> dict[str, Any]:
@@ -40,7 +43,6 @@ def source_options(flow: str, epoch: int, *, num_cpus: float = 0) -> dict[str, A
         "num_cpus": num_cpus,
         "max_restarts": 0,
         "max_task_retries": 0,
-        "concurrency_groups": {RUN: 1, CONTROL: 2},
         "enable_task_events": False,
     }
 
@@ -53,6 +55,5 @@ def sink_options(flow: str, destination: str, index: int, epoch: int, *, num_cpu
         "num_cpus": num_cpus,
         "max_restarts": 0,
         "max_task_retries": 0,
-        "concurrency_groups": {WRITE: 1, CONTROL: 2},
         "enable_task_events": False,
     }

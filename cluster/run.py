@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from typing import Any
 
@@ -126,7 +127,7 @@ def _settings(words: argparse.Namespace) -> Settings:
         overrides["state_dir"] = words.state_dir
     if words.listen:
         overrides["grpc_listen"] = words.listen
-    return Settings.load(**overrides)
+    return Settings.load(os.environ, overrides)
 
 
 def _parse_lsn(text: str | None) -> Lsn | None:

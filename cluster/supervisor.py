@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import logging
 import random
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -18,7 +21,7 @@ from typing import Any, Final
 import ray
 
 from actors.failures import ProcessLost, cause_of
-from actors.options import NAMESPACE, sink_options, source_options
+from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, source_options
 from actors.sink import SinkShell
 from actors.source import SourceShell
 from wallaby.errors import Retry, WallabyError
@@ -31,6 +34,7 @@ from wallaby.status import FlowStatus
 from wallaby.store import Epoch, SnapshotStatus
 from wallaby.window import LaneId
 
+_LOG: Final = logging.getLogger(__name__)
 _START_TIMEOUT_S: Final = 120.0
 _POLL_S: Final = 0.25
 _LEASE_S: Final = 60.0
@@ -142,7 +146,7 @@ class FlowSupervisor:
         remembered = await self._remembered(grant)
         lanes, intervals = await self._start_sinks(grant.epoch)
         options = self._flow.source_options()
-        source = ray.remote(SourceShell).options(**source_options(self._flow.id, grant.epoch))
+        source = _actor_class(SourceShell).options(**source_options(self._flow.id, grant.epoch))
         self._region.source = source.remote(self._flow.id, options.slot, grant.epoch, _LEASE_S)
         is_first = self._restarts == 0
         config = SessionConfig(
@@ -164,7 +168,7 @@ class FlowSupervisor:
         for lane in self._flow.lanes():
             spec = next(spec for spec in self._flow.destinations if spec.name == lane.destination)
             options = sink_options(lane.flow, lane.destination, lane.index, epoch)
-            actor = ray.remote(SinkShell).options(**options).remote(lane, epoch, _LEASE_S)
+            actor = _actor_class(SinkShell).options(**options).remote(lane, epoch, _LEASE_S)
             self._region.sinks[lane] = actor
             refs[lane] = actor.start.remote(spec.type, dict(spec.options))
         positions: dict[LaneId, Position] = {}
@@ -251,6 +255,7 @@ class FlowSupervisor:
         if isinstance(error, WallabyError):
             return error
         self._unknown_errors += 1
+        _LOG.error("unexpected error in flow %s; frames, without values:\n%s", self._flow.id, _frames(raised))
         kind = type(error).__name__
         if self._unknown_errors > _UNKNOWN_ERRORS_MAX:
             return WallabyError(
@@ -276,6 +281,19 @@ class FlowSupervisor:
             raise ProcessLost(f"{actor} did not answer in {timeout_s:.0f} s", actor=actor) from None
         except ray.exceptions.RayError as error:
             raise cause_of(error, actor=actor) from error
+
+
+@functools.cache
+def _actor_class(shell: type) -> Any:
+    groups = {SourceShell: SOURCE_GROUPS, SinkShell: SINK_GROUPS}[shell]
+    return ray.remote(concurrency_groups=groups)(shell)
+
+
+def _frames(error: BaseException) -> str:
+    """Where an error came from, without any message: those may hold row values."""
+    lines = str(error).splitlines() if isinstance(error, ray.exceptions.RayTaskError) else []
+    lines = lines or traceback.format_tb(error.__traceback__)
+    return "\n".join(line for line in lines if line.lstrip().startswith(("File ", "ray::")))
 
 
 async def _as_awaitable(ref: Any) -> Any:

@@ -119,7 +119,12 @@ class Lane:
             return LaneReport(Receipt(self._lane, self._committed, 0), 0)
         assert self._rows_uncommitted == 0, f"lane {self._lane} has uncommitted rows before a barrier"
         token = self._token(window.upto, 0, barrier.committed_at_us)
-        receipt = writer.apply_barrier(barrier, token)
+        known = {oid for oid, _ in self._ensured}
+        if is_truncate or any(schema.oid in known for schema in barrier.schemas):
+            receipt = writer.apply_barrier(barrier, token)
+        else:
+            # A table without rows so far (a partition announced beside its root, for one): made when rows come.
+            receipt = writer.commit(token)
         self._ensured.update((schema.oid, schema.version) for schema in barrier.schemas)
         self._committed = self._written_upto = receipt.upto
         return LaneReport(receipt, 0)

@@ -89,7 +89,7 @@ def demo(words: argparse.Namespace) -> int:
         flow_file.write_text(yaml.safe_dump(stage.flow(), sort_keys=False), encoding="utf-8")
         flow = FlowSpec.from_file(flow_file)
         runtime = stack.enter_context(attached())
-        settings = Settings.load(state_dir=str(directory / "state"), grpc_listen="127.0.0.1:0")
+        settings = Settings.load({}, {"state_dir": str(directory.resolve() / "state"), "grpc_listen": "127.0.0.1:0"})
         view.message("starting source, sinks and coordinator …")
         performance = _Performance(words, stage, flow, view, settings, size)
         verdicts = asyncio.run(performance.play())
@@ -287,4 +287,5 @@ def _fresh_directory(directory: Path) -> Path:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     (directory / _MARKER).touch()
+    (directory / "parquet").mkdir()
     return directory
