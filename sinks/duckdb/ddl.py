@@ -29,10 +29,17 @@ class TargetName:
 
     schema: str
     table: str
+    catalog: str = ""
+    """The file's catalog, quoted; empty leaves it to DuckDB, which fails where a schema is called like the file."""
 
     @property
     def sql(self) -> str:
-        return f"{quote_identifier(self.schema)}.{quote_identifier(self.table)}"
+        return f"{self.schema_sql}.{quote_identifier(self.table)}"
+
+    @property
+    def schema_sql(self) -> str:
+        schema = quote_identifier(self.schema)
+        return f"{self.catalog}.{schema}" if self.catalog else schema
 
     @property
     def folded(self) -> tuple[str, str]:
@@ -69,11 +76,11 @@ def fold(name: str) -> str:
     return "".join(chr(ord(letter) + 32) if "A" <= letter <= "Z" else letter for letter in name)
 
 
-def target_name(source: TableName, *, schema: str | None, table: str | None) -> TargetName:
+def target_name(source: TableName, *, schema: str | None, table: str | None, catalog: str = "") -> TargetName:
     """The target of ``source`` under the options ``schema`` and ``table`` (which may be ``schema.table``)."""
     if table and "." in table and not schema:
         schema, _, table = table.partition(".")
-    return TargetName(schema or source.schema, table or source.name)
+    return TargetName(schema or source.schema, table or source.name, catalog)
 
 
 def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool) -> tuple[TargetColumn, ...]:

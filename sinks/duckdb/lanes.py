@@ -5,21 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sinks.duckdb.ddl import OWN_SCHEMA
+from sinks.duckdb.ddl import OWN_SCHEMA, TargetName
 from sinks.duckdb.session import Session
 from wallaby.errors import Refused, Superseded
 from wallaby.lsn import START, Position
 from wallaby.window import CommitToken, LaneId
 
 FORMAT_VERSION: Final = 1
-_CREATE: Final = (
-    f"CREATE SCHEMA IF NOT EXISTS {OWN_SCHEMA}",
-    f"CREATE TABLE IF NOT EXISTS {OWN_SCHEMA}.lanes (flow VARCHAR, destination VARCHAR, lane INTEGER, lanes INTEGER,"
+_TABLES: Final = (
+    "lanes (flow VARCHAR, destination VARCHAR, lane INTEGER, lanes INTEGER,"
     " epoch UBIGINT, position VARCHAR, committed_at_us BIGINT, rows UBIGINT)",
-    f"CREATE TABLE IF NOT EXISTS {OWN_SCHEMA}.tables (target_schema VARCHAR, target_table VARCHAR,"
+    "tables (target_schema VARCHAR, target_table VARCHAR,"
     " source_schema VARCHAR, source_table VARCHAR, resettable BOOLEAN, columns STRUCT(name VARCHAR, attnum INTEGER)[])",
-    f"CREATE TABLE IF NOT EXISTS {OWN_SCHEMA}.format (version INTEGER)",
-    f"INSERT INTO {OWN_SCHEMA}.format SELECT {FORMAT_VERSION} WHERE NOT EXISTS (FROM {OWN_SCHEMA}.format)",
+    "format (version INTEGER)",
 )
 _WHERE: Final = "WHERE flow = ? AND destination = ? AND lane = ?"
 
@@ -36,7 +34,7 @@ def prepare(session: Session) -> None:
     """Make wallaby's own tables. `Refused` when a newer wallaby made them."""
     with session.transaction():
         if has_records(session):
-            ((version,),) = session.query(f"SELECT max(version) FROM {OWN_SCHEMA}.format")
+            ((version,),) = session.query(f"SELECT max(version) FROM {own_schema(session)}.format")
             if isinstance(version, int) and version > FORMAT_VERSION:
                 raise Refused(
                     f"the file's position record has format {version}, this wallaby knows {FORMAT_VERSION}",
@@ -44,8 +42,17 @@ def prepare(session: Session) -> None:
                     path=session.path,
                 )
             return
-        for statement in _CREATE:
-            session.query(statement)
+        own = own_schema(session)
+        session.query(f"CREATE SCHEMA IF NOT EXISTS {own}")
+        for definition in _TABLES:
+            session.query(f"CREATE TABLE IF NOT EXISTS {own}.{definition}")
+        session.query(f"INSERT INTO {own}.format VALUES ({FORMAT_VERSION})")
+
+
+def own_schema(session: Session) -> str:
+    """Where the record lives, as SQL."""
+    session.connect()
+    return TargetName(OWN_SCHEMA, "", session.catalog).schema_sql
 
 
 def has_records(session: Session) -> bool:
@@ -61,7 +68,7 @@ def has_records(session: Session) -> bool:
 
 def read(session: Session, lane: LaneId) -> Record:
     """The lane's record as the open transaction sees it."""
-    rows = session.query(f"SELECT position, epoch FROM {OWN_SCHEMA}.lanes {_WHERE}", _key(lane), lane=lane)
+    rows = session.query(f"SELECT position, epoch FROM {own_schema(session)}.lanes {_WHERE}", _key(lane), lane=lane)
     return Record(Position.parse(str(rows[0][0])), int(str(rows[0][1]))) if rows else Record()
 
 
@@ -69,14 +76,14 @@ def store(session: Session, lane: LaneId, record: Record, *, rows: int = 0, comm
     """Write the record in the open transaction; ``rows`` are added to the lane's count."""
     assert session.in_transaction, "a record moves with its data or not at all"
     known = session.query(
-        f"UPDATE {OWN_SCHEMA}.lanes SET position = ?, epoch = ?, lanes = ?, rows = rows + ?,"
+        f"UPDATE {own_schema(session)}.lanes SET position = ?, epoch = ?, lanes = ?, rows = rows + ?,"
         f" committed_at_us = greatest(committed_at_us, ?) {_WHERE}",
         (str(record.position), record.epoch, lane.count, rows, committed_at_us, *_key(lane)),
         lane=lane,
     )
     if known[0][0] == 0:
         session.query(
-            f"INSERT INTO {OWN_SCHEMA}.lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO {own_schema(session)}.lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (*_key(lane), lane.count, record.epoch, str(record.position), committed_at_us, rows),
             lane=lane,
         )

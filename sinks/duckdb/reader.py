@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from sinks.duckdb.ddl import TargetName
 from sinks.duckdb.errors import Doing, translated
+from sinks.duckdb.session import catalog_of
 from sinks.duckdb.types import held_values
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema, quote_identifier
@@ -54,6 +56,7 @@ def _read(
     name = target or TargetName(schema.name.schema, schema.name.name)
     columns = ", ".join(quote_identifier(column) for column in wanted.names)
     with translated(Doing.WORK, table=schema.name):
+        name = replace(name, catalog=catalog_of(connection))
         connection.execute("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
         found = connection.execute(f"SELECT {columns} FROM {name.sql}").to_arrow_table().combine_chunks()
     arrays: list[pa.Array] = []

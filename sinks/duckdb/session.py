@@ -14,6 +14,7 @@ import pyarrow as pa
 from sinks.duckdb.config import DuckDBOptions
 from sinks.duckdb.errors import Doing, translated
 from wallaby.errors import Transient
+from wallaby.schema import quote_identifier
 
 _CHECKPOINT_AFTER: Final = "128MB"
 """Log written before DuckDB folds it into the file. At its default, 16 MB, random updates of a table of a million rows
@@ -26,7 +27,17 @@ class Session:
     def __init__(self, options: DuckDBOptions) -> None:
         self._options = options
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._catalog = ""
         self.in_transaction = False
+
+    @property
+    def catalog(self) -> str:
+        """The file's catalog, quoted; empty before the first connection.
+
+        DuckDB names it after the file, so a file called like one of its schemas makes two-part names ambiguous:
+        everything is addressed with three.
+        """
+        return self._catalog
 
     @property
     def path(self) -> Path:
@@ -48,6 +59,7 @@ class Session:
             with translated(Doing.OPEN, path=self.path):
                 self._connection = duckdb.connect(str(self.path), config=self._config())
                 self._connection.execute("SET TimeZone = 'UTC'")
+                self._catalog = catalog_of(self._connection)
         return self._connection
 
     def _config(self) -> dict[str, str | bool | int | float | list[str]]:
@@ -147,9 +159,16 @@ class Session:
             return connection.execute(statement, parameters) if parameters else connection.execute(statement)
 
 
+def catalog_of(connection: duckdb.DuckDBPyConnection) -> str:
+    """The name DuckDB gave the connection's file, quoted."""
+    row = connection.execute("SELECT current_database()").fetchone()
+    assert row is not None, "a query without FROM returns one row"
+    return quote_identifier(str(row[0]))
+
+
 def is_writable(path: Path) -> bool:
     """Whether this process may write the file, or create it."""
     return os.access(path if path.exists() else path.parent, os.W_OK)
 
 
-__all__ = ["Session", "is_writable"]
+__all__ = ["Session", "catalog_of", "is_writable"]

@@ -16,12 +16,12 @@ from sinks.duckdb.ddl import (
     target_name,
     wanted_columns,
 )
+from sinks.duckdb.lanes import own_schema
 from sinks.duckdb.session import Session
 from wallaby.errors import ConfigError, Refused
-from wallaby.schema import TableName, TableSchema, quote_identifier
+from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
 
-_OWN: str = f"{OWN_SCHEMA}.tables"
 _WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = lower(?)"
 
 
@@ -33,7 +33,11 @@ class Tables:
         self._session = session
 
     def target(self, source: TableName) -> TargetName:
-        return target_name(source, schema=self.options.schema_, table=self.options.table)
+        return target_name(source, schema=self.options.schema_, table=self.options.table, catalog=self._session.catalog)
+
+    @property
+    def _own(self) -> str:
+        return f"{own_schema(self._session)}.tables"
 
     def exists(self, target: TargetName) -> bool:
         return read_columns(self._session, target) is not None
@@ -49,7 +53,7 @@ class Tables:
             self._require_free(target, schema.name)
             existing = read_columns(self._session, target)
             if existing is None:
-                self._session.query(f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(target.schema)}", table=target)
+                self._session.query(f"CREATE SCHEMA IF NOT EXISTS {target.schema_sql}", table=target)
                 self._session.query(create_statement(target, wanted), table=target)
                 resettable = True
             else:
@@ -74,7 +78,7 @@ class Tables:
         with self._session.transaction():
             if not self.exists(target):
                 return
-            known = self._session.query(f"SELECT resettable FROM {_OWN} {_WHERE}", (target.schema, target.table))
+            known = self._session.query(f"SELECT resettable FROM {self._own} {_WHERE}", (target.schema, target.table))
             if not (known[0][0] if known else self._is_empty(target)):
                 raise Refused(
                     "the target table held rows before wallaby first saw it, so it is not emptied",
@@ -119,23 +123,23 @@ class Tables:
     def _require_free(self, target: TargetName, source: TableName) -> None:
         _require_not_own(target)
         known = self._session.query(
-            f"SELECT source_schema, source_table FROM {_OWN} {_WHERE}", (target.schema, target.table)
+            f"SELECT source_schema, source_table FROM {self._own} {_WHERE}", (target.schema, target.table)
         )
         if known and (other := TableName(str(known[0][0]), str(known[0][1]))) != source:
             raise _collision(target, source, other)
 
     def _owned(self, target: TargetName) -> tuple[tuple[str, int], ...]:
         rows = self._session.query(
-            f"SELECT c.name, c.attnum FROM (SELECT unnest(columns) AS c FROM {_OWN} {_WHERE})",
+            f"SELECT c.name, c.attnum FROM (SELECT unnest(columns) AS c FROM {self._own} {_WHERE})",
             (target.schema, target.table),
         )
         return tuple((str(name), int(str(attnum))) for name, attnum in rows)
 
     def _remember(self, target: TargetName, schema: TableSchema, *, resettable: bool) -> None:
         known = {fold(name) for name, _ in self._owned(target)}
-        if not self._session.query(f"SELECT 1 FROM {_OWN} {_WHERE}", (target.schema, target.table)):
+        if not self._session.query(f"SELECT 1 FROM {self._own} {_WHERE}", (target.schema, target.table)):
             self._session.query(
-                f"INSERT INTO {_OWN} VALUES (?, ?, ?, ?, ?, [])",
+                f"INSERT INTO {self._own} VALUES (?, ?, ?, ?, ?, [])",
                 (target.schema, target.table, schema.name.schema, schema.name.name, resettable),
             )
         elif all(fold(column.name) in known for column in schema.columns):
@@ -144,7 +148,7 @@ class Tables:
 
     def _note_columns(self, target: TargetName, schema: TableSchema) -> None:
         columns = [{"name": column.name, "attnum": column.attnum} for column in schema.columns]
-        self._session.query(f"UPDATE {_OWN} SET columns = ? {_WHERE}", (columns, target.schema, target.table))
+        self._session.query(f"UPDATE {self._own} SET columns = ? {_WHERE}", (columns, target.schema, target.table))
 
     def _is_empty(self, target: TargetName) -> bool:
         return not self._session.query(f"SELECT 1 FROM {target.sql} LIMIT 1", table=target)

@@ -18,7 +18,8 @@ from tests.sinks.lane import TestLane
 from wallaby.errors import ConfigError, Refused, Retry, Transient
 from wallaby.lsn import START
 from wallaby.sink import Guarantee
-from wallaby.testing.changes import Stream, table
+from wallaby.testing.changes import Stream, insert, table
+from wallaby.window import CommitToken
 
 Make = Callable[..., DuckDBSink]
 ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
@@ -128,3 +129,24 @@ def test_a_wrong_option_is_named(options: dict[str, object], field: str) -> None
     with pytest.raises(ConfigError) as wrong:
         FACTORY.describe(options)
     assert wrong.value.where["field"] == field
+
+
+@pytest.mark.must_not_fail(22)
+@pytest.mark.parametrize("file", ["shop", "wallaby", "main", "it's"])
+def test_a_file_may_be_called_like_a_schema_in_it(tmp_path: Path, file: str) -> None:
+    """DuckDB names the catalog after the file; a two-part name is then ambiguous."""
+    orders = table("shop.orders", {"id": "int8", "note": "text"}, key=["id"])
+    stream = Stream()
+    stream.transaction([(orders, insert(1, "a"))])
+    [window] = stream.windows()
+    sink = FACTORY.create({"dsn": str(tmp_path / f"{file}.duckdb")}, destination="copy")
+    sink.open()
+    try:
+        sink.ensure_table(orders)
+        sink.recover(LANE, 1)
+        writer = sink.writer(LANE, 1)
+        writer.write(window)
+        writer.commit(CommitToken(LANE, 1, START, window.upto, 1))
+        assert sink.recover(LANE, 2) == window.upto
+    finally:
+        sink.close()
