@@ -102,6 +102,7 @@ def demo(words: argparse.Namespace) -> int:
             address=performance.address,
             dashboard=runtime.dashboard,
             as_json=words.json,
+            is_kept=words.keep,
         )
         equal = bool(verdicts) and all(verdict.equal for verdict in verdicts)
         if words.keep and equal:
@@ -168,6 +169,7 @@ class _Performance:
     async def _work(self, driver: Driver, run: asyncio.Task[Outcome]) -> Lsn:
         """The workload beside the running flow, with accidents if asked; the WAL position after it."""
         words = self._words
+        await _while_running(self._has_begun(), run)
         workload = Workload(self._stage.shop_dsn, size=self._size, seed=words.seed, seconds=words.seconds)
         self._workload = workload
         chaos = asyncio.create_task(self._accidents(driver)) if words.chaos else None
@@ -183,6 +185,10 @@ class _Performance:
             row = connection.execute("SELECT pg_current_wal_lsn()::text").fetchone()
         assert row is not None
         return Lsn.parse(row[0])
+
+    async def _has_begun(self) -> None:
+        while self.status is None or self.status.phase in ("idle", "starting"):
+            await asyncio.sleep(_POLL_S)
 
     async def _accidents(self, driver: Driver) -> None:
         """SIGKILL the source, a sink and the coordinator, spread over the workload's time."""
