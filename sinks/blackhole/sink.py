@@ -1,6 +1,6 @@
 """Takes every window, counts it, forgets it. Its position lives in the process: after a restart it has none.
 
-Delivery is therefore "at least once" by derivation, and a flow whose blackhole destination has restarted is refused as one
+Delivery is therefore "at least once" by derivation, and a flow whose blackhole has restarted is refused like one
 whose destination went back in time. Use it with ``--once``, or give the flow a new name.
 """
 
