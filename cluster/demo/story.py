@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,16 +82,24 @@ def conclusion(verdicts: Sequence[Verdict]) -> Text:
     return Text(f"Proven: {tables} tables are equal in {destinations} destinations, row for row.", style="green")
 
 
-def what_next(duckdb_file: Path, *, address: str = "", dashboard: str = "", is_kept: bool = False) -> Text:
-    """Commands to try, one to a line and never wrapped, so that they can be copied."""
+def what_next(
+    duckdb_file: Path, *, address: str = "", dashboard: str = "", is_kept: bool = False, programs: str | None = None
+) -> Text:
+    """Commands to try, one to a line and never wrapped, so that they can be copied.
+
+    ``programs`` is the directory of our Python and its scripts, as the shell finds it; default: where we run from.
+    """
+    directory = running_from() if programs is None else programs
+    wallaby = f"{directory}wallaby"
     lines = [
         Text("What to try next", style="bold"),
         Text("  Query the DuckDB file:"),
-        _command(duckdb_command(duckdb_file)),
+        _command(duckdb_command(duckdb_file, python=f"{directory}python")),
     ]
-    if dashboard and "://" not in dashboard:
-        dashboard = f"http://{dashboard}"
-    listing = f"wallaby flow list --endpoint {address or 'HOST:PORT'}"
+    if dashboard:
+        address_shown = dashboard if "://" in dashboard else f"http://{dashboard}"
+        dashboard = f"{address_shown} (it asks for what `{directory}ray get-auth-token` prints)"
+    listing = f"{wallaby} flow list --endpoint {address or 'HOST:PORT'}"
     if is_kept:
         lines += [Text(f"  Steer the flow over gRPC, on {address}:"), _command(listing)] if address else []
         lines += [Text(f"  Look at the actors in Ray's dashboard: {dashboard}")] if dashboard else []
@@ -97,15 +107,23 @@ def what_next(duckdb_file: Path, *, address: str = "", dashboard: str = "", is_k
     else:
         was = f" (this time it was {address})" if address else ""
         lines += [Text(f"  Keep it running and steer it over gRPC, at the address it prints{was}:")]
-        lines += [_command("wallaby demo --keep"), _command(listing)]
+        lines += [_command(f"{wallaby} demo --keep"), _command(listing)]
         lines += [Text(f"  Ray's dashboard, while it runs: {dashboard}")] if dashboard else []
-        lines += [Text("  Have its processes killed on the way:"), _command("wallaby demo --chaos")]
+        lines += [Text("  Have its processes killed on the way:"), _command(f"{wallaby} demo --chaos")]
     lines += [Text("  Replicate a database of your own (README.md shows a flow.yaml):")]
-    lines += [_command("wallaby check flow.yaml"), _command("wallaby run flow.yaml")]
+    lines += [_command(f"{wallaby} check flow.yaml"), _command(f"{wallaby} run flow.yaml")]
     return Text("\n").join(lines)
 
 
-def duckdb_command(path: Path, *, python: str = ".venv/bin/python") -> str:
+def running_from() -> str:
+    """The directory of the running Python with a slash, relative where that is shorter to type; empty when on PATH."""
+    programs = Path(sys.executable).parent
+    if str(programs) in os.environ.get("PATH", "").split(os.pathsep):
+        return ""
+    return f"{programs.relative_to(Path.cwd())}/" if programs.is_relative_to(Path.cwd()) else f"{programs}/"
+
+
+def duckdb_command(path: Path, *, python: str) -> str:
     """One line for a shell that shows the shop's order states out of the DuckDB file."""
     catalog = path.stem if path.stem.isidentifier() else quote_identifier(path.stem)
     query = (
