@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from wallaby.clock import Clock
@@ -14,7 +14,7 @@ from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
 from wallaby.pgtypes.types import has_binary_kernel
 from wallaby.postgres.catalog import Catalog
-from wallaby.postgres.connect import connect
+from wallaby.postgres.connect import application_name, connect
 from wallaby.postgres.publication import ensure_publication
 from wallaby.postgres.replication import ReplicationStream
 from wallaby.postgres.slot import (
@@ -83,10 +83,13 @@ class SourceSession:
     ) -> None:
         self._config = config
         self._options: SourceOptions = config.flow.source_options()
+        self._application = application_name(config.flow.id)
         self._transport = transport
         self._ledger = ledger
         self._clock = clock
-        self._limits = limits
+        self._limits = replace(
+            limits, status_interval_ms=max(100, round(self._options.status_interval.total_seconds() * 1000))
+        )
         self._relay: Relay | None = None
         self._stop = threading.Event()
 
@@ -252,8 +255,3 @@ class SourceSession:
             return self._options.binary == "true"
         tables = catalog.published_tables([self._options.publication])
         return all(has_binary_kernel(column.type, column.typmod) for table in tables for column in table.columns)
-
-    @property
-    def _application(self) -> str:
-        """How our connections appear in ``pg_stat_activity``: a later epoch knows an earlier one's walsender by it."""
-        return f"wallaby:{self._config.flow.id}"[:63]
