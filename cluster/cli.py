@@ -50,12 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return EXIT_OK
             case _:
                 return cli.run(words)
-    except ConfigError as error:
-        print(f"wallaby: {error}", file=sys.stderr)
-        return EXIT_USAGE
     except WallabyError as error:
-        print(f"wallaby: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        from cluster.findings import show_error
+
+        show_error(error, as_json=words.json and words.command != "flow")
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     except KeyboardInterrupt:
         return 130
 

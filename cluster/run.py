@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
+from cluster.findings import show_findings
 from cluster.view import View, open_view
-from wallaby.check import check_flow, has_errors
+from wallaby.check import check_flow, has_errors, is_misconfigured
 from wallaby.errors import ConfigError
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved
 from wallaby.lsn import Lsn
+from wallaby.postgres.connect import application_name
 from wallaby.settings import Limits, Settings
 from wallaby.sink import Finding, Severity
 from wallaby.status import FlowStatus
 
-EXIT_OK, EXIT_FAILED = 0, 1
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
 def check(words: argparse.Namespace) -> int:
-    """Print what `check_flow` finds; 1 when something stops the flow."""
+    """Show what `check_flow` finds; 1 when something stops the flow, 2 when the flow file itself does."""
     flow = FlowSpec.from_file(words.flow)
-    findings = [*flow.findings(), *check_flow(resolved(flow))]
-    if words.json:
-        print(json.dumps({"event": "check", "flow": flow.id, "findings": [_plain(finding) for finding in findings]}))
-    else:
-        print_findings(findings)
-    return EXIT_FAILED if has_errors(findings) else EXIT_OK
+    findings = _findings(flow, resolved(flow))
+    show_findings(flow.id, findings, as_json=words.json)
+    return _exit_code(findings)
 
 
 def run(words: argparse.Namespace) -> int:
@@ -43,13 +38,13 @@ def run(words: argparse.Namespace) -> int:
     settings = _settings(words)
     ready = resolved(flow)
     if not words.no_check:
-        findings = check_flow(ready)
+        findings = [finding for finding in _findings(flow, ready) if finding.severity is not Severity.INFO]
+        if words.resnapshot:  # the way out of a lost slot must not be barred by it
+            findings = [finding for finding in findings if finding.code != "slot-lost"]
+        if findings:
+            show_findings(flow.id, findings, as_json=words.json)
         if has_errors(findings):
-            if words.json:
-                print(json.dumps({"event": "check", "flow": flow.id, "findings": [_plain(item) for item in findings]}))
-            else:
-                print_findings(findings)
-            return EXIT_FAILED
+            return _exit_code(findings)
     from cluster.driver import Driver
     from cluster.ray_runtime import attached
     from cluster.supervisor import Outcome, RunMode
@@ -100,21 +95,14 @@ def up(words: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def print_findings(findings: list[Finding], console: Console | None = None) -> None:
-    """A table that fits the screen; a line when there is nothing to say."""
-    console = console or Console(stderr=False)
-    if not findings:
-        console.print("Nothing stands in the way.")
-        return
-    table = Table(box=None, padding=(0, 1), expand=False)
-    for title in ("", "what", "finding", "advice"):
-        table.add_column(title, overflow="fold")
-    styles = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
-    for finding in findings:
-        table.add_row(
-            f"[{styles[finding.severity]}]{finding.severity}[/]", finding.subject, finding.message, finding.advice
-        )
-    console.print(table)
+def _findings(flow: FlowSpec, ready: FlowSpec) -> list[Finding]:
+    return [*flow.findings(), *check_flow(ready, own_application=application_name(flow.id))]
+
+
+def _exit_code(findings: list[Finding]) -> int:
+    if not has_errors(findings):
+        return EXIT_OK
+    return EXIT_USAGE if is_misconfigured(findings) else EXIT_FAILED
 
 
 def _announce(view: View, address: str, dashboard: str) -> None:
@@ -137,13 +125,3 @@ def _parse_lsn(text: str | None) -> Lsn | None:
         return Lsn.parse(text)
     except ValueError as error:
         raise ConfigError(str(error), field="--until-lsn") from None
-
-
-def _plain(finding: Finding) -> dict[str, str]:
-    return {
-        "severity": finding.severity.value,
-        "code": finding.code,
-        "subject": finding.subject,
-        "message": finding.message,
-        "advice": finding.advice,
-    }

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wallaby.endpoints import sink_factory
-from wallaby.errors import WallabyError
+from wallaby.errors import ConfigError, WallabyError
 from wallaby.flow import EndpointSpec, FlowSpec
 from wallaby.postgres.catalog import Catalog
-from wallaby.postgres.checks import check_source
-from wallaby.postgres.connect import connect
-from wallaby.postgres.publication import read_publication
+from wallaby.postgres.checks import check_source, tables_to_publish
 from wallaby.schema import TableSchema
 from wallaby.sink import Finding, Severity
 
 
-def check_flow(flow: FlowSpec) -> list[Finding]:
-    """Findings of the source and of every destination, the source's first. ``flow`` has its secrets resolved."""
+def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Finding]:
+    """Findings of the source and of every destination, the source's first. ``flow`` has its secrets resolved.
+
+    Subjects begin with the field path of what they are about (``destinations[1]: table shop.orders``). A slot held by a
+    connection whose application name begins with ``own_application`` is no finding.
+    """
     options = flow.source_options()
     findings = check_source(
         dsn=options.dsn,
@@ -24,11 +28,12 @@ def check_flow(flow: FlowSpec) -> list[Finding]:
         publication_schemas=options.publication_schemas,
         create_slot=options.create_slot,
         ensure_publication=options.ensure_publication,
+        syncs_publication=options.sync_publication,
         snapshot=options.snapshot,
         field="source.options",
+        own_application=own_application,
     )
-    is_reachable = not any(finding.code == "source-unreachable" for finding in findings)
-    tables = _published(flow) if is_reachable else ()
+    tables = () if _is_unreadable(findings) else _published(flow)
     for i, destination in enumerate(flow.destinations):
         findings += _check_destination(destination, f"destinations[{i}]", tables)
     return findings
@@ -39,19 +44,35 @@ def has_errors(findings: list[Finding]) -> bool:
     return any(finding.severity is Severity.ERROR for finding in findings)
 
 
+def is_misconfigured(findings: list[Finding]) -> bool:
+    """An error lies in the flow file itself: nothing outside has to change."""
+    return any(finding.code.endswith("-config") for finding in findings)
+
+
+def _is_unreadable(findings: list[Finding]) -> bool:
+    codes = {finding.code for finding in findings}
+    return bool(codes & {"source-config", "source-unreachable", "source-refused"})
+
+
 def _published(flow: FlowSpec) -> tuple[TableSchema, ...]:
+    """What the flow will send: by the publication, and by what it is going to publish."""
     options = flow.source_options()
+    catalog = Catalog(options.dsn, application_name="wallaby check")
     try:
-        with connect(options.dsn, application_name="wallaby:check") as connection:
-            if read_publication(connection, options.publication) is None:
-                return ()
-        catalog = Catalog(options.dsn, application_name="wallaby:check")
-        try:
-            return tuple(catalog.published_tables([options.publication]))
-        finally:
-            catalog.close()
+        published = catalog.published_tables([options.publication])
+        known = {schema.name for schema in published}
+        coming = tables_to_publish(
+            options.dsn,
+            publication=options.publication,
+            tables=options.publication_tables,
+            schemas=options.publication_schemas,
+            syncs=options.sync_publication,
+        )
+        return (*published, *catalog.tables([name for name in coming if name not in known]))
     except WallabyError:
         return ()  # the source's own findings say why
+    finally:
+        catalog.close()
 
 
 def _check_destination(destination: EndpointSpec, field: str, tables: tuple[TableSchema, ...]) -> list[Finding]:
@@ -59,16 +80,30 @@ def _check_destination(destination: EndpointSpec, field: str, tables: tuple[Tabl
         sink = sink_factory(destination.type).create(destination.options, destination=destination.name)
         try:
             sink.open()
-            return sink.check(tables)
+            return [_placed(finding, destination, field) for finding in sink.check(tables)]
         finally:
             sink.close()
     except WallabyError as error:
+        is_config = isinstance(error, ConfigError)
         return [
             Finding(
                 severity=Severity.ERROR,
-                subject=error.where.get("field", field),
+                subject=_address(destination, field),
                 message=error.message,
                 advice=error.advice,
-                code="destination-unreachable",
+                code="destination-config" if is_config else "destination-unreachable",
             )
         ]
+
+
+def _placed(finding: Finding, destination: EndpointSpec, field: str) -> Finding:
+    """The finding of a sink, which does not know where in the flow it stands."""
+    if finding.code in ("destination-unreachable", "destination-read-only"):
+        return replace(finding, subject=_address(destination, field))
+    return replace(finding, subject=f"{field}: {finding.subject}")
+
+
+def _address(destination: EndpointSpec, field: str) -> str:
+    """The field that says where the destination is."""
+    named = next((name for name in ("dsn", "path") if name in destination.options), None)
+    return f"{field}.options.{named}" if named else field

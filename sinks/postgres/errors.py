@@ -30,6 +30,8 @@ _CONNECT_CAUSES: Final = (
     ("SSL", "TLS negotiation failed"),
     ("certificate", "TLS negotiation failed"),
 )
+_CONFIG_CAUSES: Final = ("invalid integer value", "invalid port number", "Servname not supported")
+"""What libpq and psycopg refuse before they contact anybody: a port that is none."""
 _ADVICE: Final = {
     "23": "A constraint of the target table rejects the row: compare it with the source's constraints",
     "22": "A column of the target table is too narrow or of another type than the source's",
@@ -41,7 +43,7 @@ _ADVICE: Final = {
 
 def connect_failed(error: psycopg.Error) -> WallabyError:
     """The error of a failed connection attempt, without anything of the DSN."""
-    if isinstance(error, psycopg.ProgrammingError):
+    if isinstance(error, psycopg.ProgrammingError) or any(words in str(error) for words in _CONFIG_CAUSES):
         return ConfigError(
             "the connection string cannot be read",
             advice="Write postgresql://user@host:port/database or key=value pairs",

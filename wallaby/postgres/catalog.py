@@ -75,6 +75,12 @@ class Catalog:
         """Every table the publications send, with the columns they send, ordered by name."""
         return [table.schema for table in self.published(publications)]
 
+    def tables(self, names: Sequence[TableName]) -> list[TableSchema]:
+        """These tables with every column, as a publication of them would send them; those that exist, by name."""
+        parameters = {"schemas": [name.schema for name in names], "names": [name.name for name in names]}
+        rows = self._rows(queries.NAMED, parameters)
+        return [table.schema for table in self._described({oid: _entry(*rest) for oid, *rest in rows})]
+
     def row_filters(self, publications: Sequence[str]) -> dict[TableName, str]:
         """The conditions of those published tables that have one."""
         found = self.published(publications)
@@ -83,7 +89,15 @@ class Catalog:
     def published(self, publications: Sequence[str]) -> list[PublishedTable]:
         """As `published_tables`, with what a copy needs to know. Column lists of one table must agree, as for a
         subscriber; PostgreSQL itself refuses to stream otherwise."""
-        entries = self._publication_entries(publications)
+        return self._described(self._publication_entries(publications))
+
+    def close(self) -> None:
+        """Drop the connection; the next question connects again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _described(self, entries: Mapping[int, _Entry]) -> list[PublishedTable]:
         facts = self._columns(list(entries))
         may_generate = self._major() >= _GENERATED_SINCE
         published = {oid: _published_facts(facts.get(oid, {}), entry, may_generate) for oid, entry in entries.items()}
@@ -96,12 +110,6 @@ class Catalog:
             )
             for oid, columns in published.items()
         ]
-
-    def close(self) -> None:
-        """Drop the connection; the next question connects again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def _versioned(self, schema: TableSchema) -> TableSchema:
         before = self._seen.get(schema.oid)
@@ -137,7 +145,7 @@ class Catalog:
     def _publication_entries(self, publications: Sequence[str]) -> dict[int, _Entry]:
         query = queries.PUBLISHED_14 if self._major() < 15 else queries.PUBLISHED
         rows = self._rows(query, {"publications": list(publications)})
-        return {oid: _Entry(TableName(schema, name), *rest) for oid, schema, name, *rest in rows}
+        return {oid: _entry(*rest) for oid, *rest in rows}
 
     def _rows(self, query: LiteralString, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         try:
@@ -168,6 +176,10 @@ class _Entry:
     kind: str
     columns: list[str] | None
     row_filter: str | None
+
+
+def _entry(schema: str, name: str, *rest: Any) -> _Entry:
+    return _Entry(TableName(schema, name), *rest)
 
 
 @dataclass(frozen=True, slots=True)

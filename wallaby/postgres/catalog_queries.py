@@ -71,3 +71,13 @@ WHERE NOT EXISTS (
 ORDER BY nspname, relname
 """
 """PostgreSQL 14 knows neither column lists nor row filters."""
+
+NAMED: Final[LiteralString] = """
+SELECT c.oid, n.nspname, c.relname, c.relreplident, c.relkind, NULL::text[], NULL::text
+FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS wanted (schema, name)
+JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.schema
+JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
+WHERE c.relkind IN ('r', 'p')
+ORDER BY n.nspname, c.relname
+"""
+"""Tables as a publication would list them that does not exist yet."""

@@ -10,7 +10,7 @@ import psycopg
 
 from wallaby.errors import CheckFailed, ConfigError, SourceUnavailable, WallabyError
 from wallaby.postgres import check_queries as queries
-from wallaby.postgres.connect import Connection, connect, validate_dsn
+from wallaby.postgres.connect import Connection, connect, session, validate_dsn
 from wallaby.postgres.errors import translate
 from wallaby.postgres.publication import PublicationFacts, create_statement, read_publication, resolve_tables
 from wallaby.postgres.slot import PLUGIN, SlotFacts, read_slot
@@ -30,6 +30,7 @@ def check_source(
     publication_schemas: Sequence[str] = (),
     create_slot: bool = True,
     ensure_publication: bool = True,
+    syncs_publication: bool = False,
     snapshot: str = "initial",
     field: str = "source.options",
     own_application: str | None = None,
@@ -50,6 +51,7 @@ def check_source(
         schemas=tuple(publication_schemas),
         creates_slot=create_slot,
         creates_publication=ensure_publication,
+        syncs=syncs_publication,
         copies=snapshot != "never",
         field=field,
         own_application=own_application,
@@ -65,6 +67,16 @@ def check_source(
         return [_failure(error, field)]
 
 
+def tables_to_publish(
+    dsn: str, *, publication: str, tables: Sequence[str], schemas: Sequence[str], syncs: bool
+) -> list[TableName]:
+    """Tables the start of a flow would publish: all it wants when the publication is missing, else what it adds."""
+    with session(dsn, application_name=_APPLICATION, doing="look for tables") as connection:
+        if read_publication(connection, publication) is not None and not syncs:
+            return []
+        return resolve_tables(connection, tables, schemas) if tables or schemas else _all_tables(connection)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wish:
     """What the flow wants of the source."""
@@ -75,6 +87,7 @@ class _Wish:
     schemas: tuple[str, ...]
     creates_slot: bool
     creates_publication: bool
+    syncs: bool
     copies: bool
     field: str
     own_application: str | None
@@ -85,9 +98,16 @@ def _failure(error: WallabyError, field: str) -> Finding:
         case ConfigError():
             return _error(error.where.get("field", field), error.message, error.advice, "source-config")
         case SourceUnavailable():
-            return _error(f"{field}.dsn", error.message, error.advice, "source-unreachable")
+            # Nobody tries again here: the sentence about that belongs to a running flow.
+            advice = "Check that the server runs and that host and port are right and reachable from here."
+            return _error(f"{field}.dsn", _with_place(error), advice, "source-unreachable")
         case _:
-            return _error(f"{field}.dsn", error.message, error.advice, "source-refused")
+            return _error(f"{field}.dsn", _with_place(error), error.advice, "source-refused")
+
+
+def _with_place(error: WallabyError) -> str:
+    place = error.where.get("source")
+    return f"{error.message} ({place})" if place else error.message
 
 
 def _check(connection: Connection, wish: _Wish) -> list[Finding]:
@@ -216,13 +236,20 @@ def _check_publication(connection: Connection, wish: _Wish, server: _Server) -> 
         return [_error(f"{wish.field}.publication_tables", error.message, error.advice, "publication-tables")]
     if publication is None:
         findings = _check_creation(wish, server, wanted)
-        future = connection.execute(queries.ALL_TABLES).fetchall() if wanted is None else [_pair(t) for t in wanted]
-        tables = [TableName(schema, name) for schema, name in future]
+        tables = _all_tables(connection) if wanted is None else wanted
+        if wanted is not None and not wanted:
+            findings.append(_nothing_to_publish(wish))
         is_adding = wish.creates_publication and wanted is not None
         return findings + _check_tables(connection, wish, tables, is_changing=True, is_adding=is_adding)
-    findings = [] if publication.tables else [_empty(publication)]
+    coming = [table for table in wanted or () if wish.syncs and table not in publication.tables]
+    findings = [] if publication.tables or coming else [_empty(publication)]
     is_changing = publication.update or publication.delete
-    return findings + _check_tables(connection, wish, publication.tables, is_changing=is_changing)
+    findings += _check_tables(connection, wish, publication.tables, is_changing=is_changing)
+    return findings + _check_tables(connection, wish, coming, is_changing=is_changing, is_adding=True)
+
+
+def _all_tables(connection: Connection) -> list[TableName]:
+    return [TableName(schema, name) for schema, name in connection.execute(queries.ALL_TABLES).fetchall()]
 
 
 def _check_creation(wish: _Wish, server: _Server, wanted: Sequence[TableName] | None) -> list[Finding]:
@@ -258,6 +285,16 @@ def _empty(publication: PublicationFacts) -> Finding:
         subject=f"publication {publication.name}",
         message="the publication sends no table",
         advice=f"Run: ALTER PUBLICATION {quote_identifier(publication.name)} ADD TABLE …;",
+        code="publication-empty",
+    )
+
+
+def _nothing_to_publish(wish: _Wish) -> Finding:
+    return Finding(
+        severity=Severity.WARNING,
+        subject=f"publication {wish.publication}",
+        message="no table matches, so nothing will be replicated",
+        advice=f"Create tables first, or look at {wish.field}.publication_tables and publication_schemas.",
         code="publication-empty",
     )
 
@@ -318,10 +355,6 @@ def _not_owner(table: TableName, role: str) -> Finding:
         f"Create the publication as the owner, or run: ALTER TABLE {_qualified(table)} OWNER TO {role};",
         "publication-privilege",
     )
-
-
-def _pair(table: TableName) -> tuple[str, str]:
-    return table.schema, table.name
 
 
 def _qualified(table: TableName) -> str:

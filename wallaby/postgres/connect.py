@@ -35,6 +35,11 @@ _TCP_SETTINGS: Final[dict[str, str | int]] = {
 """A dead peer is noticed within about half a minute. What the connection string says wins."""
 
 
+def application_name(flow: str) -> str:
+    """How a flow's connections appear in ``pg_stat_activity``: a later run knows an earlier one's walsender by it."""
+    return f"wallaby:{flow}"[:63]
+
+
 def connect(
     dsn: str,
     *,
@@ -75,4 +80,4 @@ def session(dsn: str, *, application_name: str, doing: str, slot: str | None = N
             raise translate(error, dsn=dsn, doing=doing, slot=slot) from error
 
 
-__all__ = ["Connection", "connect", "describe_dsn", "session", "validate_dsn"]
+__all__ = ["Connection", "application_name", "connect", "describe_dsn", "session", "validate_dsn"]
