@@ -159,11 +159,12 @@ class ManifestLog:
         raise self._unreadable()
 
     def prepare(self) -> None:
-        """Make the lane's folders and remove what crashed writers left half made."""
+        """Make the lane's folders; finish or remove what crashed writers left half made."""
         with translated(folder=self._folders.log):
             self._folders.archive.mkdir(parents=True, exist_ok=True)
             for leftover in self._folders.log.glob(f"{_PREPARED}*"):
                 leftover.unlink(missing_ok=True)
+            self._finish_archiving()
 
     def append(self, entry: Entry) -> bool:
         """Add the entry if its number is free: True, durable; False, nothing happened and the log moved on.
@@ -192,6 +193,22 @@ class ManifestLog:
         self._sync_folder(self._folders.archive)
         for file in files:
             file.unlink(missing_ok=True)
+
+    def _finish_archiving(self) -> None:
+        """A writer may die between an archive's last entry and the archive, or before its entries are removed."""
+        tail = _numbered(self._folders.log, ".json")
+        for end in sorted({-(-number // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES for number, _ in tail}):
+            if not self._archive_of(end).exists():
+                if end > tail[-1][0]:
+                    return
+                try:
+                    self._archive(end)
+                except FileNotFoundError:
+                    # Another process archives the same entries, or some are missing: readers tell which.
+                    continue
+            for number, file in tail:
+                if end - ARCHIVE_ENTRIES < number <= end:
+                    file.unlink(missing_ok=True)
 
     def _archive_of(self, sequence: int) -> Path:
         return self._folders.archive / f"{-(-sequence // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES:020d}.jsonl"

@@ -68,6 +68,30 @@ def test_a_writer_that_slept_through_the_archiving_does_not_get_its_number(
     assert len(log.all()) == 9
 
 
+@pytest.mark.must_not_fail(2)
+@pytest.mark.parametrize("archive_is_made", [False, True])
+def test_a_writer_killed_while_it_archives_leaves_a_log_that_reads_whole(
+    archive_is_made: bool, log: ManifestLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifests, "ARCHIVE_ENTRIES", 4)
+    folders = LaneFolders(tmp_path, LANE)
+    last = EMPTY
+    for number in range(1, 5):
+        last = moved(last)
+        # The process ends with the link of the fourth entry, or with the archive: what follows never happens.
+        (folders.log / f"{number:020d}.json").write_text(last.to_json() + "\n")
+    if archive_is_made:
+        entries = (file.read_text() for file in sorted(folders.log.glob("*.json")))
+        (folders.archive / f"{4:020d}.jsonl").write_text("".join(entries))
+    log = new_log(tmp_path)
+    assert log.last() == last
+    for _ in range(5):
+        last = moved(last, epoch=2)
+        assert log.append(last)
+    assert [entry.sequence for entry in log.all()] == list(range(1, 10))
+    assert [file.name for file in folders.log.glob("*.json")] == [f"{9:020d}.json"]
+
+
 def test_a_gap_is_an_error_and_not_a_shorter_log(log: ManifestLog, tmp_path: Path) -> None:
     last = EMPTY
     for _ in range(3):
