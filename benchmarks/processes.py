@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import psycopg
 
@@ -155,5 +155,5 @@ class Watch:
                 usage.sample_memory()
 
     def _walsender(self) -> tuple[int, float, bool] | None:
-        row: Any = self._connection.execute(_WALSENDER, self._query).fetchone()
+        row: tuple[int, float, bool] | None = self._connection.execute(_WALSENDER, self._query).fetchone()
         return row

@@ -92,7 +92,7 @@ def narrow_inserts(server: EmbeddedServer, rows: int, *, per_transaction: int = 
 
 
 def inserts_and_updates(server: EmbeddedServer, rows: int, *, per_transaction: int = 1000) -> Content:
-    """Half inserts, half updates of random rows inserted before, all columns but the key changed or kept as they are."""
+    """Half inserts, half updates of random rows inserted before; every update sends the whole row."""
     half = per_transaction // 2
     body = f"""
         PERFORM setseed(0.42);

@@ -3,7 +3,7 @@
 A flow into the ``blackhole`` destination through Ray (receive, decode, Arrow, IPC, object store, sink actor) against
 pg_recvlogical, which decodes nothing. Both read copies of one slot over TCP, by turns; both are timed from the start of
 their walsender to its end. ``client`` is the process that receives: the source actor with everything it does, decoding
-and encoding included, or pg_recvlogical. Wanted: 1.2 times the wall throughput, and at most 25 % of the walsender's CPU.
+and encoding included, or pg_recvlogical. Wanted: 1.2 times the wall throughput, and at most 25 % of its CPU.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 from benchmarks.flows import SINK, SOURCE, Flows
 from benchmarks.measure import Line, Run, main, summarise, us_per_row
@@ -43,7 +44,7 @@ def _compare(name: str, content: Content, flows: Flows, runs: int) -> Iterator[L
     yield summarise(name, "wallaby → blackhole", ours, peer=peer, **_cpu(ours, sink_us))
 
 
-def _cpu(runs: list[Run], sink_us: float | None = None) -> dict[str, object]:
+def _cpu(runs: list[Run], sink_us: float | None = None) -> dict[str, Any]:
     client, walsender = us_per_row(runs, lambda run: run.cpu_s), us_per_row(runs, lambda run: run.server_cpu_s)
     share = client / walsender
     note = f"CPU µs/row: client {client:.2f} = {share:.0%} of walsender {walsender:.2f}"
