@@ -102,9 +102,11 @@ class PostgresSink:
         name = self._options.target_of(table)
         with self._changing() as connection:
             self._lanes.fence(connection, lane, epoch)
-            if read_target(connection, name) is None:
+            if (target := read_target(connection, name)) is None:
                 return
             if self._tables.entry(connection, name) is None:
+                if self._tables.is_empty(connection, target):
+                    return
                 raise Refused(
                     "the target held rows before wallaby first saw it, so it is not emptied",
                     advice="Empty or drop it yourself, then start again",

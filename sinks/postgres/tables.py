@@ -63,10 +63,7 @@ class Tables:
         if target is None:
             target = self._create(connection, schema, ddl.create_table(name, wanted, names, key))
         elif entry is None:
-            is_empty = target.relkind in ("r", "p") and connection.execute(
-                f"SELECT NOT EXISTS (SELECT FROM {target.sql})"
-            ).fetchone() == (True,)
-            if is_empty:
+            if self.is_empty(connection, target):
                 self._note(connection, name, schema.name, created=False)
         elif key and entry.source != schema.name:
             raise Refused(
@@ -112,6 +109,12 @@ class Tables:
             (name.schema, name.name),
         ).fetchone()
         return Entry(TableName(row[0], row[1]), row[2]) if row else None
+
+    def is_empty(self, connection: psycopg.Connection[Any], target: Target) -> bool:
+        """A table without rows; a view is never empty."""
+        if target.relkind not in ("r", "p"):
+            return False
+        return connection.execute(f"SELECT NOT EXISTS (SELECT FROM {target.sql})").fetchone() == (True,)
 
     def findings(self, connection: psycopg.Connection[Any], schemas: tuple[TableSchema, ...]) -> list[Finding]:
         """What is wrong with the role's privileges and the existing targets. Changes nothing."""

@@ -131,3 +131,18 @@ class TablesContract(SinkHooks):
         process = self.start(mode, [schema])
         raised(Refused, lambda: process.sink.reset_table(schema.name, LANE, FIRST_EPOCH))
         self.assert_content(schema, mode, rows)
+
+    @pytest.mark.must_not_fail(6)
+    def test_a_copy_begins_in_an_empty_target_somebody_else_made(self, mode: WriteMode) -> None:
+        """A flow resets its tables before it ensures them: the first reset meets a target wallaby never saw."""
+        schema = table("public.theirs", {"id": "int8", "note": "text"}, key=["id"])
+        rows = row_table(schema, [(1, "theirs")]).select([0, 1]).slice(0, 0)
+        if mode is not WriteMode.MIRROR:
+            return  # a log of somebody else's is not a log
+        if not self.make_foreign(schema, rows):
+            pytest.skip("this destination has no targets but its own")
+        process = self.start(mode, [])
+        process.sink.reset_table(schema.name, LANE, FIRST_EPOCH)
+        process.sink.ensure_table(schema)
+        process.sink.reset_table(schema.name, LANE, FIRST_EPOCH)
+        self.assert_content(schema, mode, rows)
