@@ -107,9 +107,11 @@ class Limits:
     window_age_max_ms: int = 50
     """Close a non-empty window at this age even while every lane is busy."""
     inflight_bytes_max: int = 64 << 20
-    """Windows handed to lanes and not yet written, per flow. Reading stops beyond it; status updates go on."""
+    """Windows handed to a lane and not yet written. Reading stops beyond it; status updates go on."""
     inflight_windows_max: int = 16
-    """Windows handed to one lane and not yet written: Ray's queue per sink actor stays this short."""
+    """Windows on their way to one lane: Ray's queue per sink actor stays this short. More wait at the source."""
+    held_windows_max: int = 8_192
+    """Windows on their way to one lane or waiting for it: bounds what small windows cost beyond their bytes."""
     inline_bytes_max: int = 96 << 10
     """Smaller windows travel inside the actor call; larger ones through the object store."""
     uncommitted_age_max_ms: int = 250
@@ -127,6 +129,8 @@ class Limits:
     heartbeat_misses_max: int = 6
     restart_delay_min_ms: int = 200
     restart_delay_max_ms: int = 30_000
+    fruitless_epochs_max: int = 10
+    """With ``give_up_policy: on_retry_exhaustion``: restarts in a row without any progress before the flow fails."""
     healthy_after_ms: int = 60_000
     """A flow that ran this long starts its back-off anew."""
     copy_attempts_max: int = 10

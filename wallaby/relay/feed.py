@@ -1,9 +1,10 @@
-"""The relay's book of one lane: what was sent, what came back, and when it should commit."""
+"""The relay's book of one lane: what waits, what was sent, what came back, and when it should commit."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 from wallaby.lane import LaneReport
 from wallaby.lsn import START, Lsn, Position
@@ -18,8 +19,22 @@ class _Outstanding:
     committed_at_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A window for a lane that has enough to do. ``commit`` is None where the feed decides when it is sent."""
+
+    window: Window
+    parcel: Any
+    commit: bool | None
+    committed_at_us: int
+
+
 class LaneFeed:
     """Decides nothing about windows, only about commits of its lane.
+
+    A lane has a few calls under way at most; what comes meanwhile waits here, so that a slow lane does not stop the
+    others before the budget of bytes is spent. ``handed`` says that a window is the lane's from now on, ``sent`` that
+    it is on its way.
 
     Natural batching: an idle lane commits every window it gets; a busy one is given windows without a commit and
     commits when it falls idle, or at the limits of bytes and age. A lane with a commit interval waits that long.
@@ -30,11 +45,14 @@ class LaneFeed:
         self._commit_interval_ms = commit_interval_ms
         self._limits = limits
         self._inflight: deque[int] = deque()
+        self._waiting: deque[Waiting] = deque()
+        self._waiting_bytes = 0
         self._outstanding: deque[_Outstanding] = deque()
         self._uncommitted_bytes = 0
         self._uncommitted_since_ms: int | None = None
         self._last_commit_ms = -(1 << 40)
         self._is_at_whole = True
+        self._handed_upto = START
         self._sent_upto = START
         self._committed_at_us = 0
         self.durable = START
@@ -45,13 +63,23 @@ class LaneFeed:
         return len(self._inflight)
 
     @property
-    def inflight_bytes(self) -> int:
-        return sum(self._inflight)
+    def held_bytes(self) -> int:
+        """Bytes handed to the lane and not yet written: on their way or waiting."""
+        return sum(self._inflight) + self._waiting_bytes
+
+    @property
+    def held_windows(self) -> int:
+        return len(self._inflight) + len(self._waiting)
+
+    @property
+    def may_send(self) -> bool:
+        """Another call may be sent to the lane."""
+        return len(self._inflight) < self._limits.inflight_windows_max
 
     @property
     def has_uncommitted(self) -> bool:
-        """Windows were sent after the last commit was asked for."""
-        return self._uncommitted_since_ms is not None
+        """Windows were sent after the last commit was asked for, or wait to be sent."""
+        return self._uncommitted_since_ms is not None or bool(self._waiting)
 
     @property
     def is_settled(self) -> bool:
@@ -60,7 +88,7 @@ class LaneFeed:
 
     @property
     def is_at_whole(self) -> bool:
-        """The last window sent ended at a commit boundary."""
+        """The last window handed over ended at a commit boundary."""
         return self._is_at_whole
 
     @property
@@ -69,8 +97,9 @@ class LaneFeed:
         return not self._inflight and self.has_uncommitted and not self._is_at_whole
 
     @property
-    def sent_upto(self) -> Position:
-        return self._sent_upto
+    def handed_upto(self) -> Position:
+        """The end of the last window handed over."""
+        return self._handed_upto
 
     def wants_commit_with(self, window: Window, now_ms: int) -> bool:
         """``window``, about to be sent, should carry a commit."""
@@ -85,7 +114,7 @@ class LaneFeed:
 
     def wants_commit_alone(self, now_ms: int) -> bool:
         """The lane fell idle (or its interval passed) with something uncommitted: an empty commit is due."""
-        if not self.has_uncommitted or not self._is_at_whole:
+        if not self.has_uncommitted or not self._is_at_whole or self._waiting:
             return False
         if self._commit_interval_ms:
             return now_ms - self._last_commit_ms >= self._commit_interval_ms
@@ -93,15 +122,29 @@ class LaneFeed:
 
     def commit_due_in_ms(self, now_ms: int) -> int | None:
         """When ``wants_commit_alone`` may turn true by time alone; None when it cannot."""
-        if not self.has_uncommitted or not self._commit_interval_ms or not self._is_at_whole:
+        if not self.has_uncommitted or not self._commit_interval_ms or not self._is_at_whole or self._waiting:
             return None
         return max(0, self._commit_interval_ms - (now_ms - self._last_commit_ms))
+
+    def handed(self, item: Waiting) -> None:
+        """The window is the lane's; it waits until `next_to_send` gives it out."""
+        self._waiting.append(item)
+        self._waiting_bytes += item.window.nbytes
+        self._handed_upto = max(self._handed_upto, item.window.upto)
+        self._is_at_whole = item.window.ends_transaction
+
+    def next_to_send(self) -> Waiting | None:
+        """The oldest waiting window, if the lane may take another call. Send it, and say so with ``sent``."""
+        if not self._waiting or not self.may_send:
+            return None
+        item = self._waiting.popleft()
+        self._waiting_bytes -= item.window.nbytes
+        return item
 
     def sent(self, window: Window, *, commit: bool, committed_at_us: int, now_ms: int) -> None:
         """Record a call to the lane."""
         self._inflight.append(window.nbytes)
         self._sent_upto = max(self._sent_upto, window.upto)
-        self._is_at_whole = window.ends_transaction
         self._committed_at_us = committed_at_us or self._committed_at_us
         if commit:
             self._outstanding.append(_Outstanding(self._sent_upto, self._committed_at_us))
@@ -138,7 +181,7 @@ class LaneFeed:
             rows=self._rows,
             bytes=self._bytes,
             commits=self._commits,
-            inflight_bytes=self.inflight_bytes,
+            inflight_bytes=self.held_bytes,
             lag_bytes=behind,
             lag_ms=lag_ms,
         )

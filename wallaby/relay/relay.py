@@ -25,7 +25,7 @@ from wallaby.clock import Clock
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder, Segment
 from wallaby.pgtypes.types import change_schema
-from wallaby.relay.feed import LaneFeed
+from wallaby.relay.feed import LaneFeed, Waiting
 from wallaby.relay.ports import ChangeStream, Checkpointed, Delivered, Transport
 from wallaby.routing import route
 from wallaby.schema import TableName, TableSchema
@@ -99,7 +99,7 @@ class Relay:
     @property
     def has_sent(self) -> bool:
         """Some lane was sent something."""
-        return any(feed.sent_upto > START or feed.inflight_windows for feed in self._feeds.values())
+        return any(feed.handed_upto > START or feed.held_windows for feed in self._feeds.values())
 
     def request_stop(self) -> None:
         """Drain and return from ``run``. Safe from any thread."""
@@ -268,7 +268,6 @@ class Relay:
     def _broadcast(self, window: Window, committed_at_us: int, *, commit: bool | None = None) -> None:
         """Every destination gets the window; destinations with as many lanes share what is published."""
         routed: dict[int, dict[int, tuple[Window, object]]] = {}
-        now_ms = self._clock.now_ms()
         for feed in self._feeds.values():
             count = feed.lane.count
             if count not in routed:
@@ -283,16 +282,26 @@ class Relay:
                 parcel = self._transport.publish(share)
             else:
                 continue
-            wants = feed.wants_commit_with(share, now_ms) if commit is None else commit
-            self._send(feed, share, parcel, commit=wants, committed_at_us=committed_at_us)
+            self._send(feed, share, parcel, commit=commit, committed_at_us=committed_at_us)
 
-    def _send(self, feed: LaneFeed, window: Window, parcel: object, *, commit: bool, committed_at_us: int) -> None:
-        self._transport.send(feed.lane, parcel, nbytes=window.nbytes, commit=commit, committed_at_us=committed_at_us)
-        feed.sent(window, commit=commit, committed_at_us=committed_at_us, now_ms=self._clock.now_ms())
+    def _send(
+        self, feed: LaneFeed, window: Window, parcel: object, *, commit: bool | None, committed_at_us: int
+    ) -> None:
+        """Hand the window to the lane; it leaves now or when the lane has room for another call."""
+        feed.handed(Waiting(window, parcel, commit, committed_at_us))
         self._frontier.sent(feed.lane, window.upto)
+        self._send_waiting(feed)
+
+    def _send_waiting(self, feed: LaneFeed) -> None:
+        now_ms = self._clock.now_ms()
+        while (item := feed.next_to_send()) is not None:
+            window, at_us = item.window, item.committed_at_us
+            commit = feed.wants_commit_with(window, now_ms) if item.commit is None else item.commit
+            self._transport.send(feed.lane, item.parcel, nbytes=window.nbytes, commit=commit, committed_at_us=at_us)
+            feed.sent(window, commit=commit, committed_at_us=at_us, now_ms=now_ms)
 
     def _send_commit(self, feed: LaneFeed) -> None:
-        window = Window(feed.sent_upto, feed.sent_upto)
+        window = Window(feed.handed_upto, feed.handed_upto)
         self._send(feed, window, self._transport.publish(window), commit=True, committed_at_us=0)
 
     def _commit_all(self) -> None:
@@ -310,6 +319,7 @@ class Relay:
                     if report.receipt is not None:
                         self._frontier.received(report.receipt)
                         self._moved_rows = True
+                    self._send_waiting(self._feeds[lane])
                 case Checkpointed(upto=upto):
                     self._checkpoint = max(self._checkpoint, upto)
                     self._confirmed = max(self._confirmed, self._checkpoint.lsn)
@@ -343,7 +353,7 @@ class Relay:
     def _has_room(self) -> bool:
         limits = self._limits
         return all(
-            feed.inflight_windows < limits.inflight_windows_max and feed.inflight_bytes < limits.inflight_bytes_max
+            feed.held_windows < limits.held_windows_max and feed.held_bytes < limits.inflight_bytes_max
             for feed in self._feeds.values()
         )
 

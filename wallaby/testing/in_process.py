@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,8 @@ from wallaby.window import LaneId, Window
 class InProcessTransport:
     """A `wallaby.relay.ports.Transport` that runs each call at once, or when ``hold`` is lifted.
 
-    ``checkpoint`` is the control store: it is called with (after, upto, lanes) and may raise.
+    ``checkpoint`` is the control store: it is called with (after, upto, lanes) and may raise. ``hold`` and ``release``
+    may come from another thread than the relay's.
     """
 
     def __init__(
@@ -26,6 +28,7 @@ class InProcessTransport:
     ) -> None:
         self._lanes = lanes
         self._store = checkpoint
+        self._lock = threading.RLock()
         self._done: list[Completion] = []
         self._held: dict[LaneId, list[tuple[Window, bool, int]]] = {}
         self._reader, self._writer = os.pipe()
@@ -34,22 +37,31 @@ class InProcessTransport:
 
     def hold(self, lane: LaneId) -> None:
         """From now on ``lane`` is slow: its calls wait for ``release``."""
-        self._held[lane] = []
+        with self._lock:
+            self._held[lane] = []
 
     def release(self, lane: LaneId) -> None:
         """Run what waited, in order."""
-        for window, commit, committed_at_us in self._held.pop(lane):
-            self._run(lane, window, commit, committed_at_us)
+        with self._lock:
+            for window, commit, committed_at_us in self._held.pop(lane):
+                self._run(lane, window, commit, committed_at_us)
+
+    def release_all(self) -> None:
+        """No lane is slow any more."""
+        with self._lock:
+            for lane in list(self._held):
+                self.release(lane)
 
     def publish(self, window: Window) -> Any:
         self.published.append(window)
         return window
 
     def send(self, lane: LaneId, parcel: Any, *, nbytes: int, commit: bool, committed_at_us: int) -> None:
-        if lane in self._held:
-            self._held[lane].append((parcel, commit, committed_at_us))
-        else:
-            self._run(lane, parcel, commit, committed_at_us)
+        with self._lock:
+            if lane in self._held:
+                self._held[lane].append((parcel, commit, committed_at_us))
+            else:
+                self._run(lane, parcel, commit, committed_at_us)
 
     def checkpoint(self, after: Position, upto: Position, lanes: Mapping[str, Position]) -> None:
         try:
@@ -60,10 +72,11 @@ class InProcessTransport:
             self._finish(Checkpointed(upto))
 
     def completions(self) -> list[Completion]:
-        done, self._done = self._done, []
-        if done:
-            os.read(self._reader, len(done))
-        return done
+        with self._lock:
+            done, self._done = self._done, []
+            if done:
+                os.read(self._reader, len(done))
+            return done
 
     def fileno(self) -> int:
         return self._reader
@@ -82,5 +95,6 @@ class InProcessTransport:
             self._finish(Delivered(lane, window.nbytes, report))
 
     def _finish(self, completion: Completion) -> None:
-        self._done.append(completion)
-        os.write(self._writer, b"\0")
+        with self._lock:
+            self._done.append(completion)
+            os.write(self._writer, b"\0")

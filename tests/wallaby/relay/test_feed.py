@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from wallaby.lane import LaneReport
 from wallaby.lsn import Lsn, Position
-from wallaby.relay.feed import LaneFeed
+from wallaby.relay.feed import LaneFeed, Waiting
 from wallaby.settings import Limits
 from wallaby.window import LaneId, Receipt, Window
 
@@ -18,6 +20,8 @@ def window(after: int, upto: int, *, whole: bool = True) -> Window:
 
 def send(feed: LaneFeed, item: Window, now_ms: int) -> bool:
     commit = feed.wants_commit_with(item, now_ms)
+    feed.handed(Waiting(item, item, None, 5_000_000))
+    assert feed.next_to_send() is not None
     feed.sent(item, commit=commit, committed_at_us=5_000_000, now_ms=now_ms)
     return commit
 
@@ -69,3 +73,20 @@ def test_lag_is_the_age_of_the_oldest_transaction_not_yet_durable() -> None:
     answer(feed, 10)
     status = feed.status(read_upto=Position(Lsn(20)), server=Lsn(25), wall_us=5_300_000, phase="streaming")
     assert (status.lag_ms, status.lag_bytes, status.position) == (0, 5, Position(Lsn(20)))
+
+
+def test_what_a_busy_lane_cannot_take_waits_in_order_and_counts_as_held() -> None:
+    feed = LaneFeed(LANE, commit_interval_ms=0, limits=replace(LIMITS, inflight_windows_max=1))
+    assert send(feed, window(0, 1), 0)
+    for i in (1, 2):
+        feed.handed(Waiting(window(i, i + 1), i, None, 0))
+    assert feed.next_to_send() is None, "one call at a time"
+    assert (feed.held_windows, feed.inflight_windows, feed.handed_upto) == (3, 1, Position(Lsn(3)))
+    assert feed.has_uncommitted
+    answer(feed, 1)
+    assert not feed.wants_commit_alone(1), "a window waits and will carry the commit"
+    assert not feed.is_settled
+    first = feed.next_to_send()
+    assert first is not None
+    assert first.parcel == 1
+    assert feed.wants_commit_with(first.window, 2)
