@@ -47,6 +47,8 @@ class SourceFacts:
     confirmed: Lsn | None
     invalidation: str | None = None
     """Why the slot can no longer be used (``wal_status`` lost, ``invalidation_reason``), else None."""
+    written: Lsn | None = None
+    """Up to here the server has the WAL we may have read; None when unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,7 @@ def plan_start(
             advice=f"Changes in between may be lost. {RESNAPSHOT}",
             slot=slot,
         )
+    _require_history_kept(slot, source, remembered, lanes)
     _require_same_lanes(remembered, lanes)
     _require_destinations_kept(remembered, lanes)
     return StartPlan(StartMode.RESUME, source.confirmed, drop_slot=False)
@@ -144,6 +147,21 @@ def _require_same_server(slot: str, source: SourceFacts, remembered: RememberedF
         raise SlotLost(
             f"the source went back to timeline {source.timeline} from {remembered.timeline}",
             advice=f"It was restored from an older backup. {RESNAPSHOT}",
+            slot=slot,
+        )
+
+
+def _require_history_kept(
+    slot: str, source: SourceFacts, remembered: RememberedFacts, lanes: Mapping[LaneId, Position]
+) -> None:
+    """A server that lost its newest WAL writes other changes at the same addresses: they would pass for applied."""
+    furthest = max(remembered.position, *lanes.values())
+    if source.written is not None and furthest.lsn > source.written:
+        raise SlotLost(
+            f"the source has lost WAL: it agrees with us up to {source.written} only, we have read up to "
+            f"{furthest.lsn} (timeline {source.timeline})",
+            advice="A standby was promoted before it had everything, or a backup was restored: the destinations hold "
+            f"changes the source no longer has. {RESNAPSHOT}",
             slot=slot,
         )
 

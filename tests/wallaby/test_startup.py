@@ -81,6 +81,17 @@ def test_a_promoted_standby_on_a_newer_timeline_continues() -> None:
     assert plan(replace(SOURCE, timeline=2)).mode is StartMode.RESUME
 
 
+@pytest.mark.must_not_fail(18)
+@pytest.mark.parametrize(("lane", "checkpoint"), [(101, 90), (90, 101)])
+def test_a_server_that_lost_wal_we_have_read_is_not_streamed_from(lane: int, checkpoint: int) -> None:
+    known = replace(KNOWN, position=Position(Lsn(checkpoint)), lanes={})
+    promoted = replace(SOURCE, timeline=2, confirmed=Lsn(80), written=Lsn(100))
+    with pytest.raises(SlotLost, match="lost WAL") as caught:
+        plan(promoted, known, Position(Lsn(lane)))
+    assert "--resnapshot" in caught.value.advice
+    assert plan(replace(promoted, written=Lsn(101)), known, Position(Lsn(lane))).mode is StartMode.RESUME
+
+
 def test_an_existing_slot_of_a_new_flow_cannot_be_copied_under() -> None:
     with pytest.raises(CheckFailed, match="exists already"):
         plan(SOURCE, NEW, START)

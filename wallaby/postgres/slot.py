@@ -217,6 +217,27 @@ def current_wal_lsn(connection: Connection) -> Lsn:
     return Lsn.parse(row[0])
 
 
+def timeline_end(dsn: str, timeline: int, *, present: int, application_name: str = "wallaby") -> Lsn | None:
+    """Where the server's history left ``timeline`` for the next one; None when its records do not say.
+
+    WAL of ``timeline`` beyond this address is not part of the server's history: a standby that was promoted before it
+    had received everything, or a recovery to an earlier point.
+    """
+    with connect(dsn, application_name=application_name, replication=True) as connection:
+        try:
+            result = run_command(connection, f"TIMELINE_HISTORY {present}", timeout_s=_COMMAND_TIMEOUT_S)
+        except psycopg.errors.UndefinedFile:
+            return None
+        except psycopg.Error as error:
+            raise translate(error, dsn=dsn, doing="read the timeline history") from error
+        content = result.get_value(0, 1) or b""
+    for line in content.splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] == str(timeline).encode():
+            return Lsn.parse(words[1].decode())
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceIdentity:
     """Which server, history and database a position belongs to; stored, and compared at every start."""

@@ -9,8 +9,16 @@ from wallaby.errors import AlreadyExists, SlotBusy, SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.postgres.connect import connect
 from wallaby.postgres.replication import ReplicationStream
-from wallaby.postgres.slot import create_slot, current_wal_lsn, drop_slot, read_identity, read_slot, terminate_holder
-from wallaby.testing.postgres import ScratchDatabase
+from wallaby.postgres.slot import (
+    create_slot,
+    current_wal_lsn,
+    drop_slot,
+    read_identity,
+    read_slot,
+    terminate_holder,
+    timeline_end,
+)
+from wallaby.testing.postgres import ScratchDatabase, server_for_tests
 
 
 def _stream(database: ScratchDatabase, application_name: str) -> ReplicationStream:
@@ -70,3 +78,22 @@ def test_the_source_says_who_it_is(database: ScratchDatabase, postgres_major: in
     assert identity.system_identifier == system
     assert (identity.timeline, identity.database) == (timeline, database.name)
     assert (identity.major, identity.slot) == (postgres_major, "a_slot")
+
+
+@pytest.mark.must_not_fail(18)
+def test_a_promoted_server_tells_where_its_history_left_the_old_timeline(postgres_major: int) -> None:
+    with server_for_tests(postgres_major) as server:
+        with connect(server.dsn(), application_name="test") as connection:
+            before = read_identity(connection)
+            assert timeline_end(server.dsn(), before.timeline, present=before.timeline) is None
+            written = current_wal_lsn(connection)
+        server.halt()
+        (server.directory / "data" / "standby.signal").touch()
+        server.start()
+        with connect(server.dsn(), application_name="test") as connection:
+            connection.execute("SELECT pg_promote()")
+            after = read_identity(connection)
+            assert after.timeline == before.timeline + 1
+            forked = timeline_end(server.dsn(), before.timeline, present=after.timeline)
+            assert forked is not None
+            assert written <= forked <= current_wal_lsn(connection)
