@@ -14,7 +14,7 @@ from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
 from wallaby.pgtypes.types import has_binary_kernel
 from wallaby.postgres.catalog import Catalog
-from wallaby.postgres.connect import application_name, connect
+from wallaby.postgres.connect import Connection, application_name, connect
 from wallaby.postgres.publication import ensure_publication
 from wallaby.postgres.replication import ReplicationStream
 from wallaby.postgres.slot import (
@@ -26,6 +26,7 @@ from wallaby.postgres.slot import (
     read_identity,
     read_slot,
     terminate_holder,
+    timeline_end,
 )
 from wallaby.relay.ports import Transport
 from wallaby.relay.relay import Relay, RelayConfig, Stopped
@@ -125,6 +126,7 @@ class SourceSession:
                     database=identity.database,
                     confirmed=None if facts is None else facts.confirmed_flush,
                     invalidation=None if facts is None else facts.invalidation,
+                    written=self._written(connection, identity),
                 ),
                 remembered=config.remembered,
                 lanes=config.lanes,
@@ -150,6 +152,17 @@ class SourceSession:
         finally:
             catalog.close()
 
+    def _written(self, connection: Connection, identity: SourceIdentity) -> Lsn:
+        """How far the history we have read is also the server's: to where it forked, else to where it writes now."""
+        known = self._config.remembered.timeline
+        if known is not None and known < identity.timeline:
+            forked = timeline_end(
+                self._options.dsn, known, present=identity.timeline, application_name=self._application
+            )
+            if forked is not None:
+                return forked
+        return current_wal_lsn(connection)
+
     def _run_plan(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Position:
         options = self._options
         match plan.mode:
@@ -168,9 +181,10 @@ class SourceSession:
 
     def _copy(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Lsn:
         options = self._options
-        self._ledger.begin_copy(identity, options.slot)
         is_slot_ours = plan.drop_slot
         for attempts_left in reversed(range(self._limits.copy_attempts_max)):
+            # Also a fence: a leftover of an older epoch must not drop the slot a newer one made.
+            self._ledger.begin_copy(identity, options.slot)
             if is_slot_ours:
                 drop_slot(options.dsn, options.slot, application_name=self._application)
             tables = tuple(catalog.published_tables([options.publication]))
@@ -185,6 +199,11 @@ class SourceSession:
             except SnapshotGone:
                 if relay.has_sent or not attempts_left:
                     raise  # lanes hold rows of this attempt: the next epoch begins with clean ones
+            except Stopped:
+                # The next copy begins with a new slot; until then this one would keep the server's WAL for nothing.
+                self._ledger.begin_copy(identity, options.slot)
+                drop_slot(options.dsn, options.slot, application_name=self._application)
+                raise
             else:
                 break
         self._ledger.finish_copy()
