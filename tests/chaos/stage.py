@@ -181,6 +181,8 @@ class Stage:
                 self._target_proxy.black_hole()
                 self._let_others_go_on("postgres", act.lasts_rows)
                 self._target_proxy.resume()
+            case fault if fault.verb == "hang":
+                self._hang(fault.victim)
             case fault if fault.verb == "SIGSTOP":
                 self._freeze(fault.victim, act.lasts_rows)
             case fault:
@@ -281,6 +283,19 @@ class Stage:
         pid = self._signal(role, signal.SIGSTOP)
         try:
             self._let_others_go_on(role.rpartition("/")[2], lasts_rows)
+        finally:
+            _send(pid, signal.SIGCONT)
+
+    def _hang(self, role: str) -> None:
+        """Frozen until a later epoch streams without it; then it wakes and finds itself replaced, if it still lives."""
+        epoch = self.flow.progress.last["epoch"]
+        pid = self._signal(role, signal.SIGSTOP)
+        try:
+            self.flow.wait_for(
+                lambda progress: progress.last["epoch"] > epoch and progress.phase == "streaming",
+                what=f"going on without {role}",
+                seconds=_CATCH_UP_S,
+            )
         finally:
             _send(pid, signal.SIGCONT)
 

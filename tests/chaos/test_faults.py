@@ -8,7 +8,7 @@ import pytest
 
 from cluster.demo.shop import TABLES
 from tests.chaos.conftest import ChaosOptions
-from tests.chaos.schedule import Act, Fault, copy_schedule, stream_schedule
+from tests.chaos.schedule import HANGS, Act, Fault, copy_schedule, stream_schedule
 from tests.chaos.stage import Stage
 
 _COPY_ROWS = 60_000
@@ -43,6 +43,20 @@ def test_a_copy_that_is_killed_again_and_again_is_exact_in_the_end(
         _play(stage, acts)
         assert stage.struck["snapshot"], f"no fault struck the copy: {stage.struck}"
         stage.await_streaming()
+        _finish(stage)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+@pytest.mark.must_not_fail(17, 20, 25)
+def test_a_process_that_hangs_is_replaced_and_does_no_harm_when_it_wakes(
+    tmp_path: Path, chaos: ChaosOptions, postgres_major: int
+) -> None:
+    """A hung process answers nobody and holds on to what it has: slot, file lock, open transaction."""
+    with Stage(tmp_path, major=postgres_major, seed=chaos.seed, rows=4_000, rows_per_s=1_500) as stage:
+        stage.begin()
+        stage.await_streaming()
+        _play(stage, [Act(fault, 500, 0) for fault in HANGS])
         _finish(stage)
 
 
