@@ -29,11 +29,14 @@ class SinkShell:
         return f"Sink[{self._id} epoch {self._epoch}]"
 
     @ray.method(concurrency_group=WRITE)
-    def start(self, kind: str, options: dict[str, Any]) -> tuple[Position, int]:
+    def start(self, kind: str, options: dict[str, Any], directory: str) -> tuple[Position, int]:
         """Open the destination and fence older epochs; its position and commit interval in milliseconds.
 
-        ``options`` have their secrets resolved.
+        ``options`` have their secrets resolved. Relative paths in them are meant from the driver's ``directory``; on a
+        node that has no such directory, from where this process runs.
         """
+        if os.path.isdir(directory):
+            os.chdir(directory)
         sink = sink_factory(kind).create(options, destination=self._id.destination)
         self._lane = Lane(sink, self._id, self._epoch)
         return self._lane.recover(), self._lane.commit_interval_ms

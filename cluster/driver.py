@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Final
 
 import ray
@@ -21,26 +23,45 @@ from actors.failures import cause_of
 from actors.options import coordinator_options
 from cluster.supervisor import FlowSupervisor, Outcome, RunMode
 from wallaby import secret
-from wallaby.errors import NotFound, WallabyError
+from wallaby.check import check_flow
+from wallaby.errors import CheckFailed, Fenced, NotFound, Retry, Superseded, WallabyError
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved
 from wallaby.lifecycle import Command, FlowState
+from wallaby.postgres.connect import application_name
 from wallaby.settings import Limits, Settings
+from wallaby.sink import Severity
 from wallaby.status import FlowStatus
 from wallaby.store import FlowRecord
 
+_LOG: Final = logging.getLogger(__name__)
 _READY_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 5.0
+_PAUSE_S: Final = 1.0
+"""Between attempts to reach a coordinator or control store that does not answer."""
 
-EXIT_OK: Final = 0
-EXIT_FAILED: Final = 1
+_MAY_PASS: Final = frozenset(
+    {"source-unreachable", "destination-unreachable", "locked", "slot-busy", "sender-headroom"}
+)
+"""Findings that may be gone at the next attempt."""
+
+EXIT_INTERRUPTED: Final = 130
+"""A second Ctrl-C."""
 
 
 class Driver:
     """Owns the coordinator and the supervisors. Use inside one asyncio loop, after ``ray.init``."""
 
-    def __init__(self, settings: Settings, *, limits: Limits, observe: Callable[[FlowStatus], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        limits: Limits,
+        observe: Callable[[FlowStatus], None],
+        tell: Callable[[str], None] = _LOG.info,
+    ) -> None:
         self._settings = settings
+        self._tell = tell
         self._limits = limits
         self._last: dict[str, FlowStatus] = {}
 
@@ -53,6 +74,8 @@ class Driver:
         self._stopping = asyncio.Event()
         self._supervisors: dict[str, FlowSupervisor] = {}
         self._tasks: dict[str, asyncio.Task[Outcome]] = {}
+        self._ceded: dict[str, datetime] = {}
+        """Flows another driver has taken over, with the time of the wanted state that was ours."""
         self.address = ""
         """``host:port`` of the gRPC API."""
 
@@ -68,8 +91,9 @@ class Driver:
     def request_stop(self) -> None:
         """Drain every flow; a second request ends the process at once."""
         if self._stopping.is_set():
-            os._exit(EXIT_FAILED)
+            os._exit(EXIT_INTERRUPTED)
         self._stopping.set()
+        self._tell("draining: what was read becomes durable; asked again, it ends at once and loses nothing")
         for supervisor in self._supervisors.values():
             supervisor.stop()
 
@@ -102,12 +126,18 @@ class Driver:
     async def serve(self) -> None:
         """Follow the wanted states in the control store until stopped."""
         seen = -1
+        stopped = asyncio.ensure_future(self._stopping.wait())
         while not self._stopping.is_set():
-            await self._reconcile()
+            try:
+                await self._reconcile()
+            except WallabyError as error:
+                # Flows go on meanwhile: only new wishes wait for the store.
+                self._tell(f"the control store does not answer: {error}")
+                await asyncio.wait([stopped], timeout=_PAUSE_S)
+                continue
             changed = asyncio.ensure_future(self._wait_changed(seen))
-            stopped = asyncio.ensure_future(self._stopping.wait())
-            await asyncio.wait([changed, stopped], timeout=2 * _POLL_S, return_when=asyncio.FIRST_COMPLETED)
-            stopped.cancel()
+            waited = [changed, stopped, *self._tasks.values()]
+            await asyncio.wait(waited, timeout=2 * _POLL_S, return_when=asyncio.FIRST_COMPLETED)
             if changed.done():
                 seen = changed.result()
             changed.cancel()
@@ -121,26 +151,51 @@ class Driver:
     # -- wanted and observed ------------------------------------------------------------------------------------------
 
     async def _reconcile(self) -> None:
+        for name in [name for name, task in self._tasks.items() if task.done()]:
+            del self._tasks[name]
         for record in await self._records():
             running = record.id in self._tasks
             if record.state is FlowState.RUNNING and not running:
-                self._tasks[record.id] = asyncio.create_task(self._follow(record))
+                if self._ceded.get(record.id) != record.updated_at:
+                    self._tasks[record.id] = asyncio.create_task(self._follow(record))
             elif record.state is FlowState.STOPPING and running:
-                self._supervisors[record.id].stop()
+                if (supervisor := self._supervisors.get(record.id)) is not None:
+                    supervisor.stop()
             elif record.state is FlowState.STOPPING:
                 await self._call("move_flow", record.id, Command.FINISH, "not running")
 
     async def _follow(self, record: FlowRecord) -> Outcome:
+        """Run a flow of the control store and write down how it ended. Never raises our errors: there is no caller."""
+        self._tell(f"{record.id}: started" + (", up to the present position" if record.run_once else ""))
+        outcome = Outcome.FAILED
         try:
-            outcome = await self._launch(resolved(record.spec), RunMode(once=record.run_once))
+            flow = resolved(record.spec)
+            await self._require_fit(flow)
+            outcome = await self._launch(flow, RunMode(once=record.run_once))
+            if await self._settle(record.id, outcome):
+                self._tell(f"{record.id}: {outcome}")
+            else:
+                self._ceded[record.id] = record.updated_at
+                self._tell(f"{record.id}: another wallaby runs it now")
         except WallabyError as error:
-            await self._call("move_flow", record.id, Command.FAIL, str(error))
-            outcome = Outcome.FAILED
-        else:
-            await self._settle(record.id, outcome)
-        finally:
-            self._tasks.pop(record.id, None)
+            if error.retry is not Retry.NEVER:
+                self._tell(f"{record.id}: tried again: {error}")
+                await asyncio.sleep(_PAUSE_S)  # the next look at the wanted states starts it again
+                return outcome
+            self._tell(f"{record.id}: failed: {error}")
+            with contextlib.suppress(WallabyError):
+                await self._call("move_flow", record.id, Command.FAIL, str(error))
         return outcome
+
+    async def _require_fit(self, flow: FlowSpec) -> None:
+        """`CheckFailed` when a flow that never ran cannot run as things are; what may pass is left to retries."""
+        if await self._call("get_snapshot_state", flow.id) or await self._call("get_checkpoint", flow.id):
+            return
+        found = await asyncio.to_thread(check_flow, flow, own_application=application_name(flow.id))
+        errors = [item for item in found if item.severity is Severity.ERROR and item.code not in _MAY_PASS]
+        if errors:
+            lines = "; ".join(f"{item.subject}: {item.message}" for item in errors)
+            raise CheckFailed(lines, advice=errors[0].advice)
 
     async def _launch(self, flow: FlowSpec, mode: RunMode) -> Outcome:
         supervisor = FlowSupervisor(flow, self._coordinator, mode=mode, limits=self._limits, observe=self._observe)
@@ -159,20 +214,40 @@ class Driver:
         """A StopFlow through the API reaches a flow we were started for, too."""
         seen = -1
         while True:
-            record = await self._call("get_flow", flow_id)
-            if record.state is not FlowState.RUNNING:
-                supervisor.stop()
-                return
-            seen = await self._wait_changed(seen)
+            try:
+                record = await self._call("get_flow", flow_id)
+                if record.state is not FlowState.RUNNING:
+                    supervisor.stop()
+                    return
+                seen = await self._wait_changed(seen)
+            except WallabyError:
+                await asyncio.sleep(_PAUSE_S)  # coordinator or store is away; the flow itself decides what that means
 
-    async def _settle(self, flow_id: str, outcome: Outcome) -> None:
-        """Write down how the run ended. On a stop of the whole driver the wanted state stays as it was."""
+    async def _settle(self, flow_id: str, outcome: Outcome) -> bool:
+        """Write down how the run ended; False when another driver runs the flow, whose state is then not ours to move.
+
+        On a stop of the whole driver the wanted state stays as it was: the next driver continues.
+        """
         supervisor = self._supervisors.pop(flow_id)
-        record = await self._call("get_flow", flow_id)
         if outcome is Outcome.FAILED:
+            if isinstance(supervisor.error, Superseded) and await self._is_taken_over(flow_id, supervisor.epoch):
+                return False
             await self._call("move_flow", flow_id, Command.FAIL, str(supervisor.error))
-        elif record.state is FlowState.STOPPING or not self._stopping.is_set():
+            return True
+        record = await self._call("get_flow", flow_id)
+        if record.state is FlowState.STOPPING or (record.state is FlowState.RUNNING and not self._stopping.is_set()):
             await self._call("move_flow", flow_id, Command.FINISH, "drained")
+        return True
+
+    async def _is_taken_over(self, flow_id: str, epoch: int) -> bool:
+        """The control store has given a newer epoch than ours."""
+        try:
+            identity = await self._call("get_source_identity", flow_id)
+            if identity:
+                await self._call("put_source_identity", flow_id, identity, epoch=epoch)
+        except Fenced:
+            return True
+        return False
 
     async def _register(self, flow: FlowSpec) -> None:
         stored = FlowSpec.from_mapping(secret.redact(flow.to_mapping()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +28,7 @@ class RayRuntime:
 @contextmanager
 def attached(*, dashboard: bool = True) -> Iterator[RayRuntime]:
     """Attach for the block. Actors we own end with it; a local cluster we started ends too."""
+    _quieten()
     ray = _import_ray()
     require_one_home()
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "configure_logging": False}
@@ -44,6 +47,28 @@ def attached(*, dashboard: bool = True) -> Iterator[RayRuntime]:
         yield RayRuntime(context.dashboard_url or "", is_ours)
     finally:
         ray.shutdown()
+
+
+def job_id() -> str:
+    """The submission id when this process was started by ``ray job submit``, else empty."""
+    try:
+        config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        return str(config["metadata"]["job_submission_id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _quieten() -> None:
+    """Ray's notices and the workers' last words belong into its logs, not between the lines of our output.
+
+    What fails reaches the user as an error of ours; the session's log folder has the details.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    logger = logging.getLogger("ray")
+    logger.setLevel(logging.ERROR)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def require_one_home() -> None:

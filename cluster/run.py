@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from cluster.findings import show_findings
-from cluster.view import View, open_view
+from cluster.view import View, Views, machines_only, open_view
 from wallaby.check import check_flow, has_errors, is_misconfigured
 from wallaby.errors import ConfigError
 from wallaby.flow import FlowSpec
@@ -50,10 +52,15 @@ def run(words: argparse.Namespace) -> int:
     from cluster.supervisor import Outcome, RunMode
 
     mode = RunMode(once=words.once, until=until, resnapshot=words.resnapshot)
-    with attached(dashboard=not words.no_dashboard) as runtime, open_view(as_json=words.json) as view:
+    with (
+        open_view(as_json=words.json) as view,
+        machines_only(words.json),
+        attached(dashboard=not words.no_dashboard) as runtime,
+    ):
+        _warn_of_loss(view, settings)
 
         async def drive() -> Outcome:
-            driver = Driver(settings, limits=Limits(), observe=view.update)
+            driver = Driver(settings, limits=Limits(), observe=view.update, tell=view.message)
             try:
                 await driver.start()
                 driver.install_signals()
@@ -79,10 +86,15 @@ def up(words: argparse.Namespace) -> int:
     from cluster.driver import Driver
     from cluster.ray_runtime import attached
 
-    with attached(dashboard=not words.no_dashboard) as runtime, open_view(as_json=words.json) as view:
+    with (
+        Views(as_json=words.json) as view,
+        machines_only(words.json),
+        attached(dashboard=not words.no_dashboard) as runtime,
+    ):
+        _warn_of_loss(view, settings)
 
         async def drive() -> None:
-            driver = Driver(settings, limits=Limits(), observe=view.update)
+            driver = Driver(settings, limits=Limits(), observe=view.update, tell=view.message)
             try:
                 await driver.start()
                 driver.install_signals()
@@ -109,13 +121,27 @@ def _announce(view: View, address: str, dashboard: str) -> None:
     view.message(f"gRPC API on {address}" + (f", Ray dashboard on http://{dashboard}" if dashboard else ""))
 
 
+def _warn_of_loss(view: View, settings: Settings) -> None:
+    """A job's working directory goes with the job; a checkpoint in it would be lost, and every run a first run."""
+    from cluster.ray_runtime import job_id
+
+    if job_id() and not settings.postgres_dsn and settings.state_dir.is_relative_to(Path.cwd()):
+        view.message(
+            f"warning: the control store lies in {settings.state_dir}, inside the job's working directory, which Ray"
+            " removes: the next submission would not know how far this one came. Set WALLABY_POSTGRES_DSN, or"
+            " WALLABY_STATE_DIR to a folder that stays, in the job's runtime environment (env_vars)."
+        )
+
+
 def _settings(words: argparse.Namespace) -> Settings:
     overrides: dict[str, Any] = {}
     if words.state_dir:
         overrides["state_dir"] = words.state_dir
     if words.listen:
         overrides["grpc_listen"] = words.listen
-    return Settings.load(os.environ, overrides)
+    settings = Settings.load(os.environ, overrides)
+    # The coordinator lives in a process that may have been started elsewhere.
+    return replace(settings, state_dir=settings.state_dir.absolute())
 
 
 def _parse_lsn(text: str | None) -> Lsn | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import logging
+import os
 import random
 import time
 import traceback
@@ -24,18 +26,22 @@ from actors.failures import ProcessLost, cause_of
 from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, source_options
 from actors.sink import SinkShell
 from actors.source import SourceShell
-from wallaby.errors import Retry, WallabyError
-from wallaby.flow import FlowSpec
+from cluster.heartbeat import Heartbeat
+from wallaby.errors import CheckFailed, Retry, Superseded, WallabyError
+from wallaby.flow import FailureMode, FlowSpec, GiveUpPolicy
 from wallaby.lsn import START, Lsn, Position
+from wallaby.postgres.connect import application_name
+from wallaby.postgres.slot import drop_slot
 from wallaby.relay.session import SessionConfig
 from wallaby.settings import Limits
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.status import FlowStatus
 from wallaby.store import Epoch, SnapshotStatus
+from wallaby.store import SnapshotState as StoredSnapshot
 from wallaby.window import LaneId
 
 _LOG: Final = logging.getLogger(__name__)
-_START_TIMEOUT_S: Final = 120.0
+_PING_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.25
 _LEASE_S: Final = 60.0
 _UNKNOWN_ERRORS_MAX: Final = 5
@@ -97,6 +103,11 @@ class FlowSupervisor:
         self._region = _Region()
         self._restarts = 0
         self._unknown_errors = 0
+        self._fruitless_epochs = 0
+        self.epoch = 0
+        """The newest epoch taken; 0 before the first."""
+        self._first_epoch = 0
+        self._is_copy_due = False
         self.error: WallabyError | None = None
         self.status = FlowStatus(flow=flow.id, state="running", phase="starting")
 
@@ -113,21 +124,22 @@ class FlowSupervisor:
         """Epoch after epoch; returns when there is nothing left to do or nothing we may try."""
         delay_ms = self._limits.restart_delay_min_ms
         while True:
-            began = time.monotonic()
+            began, furthest = time.monotonic(), self._furthest()
             try:
                 await self._run_epoch()
-                await self._publish(replace(self.status, phase="idle", error=""))
-                return Outcome.DRAINED
+                return await self._drained()
             except Exception as raised:  # noqa: BLE001 - the one place that maps every error to a policy
                 error = self._classify(raised)
             finally:
                 self._end_region()
+            is_fruitful = self._furthest() > furthest
+            self._fruitless_epochs = 0 if is_fruitful else self._fruitless_epochs + 1
+            if error.retry is not Retry.NEVER and self._is_given_up():
+                error = self._exhausted(error)
             if error.retry is Retry.NEVER:
-                self.error = error
-                await self._publish(replace(self.status, state="failed", phase="idle", error=str(error)))
-                return Outcome.FAILED
+                return await self._failed(error)
             if self._stopping.is_set():
-                return Outcome.DRAINED
+                return await self._drained()
             if (time.monotonic() - began) * 1000 >= self._limits.healthy_after_ms:
                 delay_ms, self._unknown_errors = self._limits.restart_delay_min_ms, 0
             self._restarts += 1
@@ -138,49 +150,120 @@ class FlowSupervisor:
             await self._publish(status)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause_ms / 1000)
-                return Outcome.DRAINED
+                return await self._drained()
+
+    async def _drained(self) -> Outcome:
+        await self._publish(replace(self.status, state="stopped", phase="idle", error=""))
+        return Outcome.DRAINED
+
+    async def _failed(self, error: WallabyError) -> Outcome:
+        if self._flow.config.failure_mode is FailureMode.DROP_SLOT and not isinstance(error, Superseded):
+            error = await self._relieve_source(error)
+        self.error = error
+        await self._publish(replace(self.status, state="failed", phase="idle", error=str(error)))
+        return Outcome.FAILED
+
+    def _furthest(self) -> Position:
+        """How far the slowest lane is; START before the first epoch reported."""
+        return min((lane.position for lane in self.status.lanes), default=START)
+
+    def _is_given_up(self) -> bool:
+        policy = self._flow.config.give_up_policy
+        return (
+            policy is GiveUpPolicy.ON_RETRY_EXHAUSTION and self._fruitless_epochs >= self._limits.fruitless_epochs_max
+        )
+
+    def _exhausted(self, error: WallabyError) -> WallabyError:
+        return CheckFailed(
+            f"given up after {self._fruitless_epochs} attempts without progress: {error.message}",
+            advice=error.advice,
+            **error.where,
+        )
+
+    async def _relieve_source(self, error: WallabyError) -> WallabyError:
+        """Drop the slot this flow made or adopted, as ``failure_mode: drop_slot`` asks; the next start copies anew."""
+        options = self._flow.source_options()
+        try:
+            identity = await self._call("get_source_identity", self._flow.id)
+            if not identity or identity.get("slot") != options.slot:
+                return error  # never streamed from: not ours to drop
+            # First the note, then the deed: a crash in between costs a copy, never a gap.
+            await self._call("set_snapshot_state", self._flow.id, self.epoch, SnapshotStatus.PENDING)
+            name = application_name(self._flow.id)
+            await asyncio.to_thread(drop_slot, options.dsn, options.slot, application_name=name)
+        except WallabyError as failure:
+            advice = f"{error.advice} The slot {options.slot} could not be dropped: {failure.message}".strip()
+        else:
+            advice = f"{error.advice} The slot was dropped (failure_mode); the next start copies anew".strip()
+        return _with_advice(error, advice)
 
     async def _run_epoch(self) -> None:
         grant = await self._call("begin_epoch", self._flow.id)
+        self.epoch = grant.epoch
         await self._publish(replace(self.status, phase="starting", epoch=grant.epoch, restarts=self._restarts))
         remembered = await self._remembered(grant)
-        lanes, intervals = await self._start_sinks(grant.epoch)
+        started = await self._start_sinks(grant.epoch)
+        if started is None:
+            return
+        lanes, intervals = started
         options = self._flow.source_options()
         source = _actor_class(SourceShell).options(**source_options(self._flow.id, grant.epoch))
         self._region.source = source.remote(self._flow.id, options.slot, grant.epoch, _LEASE_S)
-        is_first = self._restarts == 0
         config = SessionConfig(
             flow=self._flow,
             epoch=grant.epoch,
             remembered=remembered,
             lanes=lanes,
             commit_intervals_ms=intervals,
-            resnapshot=self._mode.resnapshot and is_first,
+            resnapshot=self._is_copy_due,
             once=self._mode.once,
             until=self._mode.until,
         )
         run = self._region.source.run.remote(config, self._region.sinks, self._coordinator, self._limits)
-        await self._watch(run, grant.epoch)
+        await self._watch(run)
         await self._close_sinks()
 
-    async def _start_sinks(self, epoch: int) -> tuple[dict[LaneId, Position], dict[LaneId, int]]:
-        refs: dict[LaneId, Any] = {}
+    async def _start_sinks(self, epoch: int) -> tuple[dict[LaneId, Position], dict[LaneId, int]] | None:
+        """Every lane's position and commit interval; None when a stop was asked for meanwhile.
+
+        A destination may take its time (another writer's locks, a long log to read), so there is no other limit than
+        the processes' answers; the questions also keep those alive that were faster than their neighbours.
+        """
+        starts: dict[LaneId, asyncio.Task[tuple[Position, int]]] = {}
         for lane in self._flow.lanes():
             spec = next(spec for spec in self._flow.destinations if spec.name == lane.destination)
             options = sink_options(lane.flow, lane.destination, lane.index, epoch)
             actor = _actor_class(SinkShell).options(**options).remote(lane, epoch, _LEASE_S)
             self._region.sinks[lane] = actor
-            refs[lane] = actor.start.remote(spec.type, dict(spec.options))
-        positions: dict[LaneId, Position] = {}
-        intervals: dict[LaneId, int] = {}
-        for lane, ref in refs.items():
-            positions[lane], intervals[lane] = await self._get(ref, f"sink {lane}", _START_TIMEOUT_S)
-        return positions, intervals
+            starts[lane] = asyncio.create_task(
+                self._answer(actor.start.remote(spec.type, dict(spec.options), os.getcwd()), f"sink {lane}")
+            )
+        heartbeat = Heartbeat(self._limits.heartbeat_misses_max)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            pending: set[asyncio.Task[Any]] = {stopping, *starts.values()}
+            while pending - {stopping}:
+                done, pending = await asyncio.wait(
+                    pending, timeout=self._limits.heartbeat_interval_ms / 1000, return_when=asyncio.FIRST_COMPLETED
+                )
+                if stopping in done:
+                    return None
+                for task in done:
+                    task.result()
+                if not done:
+                    await self._ping_sinks(heartbeat)
+                    self._require_answers(heartbeat)
+        finally:
+            for task in (stopping, *starts.values()):
+                if not task.cancel() and not task.cancelled():
+                    task.exception()  # seen, or asyncio complains
+        found = {lane: task.result() for lane, task in starts.items()}
+        return {lane: one[0] for lane, one in found.items()}, {lane: one[1] for lane, one in found.items()}
 
-    async def _watch(self, run: Any, epoch: int) -> None:
+    async def _watch(self, run: Any) -> None:
         """Wait for the source's end; meanwhile report, ping, and pass a stop on."""
         done = asyncio.ensure_future(_as_awaitable(run))
-        misses = 0
+        heartbeat = Heartbeat(self._limits.heartbeat_misses_max)
         last_ping = time.monotonic()
         is_stop_sent = False
         try:
@@ -191,12 +274,11 @@ class FlowSupervisor:
                 await asyncio.wait([done], timeout=_POLL_S)
                 if done.done():
                     break
-                misses = 0 if await self._poll_status() else misses + 1
+                heartbeat.note("source", has_answered=await self._poll_status())
                 if time.monotonic() - last_ping >= self._limits.heartbeat_interval_ms / 1000:
                     last_ping = time.monotonic()
-                    misses += 0 if await self._ping_sinks() else 1
-                if misses > self._limits.heartbeat_misses_max:
-                    raise ProcessLost("a source or sink process no longer answers", flow=self._flow.id, epoch=epoch)
+                    await self._ping_sinks(heartbeat)
+                self._require_answers(heartbeat)
             try:
                 done.result()
             except Exception as error:
@@ -205,9 +287,13 @@ class FlowSupervisor:
         finally:
             done.cancel()
 
+    def _require_answers(self, heartbeat: Heartbeat) -> None:
+        if heartbeat.lost is not None:
+            raise ProcessLost("a process no longer answers", actor=heartbeat.lost, flow=self._flow.id, epoch=self.epoch)
+
     async def _poll_status(self) -> bool:
         try:
-            status = await asyncio.wait_for(_as_awaitable(self._region.source.status.remote()), 10)
+            status = await asyncio.wait_for(_as_awaitable(self._region.source.status.remote()), _PING_TIMEOUT_S)
         except TimeoutError:
             return False
         except ray.exceptions.RayError:
@@ -216,15 +302,19 @@ class FlowSupervisor:
             await self._publish(replace(status, restarts=self._restarts, error=self.status.error))
         return True
 
-    async def _ping_sinks(self) -> bool:
-        refs = [asyncio.ensure_future(_as_awaitable(sink.ping.remote())) for sink in self._region.sinks.values()]
-        done, pending = await asyncio.wait(refs, timeout=10)
+    async def _ping_sinks(self, heartbeat: Heartbeat) -> None:
+        asked = {
+            asyncio.ensure_future(_as_awaitable(sink.ping.remote())): f"sink {lane}"
+            for lane, sink in self._region.sinks.items()
+        }
+        done, pending = await asyncio.wait(asked, timeout=_PING_TIMEOUT_S)
         for task in pending:
             task.cancel()
+            heartbeat.note(asked[task], has_answered=False)
         for task in done:
             if (error := task.exception()) is not None:
-                raise cause_of(error, actor="sink")
-        return not pending
+                raise cause_of(error, actor=asked[task])
+            heartbeat.note(asked[task], has_answered=True)
 
     async def _close_sinks(self) -> None:
         for lane, sink in self._region.sinks.items():
@@ -241,6 +331,8 @@ class FlowSupervisor:
         identity = await self._call("get_source_identity", self._flow.id) or {}
         snapshot = await self._call("get_snapshot_state", self._flow.id)
         timeline = identity.get("timeline")
+        self._first_epoch = self._first_epoch or grant.epoch
+        self._is_copy_due = is_copy_due(self._mode, snapshot, first_epoch=self._first_epoch)
         return RememberedFacts(
             position=checkpoint.position if checkpoint else START,
             lanes=checkpoint.lanes if checkpoint else {},
@@ -276,11 +368,30 @@ class FlowSupervisor:
 
     async def _get(self, ref: Any, actor: str, timeout_s: float) -> Any:
         try:
-            return await asyncio.wait_for(_as_awaitable(ref), timeout_s)
+            return await asyncio.wait_for(self._answer(ref, actor), timeout_s)
         except TimeoutError:
             raise ProcessLost(f"{actor} did not answer in {timeout_s:.0f} s", actor=actor) from None
+
+    async def _answer(self, ref: Any, actor: str) -> Any:
+        try:
+            return await ref
         except ray.exceptions.RayError as error:
             raise cause_of(error, actor=actor) from error
+
+
+def is_copy_due(mode: RunMode, snapshot: StoredSnapshot | None, *, first_epoch: int) -> bool:
+    """The copy that was asked for has not begun. Once the store knows of it, a restart repeats it by itself.
+
+    An epoch that failed earlier, at a destination that was away for a moment, has not done what was asked.
+    """
+    return mode.resnapshot and (snapshot is None or snapshot.epoch < first_epoch)
+
+
+def _with_advice(error: WallabyError, advice: str) -> WallabyError:
+    """The same error with other advice; it keeps its class, and with it what callers may do."""
+    changed = copy.copy(error)
+    changed.advice = advice
+    return changed
 
 
 @functools.cache

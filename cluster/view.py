@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TextIO
 
@@ -25,6 +27,12 @@ from wallaby.status import FlowStatus
 
 PLAIN_SECONDS: Final = 2.0
 """Plain lines come at most this often; a change of state or phase comes at once."""
+
+SERVING_SECONDS: Final = 30.0
+"""... and of a driver that serves many flows, for days."""
+
+JSON_SECONDS: Final = 1.0
+"""Progress objects come at most this often, likewise."""
 
 _TABLES_MAX: Final = 8
 _PLAIN_WIDTH: Final = 120
@@ -82,6 +90,48 @@ def open_view(
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveView(console, estimated_rows=estimated_rows)
     return PlainLines(output, estimated_rows=estimated_rows)
+
+
+@contextmanager
+def machines_only(as_json: bool) -> Iterator[None]:
+    """With ``as_json``, whatever anybody else prints goes to standard error; a view opened before keeps its stream."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
+
+
+class Views:
+    """Many flows at once, each with lines of its own; for a driver that serves."""
+
+    def __init__(self, *, as_json: bool = False, stream: TextIO | None = None) -> None:
+        self._as_json = as_json
+        self._stream = stream or sys.stdout
+        self._of_all = self._new()
+        self._of_flow: dict[str, View] = {}
+
+    def update(self, status: FlowStatus, *, note: str = "") -> None:
+        if status.flow not in self._of_flow:
+            self._of_flow[status.flow] = self._new()
+        self._of_flow[status.flow].update(status, note=note)
+
+    def message(self, text: str) -> None:
+        self._of_all.message(text)
+
+    def show(self, part: RenderableType) -> None:
+        self._of_all.show(part)
+
+    def report(self, report: Mapping[str, Any]) -> None:
+        self._of_all.report(report)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def _new(self) -> View:
+        return JsonLines(self._stream) if self._as_json else PlainLines(self._stream, every_s=SERVING_SECONDS)
 
 
 class LiveView:
@@ -179,13 +229,21 @@ class PlainLines:
 class JsonLines:
     """One JSON object per line: ``{"event": "progress" | "message" | "report", …}``."""
 
-    def __init__(self, stream: TextIO, *, clock: Clock = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, *, clock: Clock = time.monotonic, every_s: float = JSON_SECONDS) -> None:
         self._stream = stream
         self._clock = clock
+        self._every_s = every_s
         self._tally = Tally()
+        self._shown_at: float | None = None
+        self._shown: tuple[object, ...] = ()
 
     def update(self, status: FlowStatus, *, note: str = "") -> None:
-        lines = self._tally.observe(status, self._clock())
+        now = self._clock()
+        lines = self._tally.observe(status, now)
+        change = (status.state, status.phase, status.epoch, status.error)
+        if change == self._shown and self._shown_at is not None and now - self._shown_at < self._every_s:
+            return
+        self._shown, self._shown_at = change, now
         extra = {"note": note} if note else {}
         rates = {line.destination: round(line.rows_per_s, 1) for line in lines}
         self._print({"event": "progress", **status.as_json(), "rows_per_s": rates, **extra})

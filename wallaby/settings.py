@@ -99,8 +99,12 @@ class Limits:
 
     arena_bytes: int = 8 << 20
     """The receive arena: 1 to 4 MB parse best, twice that leaves room for a message in flight. Larger ones grow it."""
-    parse_bytes: int = 2 << 20
-    """Parse when this much has been received (or when the socket is dry)."""
+    parse_bytes: int = 512 << 10
+    """In a flood, decode when this much has been received: a feed costs a millisecond however little it decodes."""
+    parse_age_max_ms: int = 20
+    """... or when the oldest of it has waited this long."""
+    flood_bytes_per_s: int = 2 << 20
+    """From this speed on the stream is in flood: what arrives is gathered before it is decoded and sent."""
     window_bytes_max: int = 8 << 20
     """Close a window at this size: large enough that Ray's cost per object is below 0.15 us per row."""
     window_rows_max: int = 262_144
