@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wallaby.errors import CheckFailed
+from wallaby.errors import CheckFailed, Transient
 from wallaby.lsn import START, Position
 from wallaby.pgoutput.resume import drop_applied
 from wallaby.schema import TableName
-from wallaby.sink import Finding, Severity, Sink, SinkWriter
+from wallaby.sink import PASSING_CODES, Finding, Severity, Sink, SinkWriter
 from wallaby.window import BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
 from wallaby.window_builder import encode_part
 
@@ -56,7 +56,8 @@ class Lane:
         self._sink.open()
         errors = [finding for finding in self._sink.check() if finding.severity is Severity.ERROR]
         if errors:
-            raise CheckFailed(_sentence(errors), advice=errors[0].advice, lane=self._lane)
+            kind = Transient if all(finding.code in PASSING_CODES for finding in errors) else CheckFailed
+            raise kind(_sentence(errors), advice=errors[0].advice, lane=self._lane)
         self._committed = self._written_upto = self._sink.recover(self._lane, self._epoch)
         self._writer = self._sink.writer(self._lane, self._epoch)
         return self._committed

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from wallaby.lsn import Position
 from wallaby.schema import TableName, TableSchema
@@ -82,6 +82,11 @@ class Finding:
     advice: str = ""
     code: str = ""
     """Stable kebab-case name, e.g. ``wal-level``, ``slot-busy``, ``table-shape``."""
+
+
+PASSING_CODES: Final = frozenset({"destination-unreachable", "destination-read-only", "locked"})
+"""Codes of errors that may end by themselves (a restart, a failover, a process that lets go): a lane that meets them
+while it starts is tried again later."""
 
 
 class SinkWriter(Protocol):

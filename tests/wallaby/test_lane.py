@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from wallaby.errors import CheckFailed, Transient, WallabyError
 from wallaby.lane import Lane
+from wallaby.schema import TableSchema
+from wallaby.sink import Finding, Severity
 from wallaby.testing.changes import NewShape, Stream, Truncate, insert, table
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.window import LaneId, Window
@@ -93,3 +96,36 @@ def test_a_lane_ahead_of_the_stream_takes_only_what_it_lacks() -> None:
     assert report.receipt.upto == whole.upto
     assert len(rows(destination)) == 12
     assert lane.position == whole.upto
+
+
+class FoundFault(MemorySink):
+    """Finds what it is told to find."""
+
+    codes: tuple[str, ...] = ()
+
+    def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
+        return [
+            Finding(severity=Severity.ERROR, subject="destination", message="no", advice="wait", code=code)
+            for code in self.codes
+        ]
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (("destination-unreachable",), Transient),
+        (("locked",), Transient),
+        (("destination-read-only",), Transient),
+        (("table-shape",), CheckFailed),
+        (("locked", "table-shape"), CheckFailed),
+    ],
+)
+@pytest.mark.must_not_fail(15)
+def test_a_destination_that_is_away_is_tried_again_and_an_unfit_one_is_not(
+    codes: tuple[str, ...], expected: type[WallabyError]
+) -> None:
+    sink = FoundFault(MemoryDestination())
+    sink.codes = codes
+    with pytest.raises(expected) as caught:
+        Lane(sink, LANE, 1).recover()
+    assert type(caught.value) is expected
