@@ -5,8 +5,11 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from sinks.postgres.config import PostgresDestinationOptions
 from sinks.postgres.errors import connect_cause, translate
+from sinks.postgres.session import connect
 from wallaby.errors import OutcomeUnknown, Refused, Transient, WallabyError
+from wallaby.testing.postgres import ScratchDatabase
 
 
 @pytest.mark.parametrize(
@@ -45,3 +48,15 @@ def test_the_cause_of_a_failed_connection_is_a_fixed_phrase() -> None:
     text = 'connection to server at "db.example" (10.0.0.1), port 5432 failed: FATAL: password authentication failed'
     assert connect_cause(psycopg.OperationalError(text)) == "password authentication failed"
     assert connect_cause(psycopg.OperationalError("something with hunter2")) == "the server cannot be reached"
+
+
+@pytest.mark.must_not_fail(17)
+def test_a_server_that_vanishes_is_noticed_and_the_connection_string_has_the_last_word(
+    target_database: ScratchDatabase,
+) -> None:
+    for query, expected in (("", "15"), ("?keepalives_idle=99", "99")):
+        options = PostgresDestinationOptions.model_validate({"dsn": target_database.dsn + query})
+        with connect(options, "copy") as connection:
+            parameters = connection.info.get_parameters()
+            assert parameters["keepalives_idle"] == expected
+            assert parameters["tcp_user_timeout"] == "30000"
