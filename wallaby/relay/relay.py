@@ -26,6 +26,7 @@ from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder, Segment
 from wallaby.pgtypes.types import change_schema
 from wallaby.relay.feed import LaneFeed, Waiting
+from wallaby.relay.flood import Flood
 from wallaby.relay.ports import ChangeStream, Checkpointed, Delivered, Transport
 from wallaby.routing import route
 from wallaby.schema import TableName, TableSchema
@@ -86,6 +87,7 @@ class Relay:
         self._confirmed = checkpoint.lsn
         self._read = checkpoint
         self._server = Lsn(0)
+        self._flood = Flood(limits)
         self._stop = threading.Event()
         self._phase = "starting"
         self._rows = self._bytes = 0
@@ -189,9 +191,16 @@ class Relay:
         if not (can_read and stream.has_pending):
             sources = [stream.fileno(), wake] if can_read else [wake]
             select.select(sources, [], [], self._wait_ms(builder, now_ms) / 1000)
-        if not can_read or not stream.receive(0.0):
+        if not can_read:
             return
         arena = stream.arena
+        held = len(arena)
+        stream.receive(0.0)
+        now_ms = self._clock.now_ms()
+        self._flood.received(len(arena) - held, now_ms)
+        if not stream.has_pending and not self._flood.is_decoding_due(len(arena), now_ms):
+            return
+        self._flood.decoded()
         consumed, events = decoder.feed(arena.data, arena.begin, arena.end)
         arena.consume(consumed)
         self._bytes += consumed
@@ -223,7 +232,7 @@ class Relay:
         self._moved(builder.after)
 
     def _dispatch(self, builder: WindowBuilder, decoder: Decoder, now_ms: int) -> None:
-        while self._has_room() and builder.is_due(now_ms, is_lane_free=self._is_lane_free()):
+        while self._has_room() and builder.is_due(now_ms, is_lane_free=self._is_lane_free() and not self._flood.is_on):
             if (sealed := builder.seal()) is None:
                 break
             self._broadcast(sealed.window, sealed.committed_at_us)
@@ -365,6 +374,8 @@ class Relay:
         waits += [due for feed in self._feeds.values() if (due := feed.commit_due_in_ms(now_ms)) is not None]
         if builder.has_whole:
             waits.append(self._limits.window_age_max_ms)
+        if self._flood.is_on:
+            waits.append(self._limits.parse_age_max_ms)
         return max(0, min(waits))
 
     def _count(self, table: TableName, rows: int, copied: int) -> None:

@@ -1,0 +1,49 @@
+"""Is the stream in flood? Decides how much the relay gathers before it decodes and before it sends.
+
+A trickle is decoded and sent at once: latency is all that matters. In a flood each feed of the decoder and each window
+cost the same whether they carry little or much, so both wait a moment to carry much; nobody notices the moment, since
+what has just arrived stands at the end of a queue anyway.
+"""
+
+from __future__ import annotations
+
+from wallaby.settings import Limits
+
+_STRETCH_MS = 20
+"""Speed is judged over at least this long: single reads are small and large by chance."""
+
+
+class Flood:
+    """Bytes per time, in and out of flood. Pure; time comes in as an argument."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bytes = 0
+        self._since_ms: int | None = None
+        self._waiting_since_ms: int | None = None
+        self.is_on = False
+        """More bytes come per second than ``Limits.flood_bytes_per_s``."""
+
+    def received(self, count: int, now_ms: int) -> None:
+        """``count`` more bytes lie in the arena (0 when a turn brought none)."""
+        if self._since_ms is None:
+            self._since_ms = now_ms
+        self._bytes += count
+        if count and self._waiting_since_ms is None:
+            self._waiting_since_ms = now_ms
+        elapsed_ms = now_ms - self._since_ms
+        if elapsed_ms >= _STRETCH_MS:
+            self.is_on = self._bytes * 1000 >= self._limits.flood_bytes_per_s * elapsed_ms
+            self._bytes, self._since_ms = 0, now_ms
+
+    def is_decoding_due(self, waiting_bytes: int, now_ms: int) -> bool:
+        """What waits in the arena should be decoded now."""
+        if not waiting_bytes:
+            return False
+        since = self._waiting_since_ms
+        is_old = since is None or now_ms - since >= self._limits.parse_age_max_ms
+        return not self.is_on or is_old or waiting_bytes >= self._limits.parse_bytes
+
+    def decoded(self) -> None:
+        """The arena was decoded."""
+        self._waiting_since_ms = None
