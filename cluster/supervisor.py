@@ -141,7 +141,9 @@ class FlowSupervisor:
             if self._stopping.is_set():
                 return await self._drained()
             if (time.monotonic() - began) * 1000 >= self._limits.healthy_after_ms:
-                delay_ms, self._unknown_errors = self._limits.restart_delay_min_ms, 0
+                is_fruitful, self._unknown_errors = True, 0
+            if is_fruitful:
+                delay_ms = self._limits.restart_delay_min_ms
             self._restarts += 1
             # Full jitter, so that many flows behind one failed server do not come back in step.
             pause_ms = random.uniform(self._limits.restart_delay_min_ms, delay_ms)

@@ -99,9 +99,9 @@ class Limits:
 
     arena_bytes: int = 8 << 20
     """The receive arena: 1 to 4 MB parse best, twice that leaves room for a message in flight. Larger ones grow it."""
-    parse_bytes: int = 512 << 10
+    parse_bytes: int = 1 << 20
     """In a flood, decode when this much has been received: a feed costs a millisecond however little it decodes."""
-    parse_age_max_ms: int = 20
+    parse_age_max_ms: int = 25
     """... or when the oldest of it has waited this long."""
     flood_bytes_per_s: int = 2 << 20
     """From this speed on the stream is in flood: what arrives is gathered before it is decoded and sent."""
@@ -136,7 +136,7 @@ class Limits:
     fruitless_epochs_max: int = 10
     """With ``give_up_policy: on_retry_exhaustion``: restarts in a row without any progress before the flow fails."""
     healthy_after_ms: int = 60_000
-    """A flow that ran this long starts its back-off anew."""
+    """A flow that ran this long, or moved every destination on, starts its back-off anew."""
     copy_attempts_max: int = 10
     """A table truncated or rewritten between snapshot and lock makes the copy start over, at most this often."""
     copy_chunk_bytes: int = 4 << 20
