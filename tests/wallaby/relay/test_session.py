@@ -1,123 +1,213 @@
-"""One epoch at the source: what is left behind when a copy ends early."""
+"""A session that dies at any boundary of copy and stream, beside writers: the next ones end with equal content."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import pytest
 
+from tests.wallaby.relay.world import Died
 from wallaby.clock import SystemClock
-from wallaby.errors import Fenced
 from wallaby.flow import FlowSpec
-from wallaby.lane import Lane
-from wallaby.lsn import START
-from wallaby.postgres.slot import SourceIdentity, create_slot, drop_slot
+from wallaby.lane import Lane, LaneReport
+from wallaby.lsn import START, Position
+from wallaby.postgres.connect import connect
+from wallaby.postgres.slot import SourceIdentity, drop_slot, terminate_holder
 from wallaby.relay.session import SessionConfig, SourceSession
 from wallaby.schema import TableName
 from wallaby.settings import Limits
+from wallaby.sink import WriteMode
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.testing.in_process import InProcessTransport
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.testing.postgres import ScratchDatabase
-from wallaby.window import LaneId
+from wallaby.window import LaneId, Window
 
-LANE = LaneId("flow", "copy")
-TIGHT = Limits(inflight_windows_max=1, copy_chunk_bytes=64 << 10)
-COPYING = RememberedFacts(position=START, lanes={}, snapshot=SnapshotState.COPYING)
+_T = TypeVar("_T")
+_LIMITS = Limits(copy_chunk_bytes=16 << 10, checkpoint_interval_ms=1)
+_EPOCHS_MAX = 200
 
 
 @dataclass
-class Notes:
-    """A ledger that writes down its calls; ``is_fenced`` from the given call of ``begin_copy`` on."""
+class Fate:
+    """Counts every step that reaches something durable, writes to the source beside it, and dies at one of them."""
 
-    lane: Lane
-    fenced_from: int = 1_000
-    calls: list[str] = field(default_factory=list)
+    dies_at: int
+    is_after: bool
+    beside: Callable[[], None]
+    steps: int = 0
+
+    def take(self, call: Callable[[], _T]) -> _T:
+        self.steps += 1
+        self.beside()
+        if self.steps == self.dies_at and not self.is_after:
+            raise Died("died before the step")
+        result = call()
+        if self.steps == self.dies_at:
+            raise Died("died after the step")
+        return result
+
+
+class FatedLane(Lane):
+    """Every call is a step."""
+
+    fate: Fate
+
+    def write(self, window: Window, *, commit: bool, committed_at_us: int = 0) -> LaneReport:
+        return self.fate.take(
+            lambda: super(FatedLane, self).write(window, commit=commit, committed_at_us=committed_at_us)
+        )
+
+
+@dataclass
+class World:
+    """What survives a death: two destinations and the control store. Also the session's ledger."""
+
+    database: ScratchDatabase
+    flow: FlowSpec
+    mirror: MemoryDestination = field(default_factory=MemoryDestination)
+    log: MemoryDestination = field(default_factory=MemoryDestination)
+    facts: RememberedFacts = field(
+        default_factory=lambda: RememberedFacts(position=START, lanes={}, snapshot=SnapshotState.NONE)
+    )
+    epoch: int = 0
+    written: int = 0
+    fate: Fate = field(init=False)
+    lanes: dict[LaneId, FatedLane] = field(default_factory=dict)
+
+    def live(self, *, dies_at: int = 0, is_after: bool = False, is_busy: bool = True) -> None:
+        """One epoch up to the position current at its start; raises what it died of."""
+        self.epoch += 1
+        self.fate = Fate(dies_at, is_after, self._write_beside if is_busy else lambda: None)
+        sinks = {"mirror": MemorySink(self.mirror), "log": MemorySink(self.log, mode=WriteMode.APPEND)}
+        self.lanes = {lane: FatedLane(sinks[lane.destination], lane, self.epoch) for lane in self.flow.lanes()}
+        for lane in self.lanes.values():
+            lane.fate = self.fate
+        positions = {lane: consumer.recover() for lane, consumer in self.lanes.items()}
+        transport = InProcessTransport(self.lanes, checkpoint=self._checkpoint)
+        config = SessionConfig(
+            flow=self.flow,
+            epoch=self.epoch,
+            remembered=self.facts,
+            lanes=positions,
+            commit_intervals_ms={},
+            once=True,
+        )
+        session = SourceSession(config, transport=transport, ledger=self, clock=SystemClock(), limits=_LIMITS)
+        try:
+            session.run()
+        finally:
+            transport.close()
+
+    def _write_beside(self) -> None:
+        self.written += 1
+        self.database.execute(
+            f"INSERT INTO a VALUES ({10_000 + self.written}, 'beside')",
+            f"UPDATE a SET note = note || '.' WHERE id = {1 + self.written % 50}",
+            f"DELETE FROM a WHERE id = {50 + self.written}",
+        )
+
+    def _checkpoint(self, after: Position, upto: Position, lanes: Mapping[str, Position]) -> None:
+        def move() -> None:
+            assert self.facts.position == after
+            self.facts = replace(self.facts, position=upto, lanes=dict(lanes))
+
+        self.fate.take(move)
+
+    # -- the ledger ---------------------------------------------------------------------------------------------------
 
     def begin_copy(self, identity: SourceIdentity, slot: str) -> None:
-        self.calls.append("begin_copy")
-        if self.calls.count("begin_copy") >= self.fenced_from:
-            raise Fenced("epoch 1 is over")
+        self.fate.take(lambda: self._begin_copy(identity))
+
+    def _begin_copy(self, identity: SourceIdentity) -> None:
+        self.facts = replace(self.facts, position=START, lanes={}, snapshot=SnapshotState.COPYING)
+        self._remember(identity)
 
     def finish_copy(self) -> None:
-        self.calls.append("finish_copy")
+        def finish() -> None:
+            self.facts = replace(self.facts, snapshot=SnapshotState.DONE)
+
+        self.fate.take(finish)
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
-        self.calls.append("remember_source")
+        self.fate.take(lambda: self._remember(identity))
+
+    def _remember(self, identity: SourceIdentity) -> None:
+        self.facts = replace(
+            self.facts,
+            system_identifier=str(identity.system_identifier),
+            timeline=identity.timeline,
+            database=identity.database,
+        )
 
     def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
-        self.lane.reset(tables[LANE])
+        for lane, names in tables.items():
+            self.fate.take(lambda lane=lane, names=names: self.lanes[lane].reset(names))  # type: ignore[misc]
 
 
-class Copying:
-    """A session whose lane takes no window, so that the copy cannot end."""
-
-    def __init__(self, database: ScratchDatabase, *, fenced_from: int = 1_000) -> None:
-        database.execute(
-            "CREATE TABLE IF NOT EXISTS t (id int8 PRIMARY KEY, note text)",
-            "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 2000) AS i ON CONFLICT DO NOTHING",
-        )
-        flow = FlowSpec.from_mapping(
-            {
-                "id": "flow",
-                "source": {
-                    "type": "postgres",
-                    "options": {"dsn": database.dsn, "slot": database.name, "publication_tables": ["public.t"]},
-                },
-                "destinations": [{"name": "copy", "type": "blackhole"}],
-            }
-        )
-        lane = Lane(MemorySink(MemoryDestination()), LANE, 1)
-        lane.recover()
-        self.transport = InProcessTransport({LANE: lane})
-        self.transport.hold(LANE)
-        self.ledger = Notes(lane, fenced_from)
-        config = SessionConfig(
-            flow=flow, epoch=1, remembered=COPYING, lanes={LANE: START}, commit_intervals_ms={LANE: 0}
-        )
-        self.session = SourceSession(
-            config, transport=self.transport, ledger=self.ledger, clock=SystemClock(), limits=TIGHT
-        )
-
-    def stop_when_it_copies(self) -> None:
-        while not self.transport.published:
-            threading.Event().wait(0.005)
-        self.session.stop()
+@pytest.fixture
+def world(database: ScratchDatabase) -> Iterator[World]:
+    """A table of some batches, one that stays empty, and a flow to two destinations in memory."""
+    database.execute(
+        "CREATE TABLE a (id int PRIMARY KEY, note text)",
+        "CREATE TABLE empty (id int PRIMARY KEY)",
+        "INSERT INTO a SELECT g, repeat('x', 20) FROM generate_series(1, 2000) AS g",
+    )
+    flow = FlowSpec.from_mapping(
+        {
+            "id": "fated",
+            "source": {"type": "postgres", "options": {"dsn": database.dsn, "publication_schemas": ["public"]}},
+            "destinations": [{"name": name, "type": "blackhole"} for name in ("mirror", "log")],
+        }
+    )
+    yield World(database, flow)
+    slot = flow.source_options().slot
+    with connect(database.dsn, application_name="test") as connection:
+        terminate_holder(connection, slot)
+    drop_slot(database.dsn, slot)
 
 
-@pytest.mark.must_not_fail(21)
-def test_a_copy_that_is_stopped_leaves_no_slot_to_hold_the_servers_wal(database: ScratchDatabase) -> None:
-    copying = Copying(database)
-    stopper = threading.Thread(target=copying.stop_when_it_copies)
-    stopper.start()
-    assert copying.session.run() == START
-    stopper.join()
-    assert database.slots() == []
-    assert "finish_copy" not in copying.ledger.calls
-    copying.transport.close()
+@pytest.mark.must_not_fail(2, 5, 6, 20, 21)
+@pytest.mark.parametrize("is_after", [False, True], ids=["before", "after"])
+def test_copy_and_stream_are_exact_after_a_death_at_every_step(world: World, is_after: bool) -> None:
+    """Epoch n dies at its step n, while the source is written to at every step; then one epoch lives."""
+    for step in range(1, _EPOCHS_MAX):
+        try:
+            world.live(dies_at=step, is_after=is_after)
+        except Died:
+            assert len(world.database.slots()) <= 1
+        else:
+            break
+    else:
+        pytest.fail("no epoch ever lived")
+    world.live(is_busy=False)
+    assert world.facts.snapshot is SnapshotState.DONE
+    assert len(world.database.slots()) == 1
+    expected = dict(world.database.fetch("SELECT id, note FROM a"))
+    mirror = world.mirror.targets[TableName("public", "a")].rows.to_pylist()
+    assert {row["id"]: row["note"] for row in mirror} == expected
+    assert len(mirror) == len(expected)
+    log = world.log.targets[TableName("public", "a")].rows.to_pylist()
+    assert _derived(log) == expected
+    assert TableName("public", "empty") in world.mirror.targets
 
 
-@pytest.mark.must_not_fail(20)
-def test_a_leftover_of_an_older_epoch_drops_no_slot(database: ScratchDatabase) -> None:
-    copying = Copying(database, fenced_from=2)
-    stopper = threading.Thread(target=copying.stop_when_it_copies)
-    stopper.start()
-    with pytest.raises(Fenced):
-        copying.session.run()
-    stopper.join()
-    assert database.slots() == [database.name]
-    drop_slot(database.dsn, database.name)
-    copying.transport.close()
-
-
-@pytest.mark.must_not_fail(20)
-def test_a_fenced_session_does_not_replace_the_slot_of_its_successor(database: ScratchDatabase) -> None:
-    copying = Copying(database, fenced_from=1)
-    create_slot(database.dsn, database.name).close()
-    with pytest.raises(Fenced):
-        copying.session.run()
-    assert database.slots() == [database.name]
-    drop_slot(database.dsn, database.name)
-    copying.transport.close()
+def _derived(log: list[dict[str, Any]]) -> dict[int, str]:
+    """The state a log describes; a change that is there twice is an AssertionError."""
+    places = [(row["__commit_lsn"], row["__ordinal"], row["__op"]) for row in log]
+    assert len(set(places)) == len(places), "a change was logged twice"
+    assert [place[:2] for place in places] == sorted(place[:2] for place in places), "the log is out of order"
+    state: dict[int, str] = {}
+    for row in log:
+        match row["__op"]:
+            case "d":
+                del state[row["id"]]
+            case "u":
+                assert row["id"] in state
+                state[row["id"]] = row["note"]
+            case _:
+                assert row["id"] not in state
+                state[row["id"]] = row["note"]
+    return state
