@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from actors.options import NAMESPACE
-from wallaby.errors import ConfigError, MissingExtra
+from wallaby.errors import CheckFailed, ConfigError, MissingExtra
 
 _OBJECT_STORE_BYTES: Final = 512 << 20
 _PACKAGES: Final = ("wallaby", "actors", "sinks", "cluster")
@@ -42,7 +42,16 @@ def attached(*, dashboard: bool = True) -> Iterator[RayRuntime]:
             "object_store_memory": _OBJECT_STORE_BYTES,
             "num_cpus": max(4, os.cpu_count() or 1),
         }
-    context = ray.init(**options)
+    try:
+        context = ray.init(**options)
+    except Exception as error:
+        what = "start on this machine" if is_ours else "be reached at RAY_ADDRESS"
+        raise CheckFailed(
+            f"Ray cannot {what} ({type(error).__name__})",
+            advice="Look at memory, disk and the newest session folder under Ray's temporary directory"
+            if is_ours
+            else "Check that the cluster runs, that its Ray and Python versions are these, and RAY_AUTH_MODE",
+        ) from error
     try:
         yield RayRuntime(context.dashboard_url or "", is_ours)
     finally:
