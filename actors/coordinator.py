@@ -7,6 +7,7 @@ it knows it can read again from the store: Ray may restart it at any moment, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,12 @@ from typing import Any
 
 import ray
 
-from wallaby.api.server import serve
+from wallaby.api.server import ApiServer, serve
+from wallaby.errors import WallabyError
 from wallaby.lsn import Position
 from wallaby.settings import Settings
 from wallaby.status import FlowStatus
-from wallaby.store import open_store
+from wallaby.store import Store, open_store
 
 
 class CoordinatorShell:
@@ -27,28 +29,35 @@ class CoordinatorShell:
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Ray awaits an actor's constructor
         self._settings = settings
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self._store = await self._run(open_store, settings)
+        self._opening = asyncio.Lock()
+        self._store: Store | None = None
+        self._server: ApiServer | None = None
         self._changed = asyncio.Condition()
         self._changes = 0
         self._statuses: dict[str, FlowStatus] = {}
-        self._server = await serve(self._store, self, settings)
+        with contextlib.suppress(WallabyError):
+            await self._opened()  # whoever calls next tries again, and is told why not
 
     def __repr__(self) -> str:
         return f"Coordinator[{self._store}]"
 
     async def ready(self) -> tuple[str, int]:
         """The API's ``host:port`` and our process id."""
+        await self._opened()
+        assert self._server is not None
         return self._server.address, os.getpid()
 
     async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Any method of the `Store` port, in the store's thread."""
-        return await self._run(getattr(self._store, method), *args, **kwargs)
+        store = await self._opened()
+        return await self._run(getattr(store, method), *args, **kwargs)
 
     async def commit_checkpoint(
         self, flow: str, epoch: int, after: Position, upto: Position, lanes: Mapping[str, Position]
     ) -> None:
         """Move the flow's checkpoint; see `Store.commit_checkpoint`."""
-        await self._run(self._store.commit_checkpoint, flow, epoch=epoch, after=after, upto=upto, lanes=lanes)
+        store = await self._opened()
+        await self._run(store.commit_checkpoint, flow, epoch=epoch, after=after, upto=upto, lanes=lanes)
 
     @ray.method(max_task_retries=0)
     async def wait_changed(self, seen: int, timeout_s: float) -> int:
@@ -82,6 +91,15 @@ class CoordinatorShell:
     async def status(self, flow_id: str) -> FlowStatus | None:
         """What the driver last reported, None when the flow has not run here."""
         return self._statuses.get(flow_id)
+
+    async def _opened(self) -> Store:
+        """The store, with the API serving it; opened now if it could not be before."""
+        async with self._opening:
+            if self._store is None:
+                self._store = await self._run(open_store, self._settings)
+            if self._server is None:
+                self._server = await serve(self._store, self, self._settings)
+            return self._store
 
     async def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         loop = asyncio.get_running_loop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved
 from wallaby.lsn import Lsn
 from wallaby.postgres.connect import application_name
-from wallaby.settings import Limits, Settings
+from wallaby.settings import VARIABLES, Limits, Settings
 from wallaby.sink import Finding, Severity
 from wallaby.status import FlowStatus
 
@@ -37,7 +38,7 @@ def run(words: argparse.Namespace) -> int:
     """Run one flow from a file."""
     flow = FlowSpec.from_file(words.flow)
     until = _parse_lsn(words.until_lsn)
-    settings = _settings(words)
+    settings = _beside_others(_settings(words), words)
     ready = resolved(flow)
     if not words.no_check:
         findings = [finding for finding in _findings(flow, ready) if finding.severity is not Severity.INFO]
@@ -142,6 +143,17 @@ def _settings(words: argparse.Namespace) -> Settings:
     settings = Settings.load(os.environ, overrides)
     # The coordinator lives in a process that may have been started elsewhere.
     return replace(settings, state_dir=settings.state_dir.absolute())
+
+
+def _beside_others(settings: Settings, words: argparse.Namespace) -> Settings:
+    """A flow run from a file must not fail because another one has the API's usual port and nobody chose that port."""
+    if words.listen or settings.grpc_listen != Settings().grpc_listen or os.environ.get(VARIABLES["grpc_listen"]):
+        return settings
+    try:
+        with socket.create_server(settings.grpc_address):
+            return settings
+    except OSError:
+        return replace(settings, grpc_listen="127.0.0.1:0")
 
 
 def _parse_lsn(text: str | None) -> Lsn | None:

@@ -24,7 +24,7 @@ from cluster.demo.workload import Workload, WorkloadProgress
 from cluster.driver import Driver
 from cluster.ray_runtime import attached
 from cluster.supervisor import FlowSupervisor, Outcome, RunMode
-from cluster.view import View, open_view
+from cluster.view import View, machines_only, open_view
 from wallaby.errors import CheckFailed, ConfigError
 from wallaby.flow import FlowSpec
 from wallaby.lsn import Lsn, Position
@@ -80,6 +80,7 @@ def demo(words: argparse.Namespace) -> int:
     directory = _fresh_directory(Path(words.directory))
     with ExitStack() as stack:
         view = stack.enter_context(open_view(as_json=words.json))
+        stack.enter_context(machines_only(words.json))
         view.message("preparing a PostgreSQL with a shop in it …")
         stage = stack.enter_context(_stage(words.source, directory))
         with psycopg.connect(stage.shop_dsn, autocommit=True) as connection:
