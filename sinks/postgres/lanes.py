@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
@@ -12,6 +12,9 @@ from wallaby.errors import Refused, Superseded
 from wallaby.lsn import START, Position
 from wallaby.schema import quote_identifier
 from wallaby.window import CommitToken, LaneId
+
+_EVICTION_MS: Final = 5_000
+"""How long an ended session may take to be gone."""
 
 
 class Verdict(Enum):
@@ -97,6 +100,16 @@ class Lanes:
             (*_key(lane), epoch, lane.count),
         )
         return Record(epoch, record.position)
+
+    def evict(self, connection: psycopg.Connection[Any], lane: LaneId, epoch: int) -> None:
+        """End the session of an older epoch that holds the record's lock; its transaction is rolled back."""
+        _raw(connection).execute(
+            f"SELECT pg_catalog.pg_terminate_backend(held.pid, {_EVICTION_MS}) FROM {self._table} AS record"
+            " JOIN pg_catalog.pg_locks AS held ON held.locktype = 'transactionid' AND held.granted"
+            " AND held.transactionid = record.xmax AND held.pid <> pg_catalog.pg_backend_pid()"
+            " WHERE flow = $1 AND destination = $2 AND lane = $3 AND epoch < $4",
+            (*_key(lane), epoch),
+        )
 
     def reset(self, connection: psycopg.Connection[Any], lane: LaneId) -> None:
         """Back to the start; the epoch stays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import psycopg
@@ -20,8 +20,10 @@ from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, WriteMode
 from wallaby.window import LaneId
 
+_PATIENCE_MS: Final = 5_000
+"""How long recovery lets an older writer's transaction end by itself before it ends that session."""
 _LOCK_TIMEOUT_MS: Final = 60_000
-"""How long recovery waits for an older writer's transaction to end before it reports `Transient`."""
+"""How long any lock is waited for before `Transient` is reported."""
 
 CAPABILITIES: Final = Capabilities(
     modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
@@ -115,7 +117,20 @@ class PostgresSink:
             connection.execute(f"TRUNCATE {qualified(name)}")
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
-        """See `wallaby.sink.Sink.recover`. Waits for an older writer's open transaction to end."""
+        """See `wallaby.sink.Sink.recover`.
+
+        Waits for an older writer's open transaction to end; one that does not, because its process hangs or its network
+        is gone, loses its session: nothing of an uncommitted transaction is missed.
+        """
+        try:
+            with self._changing(lock_timeout_ms=_PATIENCE_MS) as connection:
+                return self._lanes.fence(connection, lane, epoch).position
+        except Transient as error:
+            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+                raise
+        connection = self._session()
+        with translated(connection), suppress(psycopg.errors.InsufficientPrivilege):
+            self._lanes.evict(connection, lane, epoch)
         with self._changing() as connection:
             return self._lanes.fence(connection, lane, epoch).position
 
@@ -135,7 +150,7 @@ class PostgresSink:
         return writer
 
     @contextmanager
-    def _changing(self) -> Iterator[psycopg.Connection[Any]]:
+    def _changing(self, *, lock_timeout_ms: int = _LOCK_TIMEOUT_MS) -> Iterator[psycopg.Connection[Any]]:
         """A transaction on the sink's connection, the state tables made before it."""
         connection = self._session()
         with translated(connection):
@@ -144,7 +159,7 @@ class PostgresSink:
                 self._has_state = True
         try:
             with connection.transaction():
-                connection.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}")
+                connection.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}")
                 yield connection
         except psycopg.Error as error:
             # Each of these calls may run twice, so a lost answer is no reason for more than trying again.

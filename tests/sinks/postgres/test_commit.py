@@ -214,6 +214,21 @@ def test_recovery_waits_for_a_zombie_transaction_and_sees_its_outcome(drive: Cal
     assert found == [second.upto]
 
 
+@pytest.mark.must_not_fail(15, 20)
+def test_a_zombie_that_never_ends_its_transaction_loses_its_session(drive: Callable[..., Driver]) -> None:
+    """Its process hangs, or its network is gone: it keeps its locks, and would keep them for ever."""
+    first, second = windows(2, 3000)
+    zombie = drive(apply_bytes_max=1 << 16)
+    zombie.apply(first)
+    zombie.write(second)
+    sink = FACTORY.create({"dsn": zombie.database.dsn}, destination="copy")
+    sink.open()
+    assert sink.recover(LANE, 2) == first.upto
+    sink.close()
+    with pytest.raises((Transient, OutcomeUnknown)):
+        zombie.commit(second.upto, 3000)
+
+
 def test_the_record_of_the_state_table_tells_the_story(drive: Callable[..., Driver]) -> None:
     first, second = windows(2)
     driver = drive(state_schema="wal state")
