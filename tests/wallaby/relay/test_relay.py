@@ -9,7 +9,7 @@ import pytest
 
 from tests.wallaby.relay.world import LOG, MIRROR, QUICK, Died, World, dismantle, make_world
 from wallaby.errors import SourceUnavailable
-from wallaby.testing.postgres import ScratchDatabase
+from wallaby.testing.postgres import ScratchDatabase, scratch_database, server_for_tests
 from wallaby.testing.proxy import FaultProxy
 
 
@@ -222,3 +222,33 @@ def _end_walsender(world: World) -> None:
     world.database.fetch(
         f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{world.slot}'"
     )
+
+
+@pytest.mark.must_not_fail(1, 17)
+def test_an_orderly_shutdown_of_the_source_waits_for_us_no_longer_than_needed(postgres_major: int) -> None:
+    """The walsender of a server that shuts down stays until everything is confirmed: we confirm when it asks."""
+    with server_for_tests(postgres_major) as server, scratch_database(server) as database:
+        world = make_world(
+            database,
+            "CREATE TABLE a (id int PRIMARY KEY, note text)",
+            "CREATE TABLE b (id int PRIMARY KEY, note text)",
+            "CREATE PUBLICATION p FOR TABLE a, b",
+        )
+        # Slow to write checkpoints by itself, so that only the server's question can bring the confirmation forward.
+        lazy = replace(QUICK, checkpoint_interval_ms=60_000, idle_checkpoint_interval_ms=60_000)
+        run = world.run(limits=lazy)
+        database.execute("INSERT INTO a VALUES (1, 'x')")
+        run.until(lambda: run.has_rows(LOG, 1), "the change arrives")
+        log = server.directory / "server.log"
+        server.halt()
+        with pytest.raises(SourceUnavailable):
+            run.end()
+        assert "received fast shutdown request" in log.read_text()
+        assert "received immediate shutdown request" not in log.read_text(), "the walsender had to be cut off"
+        server.start()
+        database.execute("INSERT INTO a VALUES (2, 'y')")
+        with world.run() as run:
+            run.caught_up()
+        require_equal(world)
+        assert world.logged("a") == [("i", 1), ("i", 2)]
+        dismantle(world)
