@@ -193,8 +193,9 @@ class SourceSession:
             try:
                 with create_slot(options.dsn, options.slot, application_name=self._application) as created:
                     is_slot_ours = True
-                    # Read again: a table added between the first look and the slot belongs to the snapshot.
-                    tables = tuple(catalog.published_tables([options.publication]))
+                    if tuple(catalog.published_tables([options.publication])) != tables:
+                        # Added before the slot, a table was not emptied; after it, the stream lacks its changes.
+                        raise SnapshotGone("tables were published, withdrawn or altered while the copy began")
                     self._copy_under(created, tables, relay)
             except SnapshotGone:
                 if relay.has_sent or not attempts_left:
