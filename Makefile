@@ -66,7 +66,7 @@ types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
 
 .PHONY: chaos
-chaos: $(VENV)/.dev ## The long tests that kill processes and servers
+chaos: $(VENV)/.dev ## The long tests that kill processes and servers (WALLABY_CHAOS_SEED=1 WALLABY_CHAOS_FAULTS=36)
 	$(BIN)/python -m pytest -m chaos --timeout 1800 $(PYTEST_ARGS)
 
 .PHONY: test-majors
