@@ -190,7 +190,7 @@ class Run:
             self.transport.release_all()
             self._thread.join(30)
 
-    def end(self, seconds: float = 30.0) -> None:
+    def end(self, seconds: float = 60.0) -> None:
         """Wait until the relay returned."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), "the relay did not end"
@@ -209,7 +209,7 @@ class Run:
         target = self.world.wal
         self.until(lambda: self.world.confirmed >= target, "everything is confirmed")
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
         """Wait for something the relay or the server does."""
         deadline = time.monotonic() + seconds
         while not condition():
