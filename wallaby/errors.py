@@ -71,6 +71,12 @@ class DecodeError(WallabyError):
     """The replication stream holds bytes we cannot read; ``where["lsn"]`` says at which message."""
 
 
+class BinaryUnsupported(DecodeError):
+    """A type that has no binary decoder came in binary: the stream must be opened again as text, and nothing is lost."""
+
+    retry = Retry.NOW
+
+
 class SourceUnavailable(WallabyError):
     """The source cannot be reached or dropped the connection. Nothing is lost: the slot holds the WAL."""
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from wallaby.errors import DecodeError
+from wallaby.errors import BinaryUnsupported, DecodeError
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.kernel import UNCHANGED_LENGTH
-from wallaby.pgtypes.gather import Bytes, Cells, Index, MalformedCell, Outliers, gather
+from wallaby.pgtypes.gather import Bytes, Cells, Index, MalformedCell, NoBinaryForm, Outliers, gather, scan_columns
 from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
 from wallaby.pgtypes.layout import Family, Layout, layout_of
 from wallaby.pgtypes.types import change_schema
@@ -97,9 +97,10 @@ class BatchBuilder:
         if present == 0 or not columns:
             return pa.nulls(count, arrow) if present == 0 else _empty_struct(is_present, arrow)
         children = []
-        for column in columns:
+        counts = scan_columns(self._layouts, columns, Cells(data, offset, length, base))
+        for place, column in enumerate(columns):
             try:
-                child, found = gather(self._layouts[column], Cells(data, offset, length, base, column))
+                child, found = gather(self._layouts[column], Cells(data, offset, length, base, column), counts[place])
             except MalformedCell as error:
                 raise self._error(error, column, rows) from error
             children.append(child)
@@ -108,9 +109,13 @@ class BatchBuilder:
         return pa.Array.from_buffers(arrow, count, [_validity(is_present, present)], children=children)
 
     def _error(self, error: MalformedCell, column: int, rows: Rows) -> DecodeError:
-        return DecodeError(
+        if isinstance(error, NoBinaryForm):
+            kind, advice = BinaryUnsupported, "The stream is opened again as text."
+        else:
+            kind, advice = DecodeError, "Set `binary: false` for the source, or report the type of the column."
+        return kind(
             f"cannot decode a value: {error.reason}",
-            advice="Set `binary: off` for the source; if that does not help, report the type of the column.",
+            advice=advice,
             table=self.schema.name,
             column=self.schema.columns[column].name,
             type=self.schema.columns[column].type.name,

@@ -8,7 +8,7 @@ leaves.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from wallaby.pgtypes.render import render
 
 Bytes = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class MalformedCell(Exception):
         super().__init__(reason)
         self.row = row
         self.reason = reason
+
+
+class NoBinaryForm(MalformedCell):
+    """The cell is of a type that must travel as text, yet came in binary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +73,24 @@ class Cells:
         return self.length[self.base + self.column]
 
 
-def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | None]:
+def scan_columns(layouts: Sequence[Layout], columns: Sequence[int], cells: Cells) -> Counts:
+    """What `gather` must know of each of these columns beforehand, in one pass over all of them: a row of three each."""
+    counts = np.zeros((len(columns), 3), np.int64)
+    widths = np.array([_WIDTHS.get(layouts[column].family, 0) for column in columns], np.int64)
+    kernels.scan_columns(
+        cells.offset, cells.length, cells.base, np.array(columns, np.int64), widths, counts.reshape(-1)
+    )
+    return counts
+
+
+def gather(layout: Layout, cells: Cells, counts: Counts | None = None) -> tuple[pa.Array, Outliers | None]:
     """The column as ``layout.arrow``; nulls where there is no value and at outliers. Keeps no reference to ``data``.
 
-    MalformedCell when a cell cannot be of the type.
+    ``counts`` is the column's row of `scan_columns`. MalformedCell when a cell cannot be of the type.
     """
-    counts = np.zeros(3, np.int64)
-    kernels.scan(*cells.args()[1:], _WIDTHS.get(layout.family, 0), counts)
+    if counts is None:
+        counts = np.zeros(3, np.int64)
+        kernels.scan(*cells.args()[1:], _WIDTHS.get(layout.family, 0), counts)
     nulls, texts, misfits = (int(count) for count in counts)
     if misfits:
         raise MalformedCell(_first_misfit(layout, cells), "a binary value has the wrong width")
@@ -82,7 +98,7 @@ def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | None]:
     if present == 0:
         return pa.nulls(cells.rows, layout.arrow), None
     if layout.family is Family.OPAQUE and texts < present:
-        raise MalformedCell(_first_binary(cells), "the type has no binary form here, yet a value came in binary")
+        raise NoBinaryForm(_first_binary(cells), "the type has no binary form here, yet a value came in binary")
     if 0 < texts < present:
         return _gather_both(layout, cells)
     gather_column = _TEXT[layout.family] if texts else _BINARY[layout.family]
@@ -116,7 +132,7 @@ def _gather_both(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | Non
         try:
             array, found = gather(layout, replace(cells, base=np.ascontiguousarray(cells.base[chosen])))
         except MalformedCell as error:
-            raise MalformedCell(int(chosen[error.row]), error.reason) from error
+            raise type(error)(int(chosen[error.row]), error.reason) from error
         arrays.append(array)
         if found is not None:
             outliers.append(Outliers(chosen[found.rows], found.texts))
@@ -208,7 +224,7 @@ def _char(layout: Layout, cells: Cells) -> pa.Array:
 
 def _uuid(layout: Layout, cells: Cells) -> pa.Array:
     out, valid = np.zeros(cells.rows * 16, np.uint8), _bitmap(cells.rows)
-    kernels.gather_fixed(*cells.args(), 16, out, valid)
+    kernels.gather_16(*cells.args(), out, valid)
     return _assemble(layout.arrow, cells.rows, valid, out)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from wallaby.clock import Clock
-from wallaby.errors import SnapshotGone
+from wallaby.errors import CheckFailed, SnapshotGone
 from wallaby.flow import FlowSpec, SourceOptions
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
@@ -271,7 +271,18 @@ class SourceSession:
         }
 
     def _is_binary(self, catalog: Catalog) -> bool:
-        if self._options.binary != "auto":
-            return self._options.binary == "true"
-        tables = catalog.published_tables([self._options.publication])
-        return all(has_binary_kernel(column.type, column.typmod) for table in tables for column in table.columns)
+        if self._options.binary == "false":
+            return False
+        for table in catalog.published_tables([self._options.publication]):
+            for column in table.columns:
+                if has_binary_kernel(column.type, column.typmod):
+                    continue
+                if self._options.binary == "auto":
+                    return False
+                raise CheckFailed(
+                    f"the option binary is true, but type {column.type.name} has no binary decoder",
+                    advice="Set source.options.binary to auto, which streams as text while such a column is published",
+                    table=table.name,
+                    column=column.name,
+                )
+        return True

@@ -25,13 +25,14 @@ from tests.wallaby.pgoutput.streams import (
     transaction,
     varied_stream,
 )
-from wallaby.errors import DecodeError
+from wallaby.errors import BinaryUnsupported, DecodeError, Retry
 from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput.decoder import Decoder, LogicalMessage, Segment, drop_applied
 from wallaby.schema import TableName, TableSchema
 from wallaby.testing import pgoutput_writer as w
 from wallaby.window import Barrier, BarrierKind
 
+INET_OID = 869
 INSERT = w.insert(ORDERS, [int4(1), b"one", "1.50"])
 
 
@@ -228,6 +229,16 @@ def test_outliers_of_old_and_new_rows_are_told_apart() -> None:
 def test_binary_and_text_cells_may_share_a_column() -> None:
     inserts = [w.insert(ORDERS, [cell, "x", None]) for cell in (int4(1), "2", None, int4(3), "4")]
     assert [row["after"]["id"] for row in rows(decode(transaction(0x100, orders(), *inserts)))] == [1, 2, None, 3, 4]
+
+
+def test_a_binary_value_of_a_type_without_a_binary_decoder_asks_for_text() -> None:
+    """A column of such a type may appear while the stream runs in binary; the next start chooses text."""
+    columns = [*ORDER_COLUMNS[:1], ("address", INET_OID, -1, False)]
+    insert = w.insert(ORDERS, [int4(1), b"\x02\x20\x00\x04\x7f\x00\x00\x01"])
+    with pytest.raises(BinaryUnsupported, match="no binary form") as caught:
+        decode(transaction(0x100, orders(columns), insert))
+    assert caught.value.retry is Retry.NOW
+    assert caught.value.where["column"] == "address"
 
 
 @pytest.mark.must_not_fail(13)
