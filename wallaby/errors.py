@@ -72,7 +72,7 @@ class DecodeError(WallabyError):
 
 
 class BinaryUnsupported(DecodeError):
-    """A type that has no binary decoder came in binary: the stream must be opened again as text, and nothing is lost."""
+    """A type without a binary decoder came in binary: the stream must be opened again as text. Nothing is lost."""
 
     retry = Retry.NOW
 

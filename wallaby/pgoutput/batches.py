@@ -109,10 +109,10 @@ class BatchBuilder:
         return pa.Array.from_buffers(arrow, count, [_validity(is_present, present)], children=children)
 
     def _error(self, error: MalformedCell, column: int, rows: Rows) -> DecodeError:
+        kind: type[DecodeError] = DecodeError
+        advice = "Set `binary: false` for the source, or report the type of the column."
         if isinstance(error, NoBinaryForm):
             kind, advice = BinaryUnsupported, "The stream is opened again as text."
-        else:
-            kind, advice = DecodeError, "Set `binary: false` for the source, or report the type of the column."
         return kind(
             f"cannot decode a value: {error.reason}",
             advice=advice,
