@@ -24,7 +24,7 @@ from actors.options import coordinator_options
 from cluster.supervisor import FlowSupervisor, Outcome, RunMode
 from wallaby import secret
 from wallaby.check import check_flow
-from wallaby.errors import CheckFailed, Fenced, NotFound, Retry, Superseded, WallabyError
+from wallaby.errors import AlreadyExists, CheckFailed, Fenced, NotFound, Retry, Superseded, WallabyError
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved
 from wallaby.lifecycle import Command, FlowState
@@ -254,7 +254,8 @@ class Driver:
         try:
             record = await self._call("get_flow", flow.id)
         except NotFound:
-            await self._call("create_flow", stored, reason="run from a file")
+            with contextlib.suppress(AlreadyExists):  # the call was repeated after the coordinator died in it
+                await self._call("create_flow", stored, reason="run from a file")
         else:
             if record.state in (FlowState.RUNNING, FlowState.STOPPING):
                 await self._call("move_flow", flow.id, Command.STOP, "taken over by another driver")
