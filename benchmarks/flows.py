@@ -25,6 +25,7 @@ from wallaby.settings import Limits, Settings
 from wallaby.status import FlowStatus
 
 _POLL_S: Final = 0.005
+_CHECK_S: Final = 0.5
 SOURCE: Final = "source"
 SINK: Final = "sink"
 
@@ -89,11 +90,16 @@ class Flows:
             for name, role in ((SINK, "sink/target/0"), (SOURCE, "source")):
                 if (pid := await self._pid(flow, role, run)) is not None:
                     watch.follow(name, pid)
+            while not run.done():
+                await asyncio.wait([run], timeout=_CHECK_S)
+                if (status := self._statuses[flow.id]).restarts and (running := self._driver.supervisor(flow.id)):
+                    running.stop()
+                    raise RuntimeError(f"the flow restarted, which spoils the measurement: {status.error}")
         finally:
             outcome = await run
         status = self._statuses[flow.id]
-        if outcome is Outcome.FAILED or status.restarts:
-            raise RuntimeError(f"the flow failed or restarted: {status.error}")
+        if outcome is Outcome.FAILED:
+            raise RuntimeError(f"the flow failed: {status.error}")
         return status
 
     async def _run_while(self, work: Any, flow: FlowSpec) -> Any:

@@ -1,0 +1,56 @@
+"""When the relay gathers before it decodes, and when it does not."""
+
+from __future__ import annotations
+
+from wallaby.relay.flood import Flood
+from wallaby.settings import Limits
+
+LIMITS = Limits(parse_bytes=1000, parse_age_max_ms=25, flood_bytes_per_s=10_000)
+
+
+def flooded() -> Flood:
+    flood = Flood(LIMITS)
+    for now_ms in (0, 10, 20):
+        flood.received(500, now_ms)
+    flood.decoded()
+    return flood
+
+
+def test_a_trickle_is_decoded_at_once() -> None:
+    flood = Flood(LIMITS)
+    for now_ms in range(0, 1000, 10):
+        flood.received(50, now_ms)
+        assert flood.is_decoding_due(50, now_ms)
+        flood.decoded()
+    assert not flood.is_on
+
+
+def test_nothing_received_is_nothing_to_decode() -> None:
+    assert not Flood(LIMITS).is_decoding_due(0, 0)
+
+
+def test_a_fast_stream_is_a_flood() -> None:
+    assert flooded().is_on
+
+
+def test_in_a_flood_decoding_waits_for_bytes() -> None:
+    flood = flooded()
+    flood.received(999, 21)
+    assert not flood.is_decoding_due(999, 21)
+    flood.received(1, 22)
+    assert flood.is_decoding_due(1000, 22)
+
+
+def test_in_a_flood_nothing_waits_longer_than_the_limit() -> None:
+    flood = flooded()
+    flood.received(500, 21)
+    assert not flood.is_decoding_due(500, 30)
+    assert flood.is_decoding_due(500, 46)
+
+
+def test_a_flood_ends_when_nothing_comes_any_more() -> None:
+    flood = flooded()
+    flood.received(10, 21)
+    flood.received(0, 300)
+    assert not flood.is_on
+    assert flood.is_decoding_due(10, 300)
