@@ -35,6 +35,8 @@ def attached(*, dashboard: bool = True) -> Iterator[RayRuntime]:
     is_ours = not os.environ.get("RAY_ADDRESS")
     if is_ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray runs workers at niceness 15, fit for batch jobs; ours hold replication slots and must keep up.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         options |= {
             "address": "local",
             "include_dashboard": dashboard,
