@@ -61,7 +61,7 @@ def test_a_process_that_hangs_is_replaced_and_does_no_harm_when_it_wakes(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(480)
 @pytest.mark.must_not_fail(2, 20, 21, 25)
 def test_a_few_faults_in_a_row_lose_and_double_nothing(tmp_path: Path, postgres_major: int) -> None:
     """The short form of the chaos tests: copy, stream, one victim of each sort."""
