@@ -6,14 +6,14 @@ Two ways into the server, the same statements behind both:
   commit costs one round trip;
 * many rows: each set is a binary COPY into a staging table.
 
-Rows that are all new are first tried as a COPY straight into the target, which halves the server's work; when a key
+Rows that were inserted are first tried as a COPY straight into the target, which halves the server's work; when a key
 exists after all, a savepoint undoes the attempt and the ordinary way is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -32,7 +32,6 @@ from wallaby.schema import TableSchema
 from wallaby.sink import WriteMode
 from wallaby.transform.append import append_rows, append_schema
 from wallaby.transform.mirror import InsertPlan, MirrorPlan, MultisetPlan, Patch, plan
-from wallaby.window import OP_DELETE, OP_UPDATE
 
 _INT8: Final = Encoding(20)
 _TEXT: Final = Encoding(TEXT_OID)
@@ -102,7 +101,7 @@ class TableApply:
             return
         match plan(self.schema, changes):
             case MirrorPlan() as mirror:
-                self._run_mirror(connection, stages, changes, mirror)
+                self._run_mirror(connection, stages, mirror)
             case MultisetPlan() as multiset:
                 for step in self._multiset_steps(multiset):
                     self._run_step(connection, stages, step)
@@ -117,13 +116,8 @@ class TableApply:
             table=self.target.name,
         )
 
-    def _run_mirror(
-        self, connection: psycopg.Connection[Any], stages: Stages, changes: pa.Table, mirror: MirrorPlan
-    ) -> None:
-        upsert = self._upsert(mirror.upserts)
-        only_new = not mirror.patches and mirror.deletes.num_rows == 0 and _all_new(changes)
-        if only_new and self._may_copy_direct(upsert) and self._copy_direct(connection, upsert):
-            return
+    def _run_mirror(self, connection: psycopg.Connection[Any], stages: Stages, mirror: MirrorPlan) -> None:
+        mirror, new = self._split(mirror)
         moved = []
         for k, patch in enumerate(p for p in mirror.patches if p.moves):
             slots = self._moved_slots(patch)
@@ -137,6 +131,9 @@ class TableApply:
         fields = tuple(self.shape.columns)
         for stage, outliers in moved:
             connection.execute(self.shape.upsert(f"{stage.sql} AS s", fields, outliers))
+        # Last: a new row may take a value of a unique index that the statements before have set free.
+        if new is not None and not (all(self._is_direct(new)) and self._copy_direct(connection, new)):
+            self._run_step(connection, stages, new)
 
     def _run_insert(self, connection: psycopg.Connection[Any], stages: Stages, step: Step) -> None:
         if all(self._is_direct(step)):
@@ -150,12 +147,18 @@ class TableApply:
         if step.expected is not None and touched != step.expected:
             raise self.lost_rows()
 
-    def _may_copy_direct(self, step: Step) -> bool:
+    def _split(self, mirror: MirrorPlan) -> tuple[MirrorPlan, Step | None]:
+        """The plan without the rows worth a direct COPY, and those."""
+        inserted = mirror.inserted
+        if inserted is None or np.count_nonzero(inserted) < _DIRECT_ROWS_MIN:
+            return mirror, None
         if self._direct_pause > 0:
             self._direct_pause -= 1
-            return False
-        array = step.slots[0].array
-        return array is not None and len(array) >= _DIRECT_ROWS_MIN and all(self._is_direct(step))
+            return mirror, None
+        if inserted.all():
+            return replace(mirror, upserts=mirror.upserts.slice(0, 0)), self._upsert(mirror.upserts)
+        new, others = (mirror.upserts.filter(pa.array(chosen)) for chosen in (inserted, ~inserted))
+        return replace(mirror, upserts=others), self._upsert(new)
 
     def _copy_direct(self, connection: psycopg.Connection[Any], step: Step) -> bool:
         connection.execute("SAVEPOINT direct")
@@ -255,14 +258,6 @@ class TableApply:
     @staticmethod
     def _outliers(slots: Sequence[Slot]) -> frozenset[int]:
         return frozenset(int(slot.name[1:]) for slot in slots if slot.name[0] == "x")
-
-
-def _all_new(changes: pa.Table) -> bool:
-    for chunk in changes.column("op").chunks:
-        op = chunk.to_numpy(zero_copy_only=False)
-        if bool(((op == OP_UPDATE) | (op == OP_DELETE)).any()):
-            return False
-    return True
 
 
 def _outlier_columns(outliers: pa.ChunkedArray) -> Iterator[tuple[int | str, pa.Array]]:

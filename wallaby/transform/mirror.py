@@ -70,6 +70,9 @@ class MirrorPlan:
     deletes: pa.Table
     """Key columns: keys that may exist in the destination and must not afterwards."""
     patches: tuple[Patch, ...]
+    inserted: npt.NDArray[np.bool_] | None = None
+    """Per row of ``upserts``: its last change was an insert or copy, so its key is most likely new to the destination
+    (not when the window deleted it before). None when this is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,8 @@ def plan_mirror(schema: TableSchema, changes: pa.Table) -> MirrorPlan:
     if len(partial) == 0:
         entry, place = outliers.of_rows(final, batch.rows)
         carried = outliers.moved(entry, place, len(final))
-        return MirrorPlan(schema, _rows(batch, final, {}, carried), deletes, ())
+        inserted = batch.op[final] != OP_UPDATE
+        return MirrorPlan(schema, _rows(batch, final, {}, carried), deletes, (), inserted)
     filled = _fill(batch, lineage, outliers, partial)
     complete_rows = np.flatnonzero(~filled.is_missing.any(axis=1))
     upserts = filled.rows

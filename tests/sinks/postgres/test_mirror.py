@@ -17,12 +17,16 @@ ORDERS = table("public.orders", {"id": "int8", "note": "text", "payload": "jsonb
 
 
 @pytest.mark.must_not_fail(7, 8)
-@pytest.mark.parametrize("small_rows_max", [2000, 0], ids=["pipeline", "staging"])
+@pytest.mark.parametrize(
+    ("small_rows_max", "direct_rows_min"), [(2000, 64), (0, 1 << 30), (0, 1)], ids=["pipeline", "staging", "direct"]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_random_histories_cut_anywhere_end_as_the_source_has_them(
-    seed: int, small_rows_max: int, drive: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
+    seed: int, small_rows_max: int, direct_rows_min: int, drive: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sinks.postgres.writer._SMALL_ROWS_MAX", small_rows_max)
+    monkeypatch.setattr("sinks.postgres.apply._DIRECT_ROWS_MIN", direct_rows_min)
+    monkeypatch.setattr("sinks.postgres.apply._DIRECT_PAUSE", 0)
     history = RandomHistory(seed)
     driver = drive()
     for schema in history.tables:
@@ -47,6 +51,20 @@ def test_many_windows_in_one_commit_with_a_small_memory_limit_end_the_same(
     driver.commit(windows[-1].upto)
     for schema in history.tables:
         assert content(read_rows(driver.database, schema)) == content(history.expected(schema)), str(schema.name)
+
+
+def test_inserted_rows_beside_updates_and_rows_deleted_and_inserted_again(drive: Callable[..., Driver]) -> None:
+    """Both halves of a window: new keys copied directly, then keys that a savepoint finds to be there already."""
+    stream = Stream()
+    stream.transaction([(ORDERS, insert(i, "first", "{}")) for i in range(2000)])
+    changed = [(ORDERS, update(i, "changed", "{}")) for i in range(1000)]
+    stream.transaction([*changed, *((ORDERS, insert(i, "new", "{}")) for i in range(2000, 4000))])
+    again = [change for i in range(1000, 2000) for change in (delete(i), insert(i, "again", "{}"))]
+    stream.transaction([*((ORDERS, change) for change in again), *changed[:100]])
+    driver = drive()
+    driver.apply(*stream.windows())
+    counts = driver.database.fetch("SELECT note, count(*) FROM orders GROUP BY 1 ORDER BY 1")
+    assert counts == [("again", 1000), ("changed", 1000), ("new", 2000)]
 
 
 @pytest.mark.must_not_fail(14)
