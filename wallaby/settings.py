@@ -103,7 +103,7 @@ class Limits:
     """In a flood, decode when this much has been received: a feed costs a millisecond however little it decodes."""
     parse_age_max_ms: int = 25
     """... or when the oldest of it has waited this long."""
-    flood_bytes_per_s: int = 2 << 20
+    flood_bytes_per_s: int = 1 << 20
     """From this speed on the stream is in flood: what arrives is gathered before it is decoded and sent."""
     window_bytes_max: int = 8 << 20
     """Close a window at this size: large enough that Ray's cost per object is below 0.15 us per row."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from wallaby.settings import Limits
 
-_STRETCH_MS = 20
-"""Speed is judged over at least this long: single reads are small and large by chance."""
+_STRETCH_MS = 100
+"""Speed is judged over at least this long: on a busy machine single reads are small and large by chance."""
 
 
 class Flood:
@@ -25,7 +25,7 @@ class Flood:
         """More bytes come per second than ``Limits.flood_bytes_per_s``."""
 
     def received(self, count: int, now_ms: int) -> None:
-        """``count`` more bytes lie in the arena (0 when a turn brought none)."""
+        """``count`` more bytes lie in the arena (0 when a turn brought none). A flood ends at half its speed."""
         if self._since_ms is None:
             self._since_ms = now_ms
         self._bytes += count
@@ -33,7 +33,8 @@ class Flood:
             self._waiting_since_ms = now_ms
         elapsed_ms = now_ms - self._since_ms
         if elapsed_ms >= _STRETCH_MS:
-            self.is_on = self._bytes * 1000 >= self._limits.flood_bytes_per_s * elapsed_ms
+            enough = self._limits.flood_bytes_per_s // (2 if self.is_on else 1)
+            self.is_on = self._bytes * 1000 >= enough * elapsed_ms
             self._bytes, self._since_ms = 0, now_ms
 
     def is_decoding_due(self, waiting_bytes: int, now_ms: int) -> bool:

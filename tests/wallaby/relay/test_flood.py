@@ -10,7 +10,7 @@ LIMITS = Limits(parse_bytes=1000, parse_age_max_ms=25, flood_bytes_per_s=10_000)
 
 def flooded() -> Flood:
     flood = Flood(LIMITS)
-    for now_ms in (0, 10, 20):
+    for now_ms in range(0, 101, 20):
         flood.received(500, now_ms)
     flood.decoded()
     return flood
@@ -35,22 +35,30 @@ def test_a_fast_stream_is_a_flood() -> None:
 
 def test_in_a_flood_decoding_waits_for_bytes() -> None:
     flood = flooded()
-    flood.received(999, 21)
-    assert not flood.is_decoding_due(999, 21)
-    flood.received(1, 22)
-    assert flood.is_decoding_due(1000, 22)
+    flood.received(999, 101)
+    assert not flood.is_decoding_due(999, 101)
+    flood.received(1, 102)
+    assert flood.is_decoding_due(1000, 102)
 
 
 def test_in_a_flood_nothing_waits_longer_than_the_limit() -> None:
     flood = flooded()
-    flood.received(500, 21)
-    assert not flood.is_decoding_due(500, 30)
-    assert flood.is_decoding_due(500, 46)
+    flood.received(500, 101)
+    assert not flood.is_decoding_due(500, 110)
+    assert flood.is_decoding_due(500, 126)
+
+
+def test_a_flood_goes_on_until_it_is_half_as_fast() -> None:
+    flood = flooded()
+    flood.received(600, 200)
+    assert flood.is_on
+    flood.received(400, 300)
+    assert not flood.is_on
 
 
 def test_a_flood_ends_when_nothing_comes_any_more() -> None:
     flood = flooded()
-    flood.received(10, 21)
+    flood.received(10, 101)
     flood.received(0, 300)
     assert not flood.is_on
     assert flood.is_decoding_due(10, 300)
