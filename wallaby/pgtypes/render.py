@@ -10,6 +10,8 @@ import math
 import struct
 import uuid
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -69,11 +71,35 @@ def _float(number: np.floating, fixed_below: int) -> str:
         return "NaN"
     if np.isinf(number):
         return "Infinity" if number > 0 else "-Infinity"
-    mantissa, _, exponent = np.format_float_scientific(number, trim="-").partition("e")
+    mantissa, _, exponent = _shortest(number).partition("e")
     power = int(exponent)
     if -4 <= power < fixed_below:
-        return str(np.format_float_positional(number, trim="-"))
+        return format(Decimal(f"{mantissa}e{power}"), "f")
     return f"{mantissa}e{'-' if power < 0 else '+'}{abs(power):02d}"
+
+
+def _shortest(number: np.floating) -> str:
+    """The fewest digits that are nearer to ``number`` than to any other: ``-1.5e-07``.
+
+    NumPy also takes a decimal half way to a neighbour, when rounding to even would lead back to ``number``; PostgreSQL
+    does not (``acceptBounds`` in its d2s.c and f2s.c).
+    """
+    text = str(np.format_float_scientific(number, trim="-"))
+    middles = [_half_way(number, toward) for toward in (-np.inf, np.inf)]
+    digits = len(Decimal(text).as_tuple().digits)
+    while Fraction(text) in middles:
+        mantissa, _, exponent = f"{float(number):.{digits}e}".partition("e")
+        text = f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{exponent}"
+        digits += 1
+    return text
+
+
+def _half_way(number: np.floating, toward: float) -> Fraction:
+    with np.errstate(over="ignore", under="ignore"):
+        neighbour = np.nextafter(number, type(number)(toward))
+    if np.isinf(neighbour):
+        return 2 * Fraction(float(number)) - _half_way(number, -toward)
+    return (Fraction(float(number)) + Fraction(float(neighbour))) / 2
 
 
 def _date(value: bytes) -> str:
