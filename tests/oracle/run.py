@@ -1,0 +1,165 @@
+"""One seed: make tables, change them, decode in binary, as text and by COPY, and compare with the server's own text."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from psycopg import sql
+
+from tests.oracle.model import Contents, copied
+from tests.oracle.tables import Table, Worker, make_types
+from wallaby.lsn import Lsn
+from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
+from wallaby.pgoutput.decoder import Decoder
+from wallaby.postgres.catalog import Catalog
+from wallaby.postgres.connect import connect
+from wallaby.schema import TableName
+from wallaby.testing.pgoutput_writer import frame, frames, xlog
+from wallaby.testing.postgres import ScratchDatabase
+
+_Content = Counter[tuple[tuple[str, str | None], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one seed compared."""
+
+    tables: int
+    changes: int
+    cells: int
+    """Cells of the rows at the end, each compared three times where it may travel in binary."""
+
+
+class Oracle:
+    """One database with the oracle's types, for any number of seeds. One thread."""
+
+    def __init__(self, database: ScratchDatabase, major: int) -> None:
+        self._dsn = database.dsn
+        self._major = major
+        self._connection = connect(database.dsn, application_name="oracle")
+        make_types(self._connection)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._connection.close()
+
+    def check(self, seed: int) -> Tally:
+        """AssertionError with the seed and what differs (values of the oracle's own making), else what was compared."""
+        rng = random.Random(seed)
+        schema = f"oracle {seed}"
+        worker = Worker(self._connection, schema, rng, self._major)
+        worker.create(rng.randint(1, 4))
+        try:
+            return self._check(worker, schema, rng, seed)
+        finally:
+            for statement in ("DROP PUBLICATION IF EXISTS everything", "DROP PUBLICATION IF EXISTS kernels"):
+                self._connection.execute(statement.encode())
+            self._connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+
+    def _check(self, worker: Worker, schema: str, rng: random.Random, seed: int) -> Tally:
+        self._publish("everything", worker.tables)
+        kernels = [table for table in worker.tables if table.is_binary]
+        self._publish("kernels", kernels)
+        with self._slot():
+            worker.work(rng.choice([5, 20, 60]))
+            binary = self._peek("kernels", is_binary=True)
+            text = self._peek("everything", is_binary=False)
+        in_binary, as_text = self._decode(binary, rng), self._decode(text, rng)
+        cells = 0
+        for table in worker.tables:
+            expected = self._expected(table)
+            cells += sum(expected.values()) * len(table.columns)
+            name = TableName(schema, table.plain_name)
+            names = [column.name for column in table.columns]
+            where = f"seed {seed}, PostgreSQL {self._major}, {table.plain_name}"
+            _require_equal(as_text.content(name, names), expected, f"{where}, text")
+            if table in kernels:
+                _require_equal(in_binary.content(name, names), expected, f"{where}, binary")
+            _require_equal(self._copied(name), expected, f"{where}, copied")
+        return Tally(len(worker.tables), len(binary) + len(text), cells)
+
+    def _publish(self, publication: str, tables: list[Table]) -> None:
+        statement = sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(publication))
+        if tables:
+            names = sql.SQL(", ").join(table.name for table in tables)
+            statement = sql.SQL("{} FOR TABLE {}").format(statement, names)
+        self._connection.execute(statement)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        self._connection.execute("SELECT pg_create_logical_replication_slot('oracle', 'pgoutput')")
+        try:
+            yield
+        finally:
+            self._connection.execute("SELECT pg_drop_replication_slot('oracle')")
+
+    def _peek(self, publication: str, *, is_binary: bool) -> list[tuple[Lsn, bytes]]:
+        rows = self._connection.execute(
+            "SELECT lsn::text, data FROM pg_logical_slot_peek_binary_changes('oracle', NULL, NULL, "
+            "'proto_version', '1', 'publication_names', %s, 'binary', %s)",
+            [publication, str(is_binary).lower()],
+        ).fetchall()
+        return [(Lsn.parse(lsn), data) for lsn, data in rows]
+
+    def _decode(self, messages: list[tuple[Lsn, bytes]], rng: random.Random) -> Contents:
+        """Fed in pieces cut anywhere."""
+        data = frames(xlog(message, int(lsn)) for lsn, message in messages)
+        catalog = Catalog(self._dsn)
+        contents = Contents()
+        decoder = Decoder(catalog.resolve)
+        cuts = sorted(rng.randint(0, len(data)) for _ in range(rng.choice([0, 1, 3, 20])))
+        at = 0
+        try:
+            for cut in [*cuts, len(data)]:
+                consumed, events = decoder.feed(data, at, max(cut, at))
+                at += consumed
+                contents.apply(events)
+        finally:
+            catalog.close()
+        assert at == len(data)
+        assert not decoder.in_transaction
+        return contents
+
+    def _expected(self, table: Table) -> _Content:
+        """Every row as the output functions print it (a cast to text is another thing for some types)."""
+        names = [column.name for column in table.columns]
+        printed = [
+            sql.SQL("CASE WHEN num_nulls({0}) = 0 THEN format('%s', {0}) END").format(sql.Identifier(name))
+            for name in names
+        ]
+        query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(printed), table.name)
+        rows = self._connection.execute(query).fetchall()
+        return Counter(tuple(sorted(zip(names, row, strict=True))) for row in rows)
+
+    def _copied(self, name: TableName) -> _Content:
+        catalog = Catalog(self._dsn)
+        try:
+            [schema] = [found for found in catalog.published_tables(["everything"]) if found.name == name]
+        finally:
+            catalog.close()
+        columns = ", ".join(copy_select_expression(column) for column in schema.columns)
+        query = f"COPY (SELECT {columns} FROM {schema.name}) TO STDOUT (FORMAT binary)"
+        with self._connection.cursor() as cursor, cursor.copy(query.encode()) as copy:
+            data = np.frombuffer(b"".join(frame(bytes(payload)) for payload in copy), np.uint8)
+        decoder = CopyDecoder(schema, snapshot_lsn=Lsn(1), taken_at_us=0)
+        consumed, batch = decoder.feed(data, 0, len(data))
+        assert consumed == len(data)
+        assert decoder.is_finished
+        return copied(schema, batch)
+
+
+def _require_equal(found: _Content, expected: _Content, where: str) -> None:
+    if found == expected:
+        return
+    ours, theirs = list((found - expected).elements()), list((expected - found).elements())
+    lines = [f"{where}: {len(ours)} rows we have and the server has not, {len(theirs)} the other way"]
+    for mine in map(dict, ours[:20]):
+        nearest = min(map(dict, theirs), key=lambda row: sum(row.get(name) != mine[name] for name in mine), default={})
+        for name in [name for name in mine if mine[name] != nearest.get(name)]:
+            lines.append(f"  {name!r}: {str(mine[name])[:200]!r} is {str(nearest.get(name, 'missing'))[:200]!r}")
+    raise AssertionError("\n".join(lines))
