@@ -27,7 +27,7 @@ from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, 
 from actors.sink import SinkShell
 from actors.source import SourceShell
 from cluster.heartbeat import Heartbeat
-from wallaby.errors import CheckFailed, Retry, Superseded, WallabyError
+from wallaby.errors import CheckFailed, Retry, Superseded, Transient, WallabyError
 from wallaby.flow import FailureMode, FlowSpec, GiveUpPolicy
 from wallaby.lsn import START, Lsn, Position
 from wallaby.postgres.connect import application_name
@@ -204,7 +204,10 @@ class FlowSupervisor:
         self.epoch = grant.epoch
         await self._publish(replace(self.status, phase="starting", epoch=grant.epoch, restarts=self._restarts))
         remembered = await self._remembered(grant)
-        started = await self._start_sinks(grant.epoch)
+        try:
+            started = await self._start_sinks(grant.epoch)
+        except Superseded as error:
+            raise await self._overtaken(error) from error
         if started is None:
             return
         lanes, intervals = started
@@ -224,6 +227,20 @@ class FlowSupervisor:
         run = self._region.source.run.remote(config, self._region.sinks, self._coordinator, self._limits)
         await self._watch(run)
         await self._close_sinks()
+
+    async def _overtaken(self, error: Superseded) -> WallabyError:
+        """A destination knows a newer epoch than the control store: somebody else runs the flow, or the store was lost.
+
+        Only a person can tell. Who asked for a new copy has told: the next epoch is then above the destination's.
+        """
+        owner = int(error.where.get("owner", 0))
+        if not owner:
+            return error
+        if not self._is_copy_due:
+            advice = "Stop the other one; if there is none, the control store was lost: run the flow with --resnapshot"
+            return Superseded(error.message, advice=advice, **error.where)
+        await self._call("begin_epoch", self._flow.id, above=owner)
+        return Transient("a destination knows newer epochs than the control store; taking one above", owner=owner)
 
     async def _start_sinks(self, epoch: int) -> tuple[dict[LaneId, Position], dict[LaneId, int]] | None:
         """Every lane's position and commit interval; None when a stop was asked for meanwhile.

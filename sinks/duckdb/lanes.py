@@ -96,9 +96,7 @@ def _key(lane: LaneId) -> tuple[str, str, int]:
 def require_epoch(record: Record, lane: LaneId, epoch: int) -> None:
     """`Superseded` when a newer epoch wrote the record."""
     if record.epoch > epoch:
-        raise Superseded(
-            f"epoch {record.epoch} owns the lane, this writer has {epoch}", lane=lane, position=record.position
-        )
+        raise Superseded("a writer of a newer epoch owns the lane", lane=lane, epoch=epoch, owner=record.epoch)
 
 
 def must_apply(record: Record, token: CommitToken) -> bool:

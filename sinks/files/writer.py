@@ -201,7 +201,7 @@ def put_in_place(root: Path, files: tuple[DataFile, ...]) -> None:
 def require_epoch(last: Entry, lane: LaneId, epoch: int) -> None:
     """`Superseded` when a newer epoch wrote to the log."""
     if last.epoch > epoch:
-        raise Superseded(f"epoch {last.epoch} owns the lane, this writer has {epoch}", lane=lane, position=last.upto)
+        raise Superseded("a writer of a newer epoch owns the lane", lane=lane, epoch=epoch, owner=last.epoch)
 
 
 def must_apply(last: Entry, token: CommitToken) -> bool:

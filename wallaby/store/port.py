@@ -148,8 +148,11 @@ class Store(Protocol):
         """The newest moves first; kept after the flow is deleted."""
         ...
 
-    def begin_epoch(self, flow_id: str) -> Epoch:
-        """Take the next epoch of a flow (known by `create_flow` or not) and fence all earlier ones."""
+    def begin_epoch(self, flow_id: str, *, above: int = 0) -> Epoch:
+        """Take the next epoch of a flow (known by `create_flow` or not) and fence all earlier ones.
+
+        ``above``: an epoch some destination knows from a control store that is lost; the new one is higher than both.
+        """
         ...
 
     def commit_checkpoint(

@@ -157,12 +157,13 @@ class SqlStore:
 
     # Epochs and checkpoints
 
-    def begin_epoch(self, flow_id: str) -> Epoch:
+    def begin_epoch(self, flow_id: str, *, above: int = 0) -> Epoch:
         with self._edge.transaction() as transaction:
             rows = transaction.execute(
-                "INSERT INTO wallaby.checkpoints AS c (flow_id, epoch, position, lanes) VALUES (%s, 1, %s, '{}')"
-                f" ON CONFLICT (flow_id) DO UPDATE SET epoch = c.epoch + 1 RETURNING epoch, {_CHECKPOINT}",
-                (flow_id, str(START)),
+                "INSERT INTO wallaby.checkpoints AS c (flow_id, epoch, position, lanes) VALUES (%s, %s, %s, '{}')"
+                " ON CONFLICT (flow_id) DO UPDATE SET epoch = 1 + CASE WHEN c.epoch > excluded.epoch - 1 THEN c.epoch"
+                f" ELSE excluded.epoch - 1 END RETURNING epoch, {_CHECKPOINT}",
+                (flow_id, above + 1, str(START)),
             )
         return Epoch(int(rows[0][0]), _checkpoint(rows[0][1:]))
 

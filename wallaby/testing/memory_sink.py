@@ -140,7 +140,7 @@ class MemorySink:
     def _fenced(self, lane: LaneId, epoch: int) -> LaneRecord:
         record = self.record(lane)
         if record.epoch > epoch:
-            raise Superseded("a newer epoch owns the lane", lane=lane, epoch=record.epoch)
+            raise Superseded("a writer of a newer epoch owns the lane", lane=lane, epoch=epoch, owner=record.epoch)
         return record
 
     def _empty(self, schema: TableSchema) -> pa.Table:
@@ -214,7 +214,9 @@ class MemoryWriter:
     def _is_applied(self, token: CommitToken) -> bool:
         record = self._sink.record(self._lane)
         if record.epoch > self._epoch:
-            raise Superseded("a newer epoch owns the lane", lane=self._lane, epoch=record.epoch)
+            raise Superseded(
+                "a writer of a newer epoch owns the lane", lane=self._lane, epoch=self._epoch, owner=record.epoch
+            )
         if record.position == token.after:
             return False
         if record.position == token.upto:

@@ -247,6 +247,12 @@ class CheckpointContract(_StoreCase):
         assert checkpoint is not None
         assert checkpoint.position == at(10)
 
+    def test_an_epoch_can_be_taken_above_one_a_destination_remembers(self, store: Store) -> None:
+        """A lost control store counts from 1 again; the destinations do not."""
+        assert store.begin_epoch("lost", above=7).epoch == 8
+        assert store.begin_epoch("lost", above=3).epoch == 9
+        assert store.begin_epoch("lost").epoch == 10
+
     @pytest.mark.must_not_fail(20)
     def test_an_older_epoch_can_never_commit_again(self, store: Store, make_store: Callable[[], Store]) -> None:
         store.begin_epoch("shop")
