@@ -1,6 +1,7 @@
 """Integers from and to bytes, compiled into whichever kernel uses them: one unaligned machine load, byte-swapped.
 
-Nothing is checked: the caller knows the bounds. Written as shifts of single bytes, the same loads cost several times as
+Nothing is checked: the caller knows the bounds, and tests compile everything with NUMBA_BOUNDSCHECK=1, where these too
+raise IndexError beyond their array. Written as shifts of single bytes, the same loads cost several times as
 much, because numba guards every index against being negative and LLVM then no longer sees one load.
 """
 
@@ -15,8 +16,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 
-def _pointer(context, builder, array_type, array, index, bits):
-    data = context.make_array(array_type)(context, builder, array).data
+def _pointer(context, builder, array_type, array, index, bits, size=None):
+    """The address of ``size`` bytes (by default ``bits``) from ``index`` on."""
+    made = context.make_array(array_type)(context, builder, array)
+    data = made.data
+    if context.enable_boundscheck:
+        size = ir.Constant(ir.IntType(64), bits // 8) if size is None else size
+        room = builder.sub(builder.extract_value(made.shape, 0), size)
+        # Any place from 0 to ``room`` will do; cgutils checks 0 <= index < dimension.
+        cgutils.do_boundscheck(context, builder, index, builder.add(room, ir.Constant(ir.IntType(64), 1)))
     return builder.bitcast(builder.gep(data, [index]), ir.IntType(bits).as_pointer())
 
 
@@ -89,8 +97,8 @@ def copy_bytes(typing_context, out, to, data, at, size):
     """``memcpy`` of ``size`` bytes from ``data[at:]`` to ``out[to:]``."""
 
     def build(context, builder, signature, args):
-        source = _pointer(context, builder, signature.args[2], args[2], args[3], 8)
-        target = _pointer(context, builder, signature.args[0], args[0], args[1], 8)
+        source = _pointer(context, builder, signature.args[2], args[2], args[3], 8, args[4])
+        target = _pointer(context, builder, signature.args[0], args[0], args[1], 8, args[4])
         cgutils.raw_memcpy(builder, target, source, args[4], ir.Constant(ir.IntType(64), 1))
         return context.get_dummy_value()
 

@@ -74,7 +74,7 @@ class Cells:
 
 
 def scan_columns(layouts: Sequence[Layout], columns: Sequence[int], cells: Cells) -> Counts:
-    """What `gather` must know of each of these columns beforehand, in one pass over all of them: a row of three each."""
+    """What `gather` must know of each of these columns beforehand, in one pass over them: a row of three each."""
     counts = np.zeros((len(columns), 3), np.int64)
     widths = np.array([_WIDTHS.get(layouts[column].family, 0) for column in columns], np.int64)
     kernels.scan_columns(

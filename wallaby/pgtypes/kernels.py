@@ -73,6 +73,22 @@ def scan(offset, length, base, column, width, counts):
     counts[MISFITS] = misfits
 
 
+@njit(nb.void(I32, I32, I32, I64, I64, I64), **OPTIONS)
+def scan_columns(offset, length, base, columns, widths, counts):
+    """``scan`` of several columns in the order in which their cells lie; ``counts`` (zeroed) has three per column."""
+    for i in range(base.shape[0]):
+        first = base[i]
+        for k in range(columns.shape[0]):
+            j = first + columns[k]
+            size = length[j]
+            if size < 0:
+                counts[3 * k + NULLS] += 1
+            elif offset[j] < 0:
+                counts[3 * k + TEXTS] += 1
+            elif widths[k] != 0 and size != widths[k]:
+                counts[3 * k + MISFITS] += 1
+
+
 @njit(nb.void(BYTES, I32, I32, I32, nb.int64, U8, U8), **OPTIONS)
 def gather_bool(data, offset, length, base, column, out, valid):
     """One byte to one bit of ``out``, zeroed by the caller."""
@@ -188,6 +204,18 @@ def gather_fixed(data, offset, length, base, column, width, out, valid):
             at = offset[j]
             for k in range(width):
                 out[i * width + k] = data[at + k]
+            set_valid(valid, i)
+
+
+@njit(nb.void(BYTES, I32, I32, I32, nb.int64, U8, U8), **OPTIONS)
+def gather_16(data, offset, length, base, column, out, valid):
+    """Sixteen bytes as they are; ``out`` is zeroed by the caller."""
+    for i in range(base.shape[0]):
+        j = base[i] + column
+        if length[j] >= 0:
+            at = np.int64(offset[j])
+            copy_word(out, np.int64(16 * i), data, at)
+            copy_word(out, np.int64(16 * i + 8), data, at + 8)
             set_valid(valid, i)
 
 

@@ -16,11 +16,14 @@ import numba as nb
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.figures import figures_at, uuid_at, ymd_at, ymd_hms_at
 from wallaby.pgtypes.kernels import BYTES, I32, I64, MICROSECONDS_PER_DAY, OPTIONS, U8, U64, set_valid
 from wallaby.pgtypes.numeric_kernels import multiply_add, negate, power_of_ten, reaches
 
 _INT64_MAX: Final = 2**63 - 1
 _INT32_MAX: Final = 2**31 - 1
+_NOT_USUAL: Final = -(2**63)
+"""What the short cuts return for what they leave to the careful readers; no date or time has this value."""
 _YEAR_MAX: Final = 6_000_000
 _DAYS_MIN: Final = -3_000_000
 """Before PostgreSQL's first day, 4713 BC."""
@@ -69,6 +72,72 @@ def date_at(data, at, stop):
     if not 1 <= month <= 12 or not 1 <= day <= 31:
         return np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
     return year, month, day, np.int64(p + 6)
+
+
+@njit(inline="always")
+def usual_days(ymd):
+    """Days since 1970 of a date in the years 1 to 9999, given as YYYYMMDD; ``_NOT_USUAL`` for any other number."""
+    if ymd < 10_000:
+        return np.int64(_NOT_USUAL)
+    # Unsigned: a division by a constant is then one multiplication.
+    whole = np.uint64(ymd)
+    year = whole // np.uint64(10_000)
+    month_and_day = whole - year * np.uint64(10_000)
+    month = month_and_day // np.uint64(100)
+    day = month_and_day - month * np.uint64(100)
+    if month - np.uint64(1) > np.uint64(11) or day - np.uint64(1) > np.uint64(30):
+        return np.int64(_NOT_USUAL)
+    # Years begin in March, so that the leap day is their last.
+    if month < np.uint64(3):
+        year -= np.uint64(1)
+        month += np.uint64(12)
+    century = year // np.uint64(100)
+    leaps = (year >> np.uint64(2)) - century + (century >> np.uint64(2))
+    return np.int64(year * np.uint64(365) + leaps + (month * np.uint64(153) - np.uint64(457)) // np.uint64(5) + day) - (
+        306 + 719_163
+    )
+
+
+@njit(inline="always")
+def usual_clock(hms):
+    """Seconds since midnight of a time given as HHMMSS; ``_NOT_USUAL`` when it is out of range."""
+    if hms < 0:
+        return np.int64(_NOT_USUAL)
+    whole = np.uint64(hms)
+    hours = whole // np.uint64(10_000)
+    minutes_and_seconds = whole - hours * np.uint64(10_000)
+    minutes = minutes_and_seconds // np.uint64(100)
+    seconds = minutes_and_seconds - minutes * np.uint64(100)
+    if hours > np.uint64(23) or minutes > np.uint64(59) or seconds > np.uint64(59):
+        return np.int64(_NOT_USUAL)
+    return np.int64((hours * np.uint64(60) + minutes) * np.uint64(60) + seconds)
+
+
+@njit(cache=True, nogil=True)
+def usual_timestamp(data, at, stop, has_zone):
+    """Microseconds since 1970 of ``YYYY-MM-DD HH:MM:SS[.ffffff]``, with ``+00`` if there is a zone.
+
+    ``_NOT_USUAL`` for everything else.
+    """
+    if has_zone:
+        stop -= 3
+        if stop - at < 19 or data[stop] != 43 or data[stop + 1] != 48 or data[stop + 2] != 48:
+            return np.int64(_NOT_USUAL)
+    size = stop - at
+    if size < 19 or size > 26:
+        return np.int64(_NOT_USUAL)
+    ymd, hms = ymd_hms_at(data, at)
+    days = usual_days(ymd)
+    seconds = usual_clock(hms)
+    if days == _NOT_USUAL or seconds == _NOT_USUAL:
+        return np.int64(_NOT_USUAL)
+    microseconds = np.int64(0)
+    if size > 19:
+        microseconds = figures_at(data, at + 20, stop)
+        if data[at + 19] != 46 or microseconds < 0:
+            return np.int64(_NOT_USUAL)
+        microseconds *= power_of_ten(26 - size)
+    return (days * 86_400 + seconds) * 1_000_000 + microseconds
 
 
 @njit(cache=True, nogil=True)
@@ -140,7 +209,10 @@ def text_integer(data, offset, length, base, column, least, most, out, valid):
             at += 1
         if at >= stop or stop - at > 19:
             continue
-        value, p = number_at(data, at, stop)
+        value = figures_at(data, at, stop)
+        p = stop
+        if value < 0:
+            value, p = number_at(data, at, stop)
         if p == stop - 1 and 48 <= data[p] <= 57:
             # The nineteenth figure: counted below zero, where there is room for -2**63.
             last = np.int64(data[p]) - 48
@@ -181,6 +253,11 @@ def text_date(data, offset, length, base, column, out, valid):
             continue
         at = np.int64(~offset[j])
         stop = at + length[j]
+        days = usual_days(ymd_at(data, at)) if stop - at == 10 else _NOT_USUAL
+        if days != _NOT_USUAL:
+            out[i] = days
+            set_valid(valid, i)
+            continue
         year, month, day, p = date_at(data, at, stop)
         if p < 0:
             continue
@@ -219,6 +296,11 @@ def text_timestamp(data, offset, length, base, column, has_zone, out, valid):
             continue
         at = np.int64(~offset[j])
         stop = at + length[j]
+        time = usual_timestamp(data, at, stop, has_zone)
+        if time != _NOT_USUAL:
+            out[i] = time
+            set_valid(valid, i)
+            continue
         year, month, day, p = date_at(data, at, stop)
         if p < 0 or p >= stop or data[p] != 32:
             continue
@@ -257,6 +339,23 @@ def text_decimal(data, offset, length, base, column, scale, limbs, bound, out, v
         is_negative = data[at] == 45
         if is_negative:
             at += 1
+        # PostgreSQL prints exactly ``scale`` places; up to 16 figures on each side of the point are read as words.
+        point = stop - scale - 1
+        if 0 < scale <= 16 and at < point <= at + 16 and point - at + scale <= 18 and data[point] == 46:
+            whole = figures_at(data, at, point)
+            part = figures_at(data, point + 1, stop)
+            if whole >= 0 and part >= 0:
+                value = whole * power_of_ten(scale) + part
+                if is_small_bound and np.uint64(value) >= bound[0]:
+                    continue
+                if is_negative:
+                    value = -value
+                out[first] = np.uint64(value)
+                if value < 0:
+                    for k in range(1, limbs):
+                        out[first + k] = ~np.uint64(0)
+                set_valid(valid, i)
+                continue
         # Up to 18 figures with room for the missing places fit one 64-bit number.
         whole, p = number_at(data, at, stop)
         whole_figures = p - at
@@ -334,6 +433,9 @@ def text_uuid(data, offset, length, base, column, out, valid):
         if length[j] != 36:
             continue
         at = np.int64(~offset[j])
+        if uuid_at(data, at, out, 16 * i):
+            set_valid(valid, i)
+            continue
         figure = 0
         fits = True
         for k in range(36):

@@ -11,7 +11,7 @@ from wallaby.pgtypes.layout import layout_of
 from wallaby.pgtypes.types import builtin_type
 
 
-def _gather(oid: int, texts: list[str], typmod: int = -1) -> tuple[pa.Array, Outliers | None]:
+def gather_texts(oid: int, texts: list[str], typmod: int = -1) -> tuple[pa.Array, Outliers | None]:
     pg_type = builtin_type(oid)
     assert pg_type is not None
     encoded = [text.encode() for text in texts]
@@ -48,7 +48,7 @@ def _gather(oid: int, texts: list[str], typmod: int = -1) -> tuple[pa.Array, Out
     ],
 )  # fmt: skip
 def test_unexpected_texts_become_outliers_word_for_word(oid: int, texts: list[str]) -> None:
-    array, outliers = _gather(oid, texts)
+    array, outliers = gather_texts(oid, texts)
     assert array.null_count == len(texts)
     assert outliers is not None
     assert outliers.texts.to_pylist() == texts
@@ -57,7 +57,7 @@ def test_unexpected_texts_become_outliers_word_for_word(oid: int, texts: list[st
 @pytest.mark.must_not_fail(12)
 def test_decimals_that_overflow_or_have_more_figures_are_outliers() -> None:
     texts = ["12345678.90", "100000000", "0.001", "1.100", "1e3", "-", ".", "1.2.3", "9" * 90, "-99999999.99", "NaN"]
-    array, outliers = _gather(1700, texts, typmod=(10 << 16 | 2) + 4)
+    array, outliers = gather_texts(1700, texts, typmod=(10 << 16 | 2) + 4)
     assert outliers is not None
     fitting = [0, 3, 9]
     assert [row for row in range(len(texts)) if array[row].is_valid] == fitting
@@ -66,14 +66,14 @@ def test_decimals_that_overflow_or_have_more_figures_are_outliers() -> None:
 
 
 def test_zones_with_minutes_and_seconds_are_read() -> None:
-    array, outliers = _gather(1184, ["1880-01-01 00:00:00+00:53:28", "2024-01-01 00:00:00-03:30"])
+    array, outliers = gather_texts(1184, ["1880-01-01 00:00:00+00:53:28", "2024-01-01 00:00:00-03:30"])
     assert outliers is None
     assert array.cast(pa.int64()).to_pylist() == [-2840140800_000000 - 3208_000000, 1704067200_000000 + 12600_000000]
 
 
 def test_words_for_numbers_are_refused() -> None:
     with pytest.raises(MalformedCell):
-        _gather(701, ["1.5", "many"])
+        gather_texts(701, ["1.5", "many"])
 
 
 def test_random_texts_give_valid_arrays_and_lose_nothing() -> None:
@@ -83,6 +83,6 @@ def test_random_texts_give_valid_arrays_and_lose_nothing() -> None:
     texts = ["".join(rng.choice(alphabet, rng.integers(0, 24))) for _ in range(400)]
     for oid in (16, 20, 21, 23, 26, 17, 2950, 1082, 1083, 1114, 1184, 1186, 1700, 1007, 1009, 1231, 1115):
         for typmod in (-1, (20 << 16 | 3) + 4) if oid in (1700, 1231) else (-1,):
-            array, outliers = _gather(oid, texts, typmod)
+            array, outliers = gather_texts(oid, texts, typmod)
             lost = [] if outliers is None else outliers.texts.to_pylist()
             assert lost == [text for row, text in enumerate(texts) if not array[row].is_valid]
