@@ -13,6 +13,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 MAJORS ?= 14 15 16 17 18
+ORACLE_SEEDS ?= 0:300
+FUZZ_INPUTS ?= 1000000
+FUZZ_SEED ?= 1
 
 .PHONY: help
 help: ## What there is to make
@@ -73,6 +76,19 @@ chaos: $(VENV)/.dev ## The long tests that kill processes and servers (WALLABY_C
 test-majors: $(VENV)/.dev ## All tests against each supported PostgreSQL (MAJORS="14 15 16 17 18")
 	@set -e; for major in $(MAJORS); do \
 		echo "PostgreSQL $$major"; WALLABY_TEST_MAJOR=$$major $(BIN)/python -m pytest -q -m "not chaos" $(PYTEST_ARGS); done
+
+.PHONY: oracle
+oracle: $(VENV)/.dev ## Random tables and changes against the server's own text (ORACLE_SEEDS=0:300 MAJORS="14 18")
+	$(BIN)/python -m tests.oracle --seeds $(ORACLE_SEEDS) --majors $(MAJORS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Damaged streams for the decoders (FUZZ_INPUTS=10000000 FUZZ_SEED=1)
+	$(BIN)/python -m tests.fuzz.decoder --inputs $(FUZZ_INPUTS) --seed $(FUZZ_SEED)
+
+.PHONY: bounds
+bounds: $(VENV)/.dev ## The decoder's tests with kernels that check every index
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.pytest_cache/bounds \
+		$(BIN)/python -m pytest -q --timeout 900 tests/wallaby/pgtypes tests/wallaby/pgoutput
 
 .PHONY: benchmark
 benchmark: $(VENV)/.dev ## The table of speeds and memory, as ratios measured in one run
