@@ -99,6 +99,11 @@ def builtin_type(oid: int) -> PgType | None:
     return _builtin_types().get(oid)
 
 
+def builtin_types() -> tuple[PgType, ...]:
+    """All of them except the arrays, in the order of their object ids."""
+    return tuple(found for _, found in sorted(_builtin_types().items()) if found.kind is not TypeKind.ARRAY)
+
+
 @cache
 def _builtin_types() -> dict[int, PgType]:
     types: dict[int, PgType] = {}
