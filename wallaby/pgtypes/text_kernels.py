@@ -5,6 +5,7 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
+# Compiled in: figures 8b7a661f, kernels 7b1796ba, numeric_kernels 2ba6493d
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -1,0 +1,64 @@
+"""Compiled kernels are cached per source file; what they inline from other files must not go stale.
+
+numba throws a cached kernel away when the file it stands in changes, not when a file does whose functions it calls: a
+process would go on running the old code after an upgrade. So every file of kernels names a digest of those it calls
+into, in a comment; to change a callee changes the callers' files, and their cache with them.
+
+``python -m tests.wallaby.pgtypes.test_compiled_cache`` writes the digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+IMPORT = re.compile(r"^from (wallaby\.[\w.]+) import", re.MULTILINE)
+DIGEST = re.compile(r"^# Compiled in: .*\n", re.MULTILINE)
+
+
+def _compiled() -> dict[str, Path]:
+    """Module name to file, for every file that compiles something."""
+    found = {}
+    for path in sorted((ROOT / "wallaby").rglob("*.py")):
+        if re.search(r"^@(njit|intrinsic)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            found[".".join(path.relative_to(ROOT).with_suffix("").parts)] = path
+    return found
+
+
+COMPILED = _compiled()
+
+
+def _line(module: str) -> str:
+    """The comment this module must have; empty when it calls into no other."""
+    callees = [name for name in IMPORT.findall(COMPILED[module].read_text(encoding="utf-8")) if name in COMPILED]
+    digests = [f"{name.rpartition('.')[2]} {_digest(name)}" for name in sorted(callees)]
+    return f"# Compiled in: {', '.join(digests)}\n" if digests else ""
+
+
+def _digest(module: str) -> str:
+    text = DIGEST.sub("", COMPILED[module].read_text(encoding="utf-8"))
+    return hashlib.sha256((text + _line(module)).encode()).hexdigest()[:8]
+
+
+@pytest.mark.parametrize("module", COMPILED)
+def test_kernels_name_the_state_of_what_they_compile_in(module: str) -> None:
+    found = DIGEST.findall(COMPILED[module].read_text(encoding="utf-8"))
+    assert "".join(found) == _line(module), "run: python -m tests.wallaby.pgtypes.test_compiled_cache"
+
+
+def main() -> None:
+    """Rewrite the comments, right before the ``mypy`` comment every such file has."""
+    for module, path in COMPILED.items():
+        line, text = _line(module), path.read_text(encoding="utf-8")
+        if line and "".join(DIGEST.findall(text)) != line:
+            before, mypy, after = DIGEST.sub("", text).partition("# mypy:")
+            assert mypy, f"{path.name} has no mypy comment to stand before"
+            path.write_text(f"{before}{line}{mypy}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
