@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +19,13 @@ from typing import Any, Final
 
 import pytest
 
+from wallaby.postgres.embedded import free_port
+
 ROOT: Final = Path(__file__).parents[2]
 START_S: Final = 240.0
 """A command until it streams or ends: seconds on an idle machine, minutes on one that runs everything at once."""
 
 STEP_S: Final = 120.0
-_HOST: Final = """
-import ray, sys, json
-def start():
-    return ray.init(address="local", num_cpus=4, include_dashboard=True, dashboard_host="127.0.0.1", dashboard_port=0,
-                    object_store_memory=100 << 20, log_to_driver=False, namespace="host")
-try:
-    context = start()
-except Exception:  # Ray waits 30 seconds for its own processes, which a busy machine may miss
-    ray.shutdown()
-    context = start()
-print(json.dumps({"address": context.address_info["gcs_address"], "dashboard": context.dashboard_url}), flush=True)
-sys.stdin.read()
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +49,40 @@ def ray_host() -> Iterator[RayHost]:
             "PYTHONPATH": str(ROOT),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{clean.get('PATH', '')}",
         }
-        with subprocess.Popen(
-            [sys.executable, "-c", _HOST],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            cwd=folder,
-            text=True,
-        ) as host:
-            assert host.stdout is not None
-            facts = json.loads(host.stdout.readline() or "{}")
-            assert facts, f"Ray did not start: {host.wait(timeout=60)}"
-            yield RayHost(facts["address"], facts["dashboard"], environment | {"RAY_ADDRESS": facts["address"]})
-            assert host.stdin is not None
-            host.stdin.close()
+        port, dashboard, *others = (free_port() for _ in range(6))
+        words = ["ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
+        words += [f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={folder}", "--num-cpus=4"]
+        words += ["--object-store-memory=100000000", "--min-worker-port=0", "--max-worker-port=0"]
+        names = (
+            "dashboard-agent-listen-port",
+            "dashboard-agent-grpc-port",
+            "metrics-export-port",
+            "ray-client-server-port",
+        )
+        words += [f"--{name}={number}" for name, number in zip(names, others, strict=True)]
+        log = Path(folder) / "start.log"
+        with log.open("w") as output:
+            host = subprocess.Popen(words, env=environment, cwd=folder, stdout=output, stderr=output)
+        try:
+            _await_job_server(f"http://127.0.0.1:{dashboard}", host, log)
+            address = f"127.0.0.1:{port}"
+            yield RayHost(address, f"127.0.0.1:{dashboard}", environment | {"RAY_ADDRESS": address})
+        finally:
+            host.terminate()  # `ray start --block` ends what it started
             host.wait(timeout=60)
+
+
+def _await_job_server(url: str, host: subprocess.Popen[bytes], log: Path) -> None:
+    """Ask until the job server's agent answers: Ray gives no other sign of being complete."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"{url}/api/jobs/", timeout=STEP_S):
+                return
+        except OSError:
+            assert host.poll() is None, f"Ray did not start: {log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"Ray is not complete: {log.read_text()[-2000:]}"
+            time.sleep(0.2)
 
 
 @dataclass(slots=True)

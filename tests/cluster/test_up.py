@@ -1,0 +1,251 @@
+"""``wallaby up`` steered by ``wallaby flow …`` over real gRPC: flows run, stop, resume and end as they are told."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+import yaml
+
+from tests.cluster.conftest import START_S, STEP_S, Command, RayHost
+from tests.cluster.test_run import contents, drop_slots
+from wallaby.testing.postgres import ScratchDatabase
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+POLL_S: Final = 0.1
+
+
+@dataclass(slots=True)
+class Service:
+    """A running ``wallaby up`` and its command line."""
+
+    environment: Mapping[str, str]
+    folder: Path
+    command: Command | None = None
+    address: str = ""
+    started: list[Command] = field(default_factory=list)
+
+    def up(self) -> None:
+        words = [sys.executable, "-m", "cluster.cli", "up", "--json", "--listen", "127.0.0.1:0"]
+        self.command = Command.start(words, environment=self.environment, folder=self.folder)
+        self.started.append(self.command)
+        text = json.loads(self.command.until("gRPC API on", START_S))["text"]
+        self.address = text.removeprefix("gRPC API on ").partition(",")[0]
+
+    def down(self) -> None:
+        """SIGTERM; drains and exits 0."""
+        assert self.command is not None
+        self.command.signal(signal.SIGTERM)
+        assert self.command.wait() == 0, self.command.tail()
+
+    def flow(self, *words: str) -> dict[str, Any]:
+        """The answer of a ``wallaby flow`` command that works, states without their prefix."""
+        done = self.tried(*words)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(re.sub("FLOW_STATE_([A-Z]+)", lambda match: match[1].lower(), done.stdout))
+        return answer
+
+    def tried(self, *words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "cluster.cli", "flow", *words, "--endpoint", self.address, "--json"]
+        return subprocess.run(
+            line,
+            env=dict(self.environment),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=STEP_S,
+        )
+
+    def until(self, flow: str, state: str) -> dict[str, Any]:
+        """The flow's definition once it is in this state."""
+
+        def is_there() -> dict[str, Any] | None:
+            answer = self.flow("get", flow)
+            return answer if answer["state"] == state else None
+
+        found: dict[str, Any] = awaited(is_there, f"{flow} to be {state}: {self.command and self.command.tail()}")
+        return found
+
+
+def awaited(question: Any, what: str, service: Service | None = None) -> Any:
+    """The first true answer; there is no signal to wait for across processes, so it is asked again and again."""
+    deadline = time.monotonic() + STEP_S
+    while not (answer := question()):
+        said = service.command.tail() if service is not None and service.command is not None else ""
+        assert time.monotonic() < deadline, f"waited in vain for {what}: {said}"
+        time.sleep(POLL_S)
+    return answer
+
+
+@pytest.fixture
+def service(
+    ray_host: RayHost, database: ScratchDatabase, target_database: ScratchDatabase, tmp_path: Path
+) -> Iterator[Service]:
+    database.execute(
+        "CREATE TABLE orders (id int PRIMARY KEY, note text)",
+        "CREATE TABLE lines (id int PRIMARY KEY, note text)",
+        "INSERT INTO orders SELECT g, 'first' FROM generate_series(1, 300) AS g",
+        "INSERT INTO lines SELECT g, 'first' FROM generate_series(1, 50) AS g",
+    )
+    environment = {**ray_host.environment, "FROM_DSN": database.dsn, "TO_DSN": target_database.dsn}
+    service = Service(environment, tmp_path)
+    service.up()
+    yield service
+    for command in service.started:
+        command.end()
+    drop_slots(database)
+
+
+def write(service: Service, name: str, table: str, kind: str, options: dict[str, Any], **config: str) -> str:
+    file = service.folder / f"{name}.yaml"
+    flow = {
+        "id": name,
+        "source": {"type": "postgres", "options": {"dsn": "env:FROM_DSN", "publication_tables": [table]}},
+        "destinations": [{"name": "there", "type": kind, "options": options}],
+        "config": config,
+    }
+    file.write_text(yaml.safe_dump(flow))
+    return str(file)
+
+
+@pytest.mark.must_not_fail(2)
+def test_flows_made_through_the_api_run_side_by_side_stop_resume_and_survive_the_driver(
+    service: Service, database: ScratchDatabase, target_database: ScratchDatabase
+) -> None:
+    orders, lines = f"orders_{database.name}", f"lines_{database.name}"
+    copy = write(service, orders, "orders", "postgres", {"dsn": "env:TO_DSN"})
+    files = service.folder / "files"
+    files.mkdir()
+    log = write(service, lines, "lines", "files", {"path": str(files), "write_mode": "append"})
+    assert service.flow("create", "--file", copy)["state"] == "created"
+    service.flow("start", orders)
+    service.flow("create", "--file", log, "--start")
+
+    def equal() -> bool:
+        exists = target_database.fetch("SELECT to_regclass('public.orders') IS NOT NULL") == [(True,)]
+        return exists and contents(target_database) == contents(database)
+
+    awaited(equal, "the copy", service)
+    awaited(lambda: [*files.rglob("*.parquet")], "files")
+    assert {item["id"]: item["state"] for item in service.flow("list")["flows"]} == {
+        orders: "running",
+        lines: "running",
+    }
+    refused = service.tried("update", "--file", copy)
+    assert refused.returncode == 1
+    assert "Stop it first" in refused.stderr
+    assert service.flow("status", orders)["phase"] == "streaming"
+
+    database.execute("UPDATE orders SET note = 'second' WHERE id <= 100")
+    assert service.flow("stop", orders, "--wait")["state"] == "paused"
+    assert equal(), "a stop drains"
+    database.execute("DELETE FROM orders WHERE id > 250", "INSERT INTO orders VALUES (1000, 'third')")
+    assert service.flow("update", "--file", copy)["state"] == "paused"
+    service.flow("resume", orders)
+    awaited(equal, "what came while it was paused")
+
+    service.down()
+    database.execute("UPDATE orders SET note = 'fourth' WHERE id = 1000")
+    service.up()
+    awaited(equal, "the flow to go on by itself under the next driver")
+    assert service.until(lines, "running")
+
+    service.flow("stop", orders, "--wait")
+    database.execute("INSERT INTO orders VALUES (2000, 'fifth')")
+    service.flow("run-once", orders)
+    service.until(orders, "stopped")
+    assert equal()
+    assert service.flow("delete", orders)["deleted"]
+    assert service.tried("get", orders).returncode == 1
+    service.flow("stop", lines, "--wait")
+    service.down()
+
+
+def test_a_flow_that_cannot_run_fails_with_the_reason_and_changes_nothing(
+    service: Service, database: ScratchDatabase, target_database: ScratchDatabase
+) -> None:
+    database.execute("CREATE TABLE keyless (id int)")
+    name = f"unfit_{database.name}"
+    service.flow("create", "--file", write(service, name, "keyless", "postgres", {"dsn": "env:TO_DSN"}), "--start")
+    assert "replica identity" in service.until(name, "failed")["reason"]
+    assert database.slots() == []
+    assert database.fetch("SELECT pubname FROM pg_publication") == []
+    database.execute("ALTER TABLE keyless REPLICA IDENTITY FULL")
+    service.flow("start", name)
+    awaited(lambda: database.slots(), "the slot")
+    service.flow("stop", name, "--wait")
+    service.down()
+
+
+_IMPATIENT: Final = """
+import asyncio, sys
+from pathlib import Path
+from cluster.driver import Driver
+from cluster.ray_runtime import attached
+from cluster.supervisor import RunMode
+from wallaby.flow import FlowSpec
+from wallaby.settings import Limits, Settings
+
+async def drive():
+    limits = Limits(fruitless_epochs_max=2, restart_delay_max_ms=300)
+    settings = Settings(grpc_listen="127.0.0.1:0", state_dir=Path("state").absolute())
+    driver = Driver(settings, limits=limits, observe=lambda status: None)
+    await driver.start()
+    flow = FlowSpec.from_file(sys.argv[1])
+    outcome = await driver.run_flow(flow, RunMode(once=True))
+    print(outcome, (driver.last_status(flow.id).error), flush=True)
+    await driver.close()
+
+with attached():
+    asyncio.run(drive())
+"""
+"""`wallaby run --once` that gives up after two attempts instead of ten."""
+
+
+def test_a_flow_that_gives_up_drops_its_slot_when_told_so_and_copies_anew(
+    ray_host: RayHost, database: ScratchDatabase, target_database: ScratchDatabase, tmp_path: Path
+) -> None:
+    """The target accepts nobody any more: with `on_retry_exhaustion` and `drop_slot` the source is relieved."""
+    database.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)", "INSERT INTO orders VALUES (1, 'first')")
+    environment = {**ray_host.environment, "FROM_DSN": database.dsn, "TO_DSN": target_database.dsn}
+    policies = {"failure_mode": "drop_slot", "give_up_policy": "on_retry_exhaustion"}
+    file = write(Service(environment, tmp_path), database.name, "orders", "postgres", {"dsn": "env:TO_DSN"}, **policies)
+
+    def run() -> str:
+        words = [sys.executable, "-c", _IMPATIENT, file]
+        done = subprocess.run(
+            words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=START_S
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    try:
+        assert run().startswith("drained")
+        assert database.slots() == [f"wallaby_{database.name}"]
+        with psycopg.connect(target_database.server.dsn(), autocommit=True) as admin:
+            allow = f'ALTER DATABASE "{target_database.name}" WITH ALLOW_CONNECTIONS'
+            admin.execute(f"{allow} false".encode())
+            try:
+                answer = run()
+            finally:
+                admin.execute(f"{allow} true".encode())
+        assert answer.startswith("failed given up after 2 attempts without progress")
+        assert "The slot was dropped" in answer
+        assert database.slots() == []
+        database.execute("DELETE FROM orders", "INSERT INTO orders VALUES (5000, 'unseen')")
+        assert run().startswith("drained")
+        assert contents(target_database) == contents(database)
+    finally:
+        drop_slots(database)
