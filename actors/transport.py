@@ -30,6 +30,8 @@ class RayTransport:
 
     A window at or above ``inline_bytes_max`` is put into the object store once and passed by reference to every lane;
     the reference is the call's top-level argument, so Ray fetches it before the call starts and frees it afterwards.
+
+    The wake-up pipe is never closed: answers may still come while the run ends, and the process ends with the run.
     """
 
     def __init__(self, sinks: Mapping[LaneId, Any], coordinator: Any, *, flow: str, epoch: int, limits: Limits) -> None:
@@ -80,19 +82,11 @@ class RayTransport:
     def fileno(self) -> int:
         return self._wake_reader
 
-    def close(self) -> None:
-        """Close the wake-up pipe; calls still under way are forgotten."""
-        os.close(self._wake_reader)
-        writer, self._wake_writer = self._wake_writer, -1
-        os.close(writer)
-
     def _wake(self, _: Future[Any]) -> None:
         try:
             os.write(self._wake_writer, b"\0")
         except BlockingIOError:
             return  # the pipe is full of wake-ups already
-        except OSError:
-            return  # closed while a call was still under way
 
     def _drain_wakes(self) -> None:
         try:
