@@ -27,7 +27,7 @@ from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, 
 from actors.sink import SinkShell
 from actors.source import SourceShell
 from cluster.heartbeat import Heartbeat
-from wallaby.errors import CheckFailed, Retry, Superseded, Transient, WallabyError
+from wallaby.errors import CheckFailed, Retry, SpoolFull, Superseded, Transient, WallabyError
 from wallaby.flow import FailureMode, FlowSpec, GiveUpPolicy
 from wallaby.lsn import START, Lsn, Position
 from wallaby.postgres.connect import application_name
@@ -108,6 +108,7 @@ class FlowSupervisor:
         """The newest epoch taken; 0 before the first."""
         self._first_epoch = 0
         self._is_copy_due = False
+        self._may_spool = True
         self.error: WallabyError | None = None
         self.status = FlowStatus(flow=flow.id, state="running", phase="starting")
 
@@ -130,6 +131,7 @@ class FlowSupervisor:
                 return await self._drained()
             except Exception as raised:  # noqa: BLE001 - the one place that maps every error to a policy
                 error = self._classify(raised)
+                self._may_spool = self._may_spool and not isinstance(error, SpoolFull)
             finally:
                 self._end_region()
             is_fruitful = self._furthest() > furthest
@@ -223,6 +225,7 @@ class FlowSupervisor:
             resnapshot=self._is_copy_due,
             once=self._mode.once,
             until=self._mode.until,
+            may_spool=self._may_spool,
         )
         run = self._region.source.run.remote(config, self._region.sinks, self._coordinator, self._limits)
         await self._watch(run)

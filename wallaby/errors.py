@@ -77,6 +77,15 @@ class BinaryUnsupported(DecodeError):
     retry = Retry.NOW
 
 
+class SpoolFull(WallabyError):
+    """Unfinished transactions do not fit where they wait: the stream must be opened again without streaming them.
+
+    Nothing is lost: the server sends them when they commit.
+    """
+
+    retry = Retry.NOW
+
+
 class SourceUnavailable(WallabyError):
     """The source cannot be reached or dropped the connection. Nothing is lost: the slot holds the WAL."""
 

@@ -8,6 +8,9 @@ Three facts are fed in, and one number comes out::
 
     durable()             the highest position between transactions that no required lane is still missing
 
+A prepared transaction holds the frontier at its PREPARE: were that confirmed, the server would answer its second phase
+with a bare "commit", without the changes. It is let go when what it committed is durable, or when it is rolled back.
+
 A lane that nothing is outstanding for holds nothing back: rows go to lanes by table, and a lane whose tables are idle
 has no receipts. So each lane's word is: *what I had when I last became busy, or my newest receipt*; and an idle lane's
 word is the read position itself.
@@ -33,7 +36,7 @@ class Frontier:
     all of them). Others are followed, and hold nothing back.
     """
 
-    __slots__ = ("_durable", "_lanes", "_read", "_required")
+    __slots__ = ("_durable", "_holds", "_lanes", "_read", "_required")
 
     def __init__(self, lanes: Mapping[LaneId, Position], required: Collection[str]) -> None:
         self._lanes = {lane: _Lane(position) for lane, position in lanes.items()}
@@ -43,6 +46,7 @@ class Frontier:
         self._required = [state for lane, state in self._lanes.items() if lane.destination in required]
         self._read = START
         self._durable = START
+        self._holds: dict[int, _Hold] = {}
 
     def sent(self, lane: LaneId, upto: Position) -> None:
         """A window that ends at ``upto`` was handed to ``lane``. Call it before `read_upto` of that position."""
@@ -57,15 +61,37 @@ class Frontier:
         """Everything up to ``position`` was handed to the lanes it concerns. Going back changes nothing."""
         self._read = max(self._read, position)
 
+    def hold(self, xid: int, at: Position) -> None:
+        """The transaction ``xid`` is prepared at ``at`` and its changes are not in the lanes."""
+        self._holds[xid] = _Hold(at)
+
+    def let_go(self, xid: int, upto: Position | None = None) -> None:
+        """It committed, and its changes end at ``upto``; without ``upto`` it was rolled back. Unknown: nothing."""
+        if upto is None:
+            self._holds.pop(xid, None)
+        elif xid in self._holds:
+            self._holds[xid].upto = upto
+
     def durable(self) -> Position:
         """The highest known position between transactions that every required lane has passed; never moves back."""
         reached = min((state.reached(self._read) for state in self._required), default=START)
-        self._durable = max(self._durable, _between_transactions(min(reached, self._read)))
+        reached = min(reached, self._read)
+        self._holds = {xid: hold for xid, hold in self._holds.items() if hold.upto is None or reached < hold.upto}
+        reached = min(reached, *(hold.at for hold in self._holds.values())) if self._holds else reached
+        self._durable = max(self._durable, _between_transactions(reached))
         return self._durable
 
     def lane_positions(self) -> dict[LaneId, Position]:
         """What each lane's destination has, by its own word."""
         return {lane: state.position for lane, state in self._lanes.items()}
+
+
+class _Hold:
+    __slots__ = ("at", "upto")
+
+    def __init__(self, at: Position) -> None:
+        self.at = at
+        self.upto: Position | None = None
 
 
 class _Lane:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, ByteSize, Field, field_validator
 
 from wallaby import secret
 from wallaby.flow.duration import Duration
@@ -61,6 +61,26 @@ class BinaryMode(StrEnum):
     FALSE = "false"
 
 
+class Streaming(StrEnum):
+    """pgoutput's ``streaming`` option: when large transactions are sent."""
+
+    OFF = "off"
+    """When they commit; until then the server keeps their changes on its own disk."""
+    ON = "on"
+    """While they run: they wait in the source's spool, and the server decodes each change once."""
+    PARALLEL = "parallel"
+    """As ``on``, and aborts say where they happened (PostgreSQL 16 and newer)."""
+
+
+class Origin(StrEnum):
+    """pgoutput's ``origin`` option: whose changes are sent."""
+
+    ANY = "any"
+    NONE = "none"
+    """Only changes made here, not those that replication brought: two databases that replicate to each other do not
+    echo (PostgreSQL 16 and newer)."""
+
+
 class SourceMode(StrEnum):
     """What the source does."""
 
@@ -79,6 +99,14 @@ def _lower(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     return value.strip().lower() if isinstance(value, str) else value
+
+
+def _lower_or_off(value: Any) -> Any:
+    """YAML reads a bare ``on`` or ``off`` as a boolean."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = _lower(value)
+    return {"true": "on", "false": "off"}.get(text, text) if isinstance(text, str) else text
 
 
 def _is_slot_name(name: str) -> str:
@@ -218,6 +246,18 @@ class SourceOptions(OptionsModel):
     """Where a flow without any checkpoint starts streaming; the slot must still hold it. Later it has no effect."""
     binary: Annotated[BinaryMode, BeforeValidator(_lower)] = BinaryMode.AUTO
     """pgoutput's binary option: ``auto`` (default), ``true`` or ``false``."""
+    streaming: Annotated[Streaming, BeforeValidator(_lower_or_off)] = Streaming.ON
+    """When large transactions are sent: ``on`` (default) while they run, ``off`` when they commit, or ``parallel``."""
+    two_phase: bool = False
+    """Read prepared transactions when they are prepared; they are applied, and the slot moves on, when they commit."""
+    origin: Annotated[Origin, BeforeValidator(_lower)] = Origin.ANY
+    """``none`` leaves out changes that replication brought, so that two-way replication does not echo."""
+    spool_memory: ByteSize = ByteSize(64 << 20)
+    """Unfinished transactions wait in memory up to this size, then in a file."""
+    spool_disk: ByteSize = ByteSize(16 << 30)
+    """... which grows up to this size. Beyond it the stream goes on without ``streaming``, on the server's disk."""
+    spool_directory: str = ""
+    """Where that file lies, nameless; default: the system's directory for temporary files."""
     mode: Annotated[SourceMode, BeforeValidator(_lower)] = SourceMode.CDC
     """``cdc``. ``backfill`` of the Go WALlaby is not supported yet."""
 

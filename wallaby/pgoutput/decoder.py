@@ -5,12 +5,18 @@ rare messages, which are read here. Rows wait in the row arrays until the end of
 logical message, which must come between the rows before and after it; then they leave as at most two segments:
 everything up to the last commit, and the changes of the transaction still open.
 
+Changes of transactions that are streamed while they run, or prepared, wait as bytes
+(`wallaby.pgoutput.unfinished`). When such a transaction commits, its bytes come back as frames of an ordinary
+transaction, a piece per feed, and are read by the same code; what follows in the stream waits in the arena meanwhile.
+
 A schema barrier takes no ordinal: Relation messages are repeated by the server whenever it likes, so a count that
 included them would not be the same after a restart. A TRUNCATE is a change of the transaction and takes one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -20,21 +26,34 @@ import pyarrow as pa
 
 from wallaby.errors import DecodeError
 from wallaby.lsn import Lsn, Position
-from wallaby.pgoutput import kernel, messages
-from wallaby.pgoutput.batches import BatchBuilder, Rows
-from wallaby.pgoutput.messages import LogicalMessage
+from wallaby.pgoutput import kernel, messages, spool_kernel
+from wallaby.pgoutput.arrays import Arrays
+from wallaby.pgoutput.batches import Rows
+from wallaby.pgoutput.messages import Committed, LogicalMessage, Prepared, RolledBack
 from wallaby.pgoutput.relations import Relation, SchemaResolver, parse_relation
 from wallaby.pgoutput.resume import drop_applied
+from wallaby.pgoutput.spool import Spool
+from wallaby.pgoutput.tables import KnownTables
+from wallaby.pgoutput.unfinished import RELEASE_BYTES, UnfinishedTransactions
 from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
 from wallaby.schema import TableName, TableSchema
 from wallaby.window import Barrier, BarrierKind
 
 _DATA_BYTES_MAX: Final = 2**31 - 1
-_ROWS_START: Final = 1 << 12
-_CELLS_START: Final = 1 << 16
 _HEADER_BYTES: Final = 25
 """XLogData before its message."""
 _UINT64: Final = 2**64 - 1
+_BETWEEN_TRANSACTIONS: Final = frozenset(
+    {
+        messages.STREAM_START,
+        messages.STREAM_COMMIT,
+        messages.STREAM_ABORT,
+        messages.STREAM_PREPARE,
+        messages.BEGIN_PREPARE,
+        messages.COMMIT_PREPARED,
+        messages.ROLLBACK_PREPARED,
+    }
+)
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
@@ -56,7 +75,9 @@ class Segment:
     """Commits in it."""
 
 
-Event = Segment | Barrier | LogicalMessage
+Event = Segment | Barrier | LogicalMessage | Prepared | Committed | RolledBack
+"""`Prepared`: from now on nothing beyond its ``prepare_lsn`` may be confirmed, or the server would not send its changes
+again. `Committed`: until what ends at its ``end_lsn`` is durable; its segments follow. `RolledBack`: no longer."""
 
 
 class Decoder:
@@ -66,15 +87,15 @@ class Decoder:
     lets through, it is unusable too.
     """
 
-    def __init__(self, resolve: SchemaResolver) -> None:
-        self._resolve = resolve
-        self._relations: dict[int, tuple[int, Relation, BatchBuilder]] = {}
-        self._builders: list[BatchBuilder] = []
-        self._by_name: dict[TableName, TableSchema] = {}
-        self._arrays = _Arrays()
+    def __init__(self, resolve: SchemaResolver, *, spool: Spool | None = None) -> None:
+        """``spool`` is where unfinished transactions wait, by default with the limits of `SpoolLimits`."""
+        self._unfinished = UnfinishedTransactions(spool or Spool())
+        self._released: Iterator[npt.NDArray[np.uint8]] | None = None
+        """The frames of a transaction that waited, while they are being read."""
+        self._tables = KnownTables(resolve)
+        self._arrays = Arrays()
         self._state = np.zeros(kernel.STATE_SLOTS, np.int64)
         self._state[kernel.CELLS] = kernel.NULL_CELLS
-        self._table = _RelationTable()
         self._error: DecodeError | None = None
         self._is_feeding = False
         """Stays True when a feed was left by another error (the resolver's): rows of it may be half taken."""
@@ -100,13 +121,23 @@ class Decoder:
 
     @property
     def in_transaction(self) -> bool:
-        """True between a Begin and its Commit."""
-        return bool(self._state[kernel.OPEN])
+        """True between a Begin (or Begin Prepare) and its end, and while a transaction that waited is being read."""
+        return bool(self._state[kernel.OPEN]) or self.has_backlog or self._unfinished.is_preparing
+
+    @property
+    def has_backlog(self) -> bool:
+        """A transaction that waited committed, and is not read to its end: feed again, also without new frames."""
+        return self._released is not None
+
+    @property
+    def unfinished(self) -> tuple[int, int]:
+        """Transactions that wait: (streamed while they run, prepared)."""
+        return self._unfinished.streamed, self._unfinished.prepared
 
     @property
     def schemas(self) -> tuple[TableSchema, ...]:
         """The tables described so far, each in its newest version."""
-        return tuple(builder.schema for builder in self._builders)
+        return self._tables.schemas
 
     def feed(self, data: npt.NDArray[np.uint8], begin: int, end: int) -> tuple[int, list[Event]]:
         """Decode the whole frames in ``data[begin:end]``; returns (bytes consumed, events in stream order).
@@ -130,22 +161,72 @@ class Decoder:
         self._is_feeding = False
         return result
 
+    def close(self) -> None:
+        """Give up what waits. Idempotent; the decoder is unusable afterwards."""
+        self._released = None
+        self._unfinished.close()
+
     def _feed(self, data: npt.NDArray[np.uint8], begin: int, end: int) -> tuple[int, list[Event]]:
+        events: list[Event] = []
+        at, room = begin, RELEASE_BYTES
+        while True:
+            if self._released is None:
+                at = self._parse(data, at, end, events)
+                self._flush(data, events)
+                if self._released is None:
+                    break
+            if room < RELEASE_BYTES // 2:
+                break
+            room -= self._read_released(events)
+        return at - begin, events
+
+    def _read_released(self, events: list[Event]) -> int:
+        """Read the next piece of a transaction that waited; returns its size."""
+        assert self._released is not None
+        frames = next(self._released, None)
+        if frames is None:
+            self._released = None
+            return 0
+        frames.flags.writeable = False
+        stop = self._parse(frames, 0, len(frames), events)
+        assert stop == len(frames), "frames were released in part"
+        self._flush(frames, events)
+        return len(frames)
+
+    def _parse(self, data: npt.NDArray[np.uint8], begin: int, end: int, events: list[Event]) -> int:
+        """Read frames up to ``end``, or to the commit of a transaction that waited; returns where it stopped."""
         state = self._state
         state[kernel.AT] = begin
-        events: list[Event] = []
+        is_released = self._released is not None
         while True:
-            status = kernel.parse(data, end, state, *self._table.args(), *self._arrays.args())
-            if status == kernel.DRAINED:
-                break
-            if status == kernel.FULL:
-                self._arrays.grow()
-            elif status == kernel.RARE:
-                self._rare(data, events)
+            if self._unfinished.is_open:
+                status = self._scan(data, end)
             else:
-                raise self._problem()
-        self._flush(data, events)
-        return int(state[kernel.AT]) - begin, events
+                status = kernel.parse(data, end, state, *self._tables.args(), *self._arrays.args())
+            match status:
+                case kernel.DRAINED:
+                    break
+                case kernel.FULL:
+                    self._arrays.grow()
+                case kernel.STALE:
+                    with self._placed():
+                        self._take_held(int(state[kernel.STALE_OID]), data, events)
+                case kernel.RARE:
+                    self._rare(data, events)
+                    if self._released is not None and not is_released:
+                        break
+                case _:
+                    raise self._problem()
+        return int(state[kernel.AT])
+
+    def _scan(self, data: npt.NDArray[np.uint8], end: int) -> int:
+        """Put away the frames of the unfinished transaction that is open."""
+        state, unfinished = self._state, self._unfinished
+        begin = int(state[kernel.AT])
+        state[kernel.OWNER] = spool_kernel.OWNER_UNKNOWN
+        status = int(spool_kernel.scan(data, end, unfinished.has_owners, state))
+        unfinished.append(data[begin : int(state[kernel.AT])], int(state[kernel.OWNER]))
+        return status
 
     def _problem(self) -> DecodeError:
         return DecodeError(
@@ -157,22 +238,36 @@ class Decoder:
     def _message_lsn(self) -> Lsn:
         return Lsn(int(self._state[kernel.MESSAGE_LSN]) & _UINT64)
 
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        """Errors say at which message they were found."""
+        try:
+            yield
+        except DecodeError as error:
+            error.where.setdefault("lsn", str(self._message_lsn()))
+            raise
+
     def _rare(self, data: npt.NDArray[np.uint8], events: list[Event]) -> None:
         """Read the message the kernel stopped at and step over it."""
         at = int(self._state[kernel.AT])
         size = int.from_bytes(data[at : at + 4].tobytes(), "little")
         message = data[at + 4 + _HEADER_BYTES : at + 4 + size].tobytes()
-        try:
-            self._read(message[0], message[1:], data, events)
-        except DecodeError as error:
-            error.where.setdefault("lsn", str(self._message_lsn()))
-            raise
+        tag, body = message[0], message[1:]
+        with self._placed():
+            if self._unfinished.is_open:
+                self._read_open(tag, body, data[at : at + 4 + size], events)
+            elif tag in _BETWEEN_TRANSACTIONS:
+                self._read_between(tag, body, data, events)
+            else:
+                self._read(tag, body, data, events)
         self._state[kernel.AT] = at + 4 + size
 
     def _read(self, tag: int, body: bytes, data: npt.NDArray[np.uint8], events: list[Event]) -> None:
         match tag:
             case messages.RELATION:
                 self._relation(parse_relation(body), data, events)
+            case spool_kernel.HELD_RELATION if self._released is not None:
+                self._tables.hold(parse_relation(body))
             case messages.TRUNCATE:
                 self._truncate(messages.parse_truncate(body), data, events)
             case messages.LOGICAL_MESSAGE:
@@ -181,46 +276,80 @@ class Decoder:
                 events.append(message)
             case messages.TYPE | messages.ORIGIN:
                 pass
-            case _ if tag in messages.NOT_NEGOTIATED:
-                raise DecodeError(
-                    f"a {messages.NOT_NEGOTIATED[tag]} message came, though streaming and two_phase were not asked for",
-                    advice="Start replication without the options streaming and two_phase.",
-                )
             case _:
-                raise DecodeError(f"message tag 0x{tag:02x} is not one pgoutput has", advice="Upgrade wallaby.")
+                raise _out_of_place(tag)
+
+    def _read_between(self, tag: int, body: bytes, data: npt.NDArray[np.uint8], events: list[Event]) -> None:
+        """Messages about unfinished transactions, which come between transactions only."""
+        if self._state[kernel.OPEN]:
+            raise _out_of_place(tag)
+        unfinished = self._unfinished
+        match tag:
+            case messages.STREAM_START:
+                unfinished.start_stream(messages.parse_stream_start(body))
+            case messages.STREAM_ABORT:
+                unfinished.abort(messages.parse_stream_abort(body))
+            case messages.STREAM_COMMIT:
+                self._released = unfinished.commit_streamed(messages.parse_stream_commit(body))
+            case messages.STREAM_PREPARE:
+                prepared = messages.parse_prepare(body, "Stream Prepare")
+                unfinished.prepare_streamed(prepared)
+                self._flush(data, events)
+                events.append(prepared)
+            case messages.BEGIN_PREPARE:
+                unfinished.begin_prepare(messages.parse_begin_prepare(body))
+            case messages.COMMIT_PREPARED:
+                committed = messages.parse_commit_prepared(body)
+                self._released = unfinished.commit_prepared(committed)
+                self._tables.let_go(committed.xid)
+                self._flush(data, events)
+                events.append(committed)
+            case _:
+                rolled_back = messages.parse_rollback_prepared(body)
+                unfinished.roll_back(rolled_back)
+                self._flush(data, events)
+                events.append(rolled_back)
+
+    def _read_open(self, tag: int, body: bytes, frame: npt.NDArray[np.uint8], events: list[Event]) -> None:
+        """What ends, or may not simply wait, inside an unfinished transaction that is open."""
+        unfinished = self._unfinished
+        match tag:
+            case messages.STREAM_STOP if not unfinished.is_preparing:
+                messages.parse_stream_stop(body)
+                unfinished.stop_stream()
+            case messages.PREPARE if unfinished.is_preparing:
+                prepared = messages.parse_prepare(body)
+                unfinished.prepare(prepared)
+                events.append(prepared)
+            case messages.RELATION if unfinished.is_preparing:
+                # It waits with its transaction; but the server takes it for known from now on.
+                self._tables.hold(parse_relation(body), unfinished.open_xid)
+                unfinished.append(frame, spool_kernel.OWNER_UNKNOWN)
+            case _:
+                raise _out_of_place(tag)
+
+    def _take_held(self, oid: int, data: npt.NDArray[np.uint8], events: list[Event]) -> None:
+        if (held := self._tables.held(oid)) is not None:
+            self._relation(held, data, events)
 
     def _relation(self, relation: Relation, data: npt.NDArray[np.uint8], events: list[Event]) -> None:
-        known = self._relations.get(relation.oid)
-        if known is not None and known[1] == relation:
+        news = self._tables.news(relation)
+        if news is None:
             return
-        schema = self._resolve(relation)
-        _require_same_columns(relation, schema)
-        # A table that was dropped and created again has a new oid and the old name.
-        previous = known[2].schema if known is not None else self._by_name.get(schema.name)
-        if previous is not None and previous.fingerprint == schema.fingerprint:
-            schema = previous if known is not None else replace(schema, version=previous.version)
-        elif previous is not None:
-            schema = replace(schema, version=max(schema.version, previous.version + 1))
+        if news.is_changed:
             self._flush(data, events)
-            events.append(self._barrier(BarrierKind.SCHEMA, (schema.name,), (schema,)))
-        builder = BatchBuilder(schema)
-        if known is None:
-            slot = len(self._builders)
-            self._builders.append(builder)
-            self._table.add(relation.oid, slot, len(relation.columns))
-        else:
-            slot = known[0]
-            self._builders[slot] = builder
-            self._table.add(relation.oid, slot, len(relation.columns))
-        self._relations[relation.oid] = (slot, relation, builder)
-        self._by_name[schema.name] = schema
+            events.append(self._barrier(BarrierKind.SCHEMA, (news.schema.name,), (news.schema,)))
+        self._tables.take(news)
 
     def _truncate(self, truncate: messages.Truncate, data: npt.NDArray[np.uint8], events: list[Event]) -> None:
         if not self.in_transaction:
             raise DecodeError("a Truncate message came outside a transaction")
-        if any(oid not in self._relations for oid in truncate.oids):
-            raise DecodeError("a Truncate message names a relation that was not described")
-        schemas = tuple(self._relations[oid][2].schema for oid in truncate.oids)
+        for oid in truncate.oids:
+            self._take_held(oid, data, events)
+        try:
+            schemas = tuple(self._tables.schema(oid) for oid in truncate.oids)
+        except KeyError as error:
+            raise DecodeError("a Truncate message names a relation that was not described") from error
         self._flush(data, events)
         barrier = self._barrier(BarrierKind.TRUNCATE, tuple(schema.name for schema in schemas), schemas)
         events.append(replace(barrier, cascade=truncate.cascade, restart_identity=truncate.restart_identity))
@@ -285,7 +414,7 @@ class Decoder:
         relation = arrays.row_relation[begin:end]
         if relation[0] == relation[-1] and (relation == relation[0]).all():
             return (self._part(data, int(relation[0]), slice(begin, end)),)
-        starts = np.zeros(len(self._builders) + 1, np.int32)
+        starts = np.zeros(len(self._tables.builders) + 1, np.int32)
         order = np.empty(end - begin, np.int32)
         kernel.order_by_table(relation, starts, order)
         order += begin
@@ -297,7 +426,7 @@ class Decoder:
     def _part(
         self, data: npt.NDArray[np.uint8], slot: int, which: slice | npt.NDArray[np.int32]
     ) -> tuple[TableSchema, pa.RecordBatch]:
-        arrays, builder = self._arrays, self._builders[slot]
+        arrays, builder = self._arrays, self._tables.builders[slot]
         transaction = arrays.row_transaction[which]
         rows = Rows(
             op=_owned(arrays.row_op[which]),
@@ -312,118 +441,19 @@ class Decoder:
         return builder.schema, builder.build(data, arrays.cell_offset, arrays.cell_length, rows)
 
 
+def _out_of_place(tag: int) -> DecodeError:
+    name = messages.NAMES.get(tag)
+    if name is None:
+        return DecodeError(f"message tag 0x{tag:02x} is not one pgoutput has", advice="Upgrade wallaby.")
+    return DecodeError(
+        f"a {name} message came where none may be",
+        advice="Restart the flow: the server resends from the last confirmed position.",
+    )
+
+
 def _owned(view: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
     """A copy when ``view`` is a view of the row arrays, which are overwritten by the next feed."""
     return view.copy() if view.base is not None else view
-
-
-def _require_same_columns(relation: Relation, schema: TableSchema) -> None:
-    streamed = [(column.name, column.type_oid) for column in relation.columns]
-    resolved = [(column.name, column.type.oid) for column in schema.columns]
-    if streamed != resolved:
-        raise DecodeError(
-            "the catalog and the replication stream disagree about the columns of a table",
-            advice="Restart the flow; if it persists, the table changed while its old changes were still unread.",
-            table=schema.name,
-        )
-
-
-class _RelationTable:
-    """An open-addressed hash table from relation oid to slot and number of columns, as the kernel reads it."""
-
-    __slots__ = ("_columns", "_entries", "_oids", "_slots")
-
-    def __init__(self) -> None:
-        self._entries: dict[int, tuple[int, int]] = {}
-        self._build(64)
-
-    def args(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        return self._oids, self._slots, self._columns
-
-    def add(self, oid: int, slot: int, columns: int) -> None:
-        """Set or replace an entry."""
-        self._entries[oid] = (slot, columns)
-        if 2 * len(self._entries) > len(self._oids):
-            self._build(2 * len(self._oids))
-        else:
-            self._insert(oid, slot, columns)
-
-    def _build(self, size: int) -> None:
-        self._oids = np.full(size, -1, np.int64)
-        self._slots = np.zeros(size, np.int32)
-        self._columns = np.zeros(size, np.int32)
-        for oid, (slot, columns) in self._entries.items():
-            self._insert(oid, slot, columns)
-
-    def _insert(self, oid: int, slot: int, columns: int) -> None:
-        mask = len(self._oids) - 1
-        at = oid & mask
-        while self._oids[at] not in (-1, oid):
-            at = (at + 1) & mask
-        self._oids[at], self._slots[at], self._columns[at] = oid, slot, columns
-
-
-class _Arrays:
-    """Row, cell and transaction arrays of the kernel; they double until one feed fits (at most one cell per byte)."""
-
-    __slots__ = (
-        "cell_length",
-        "cell_offset",
-        "row_flags",
-        "row_new",
-        "row_old",
-        "row_op",
-        "row_ordinal",
-        "row_relation",
-        "row_transaction",
-        "transaction_lsn",
-        "transaction_time",
-        "transaction_xid",
-    )
-
-    def __init__(self) -> None:
-        self.row_op = np.empty(_ROWS_START, np.uint8)
-        self.row_flags = np.empty(_ROWS_START, np.uint8)
-        self.row_relation = np.empty(_ROWS_START, np.int32)
-        self.row_transaction = np.empty(_ROWS_START, np.int32)
-        self.row_ordinal = np.empty(_ROWS_START, np.int64)
-        self.row_new = np.empty(_ROWS_START, np.int32)
-        self.row_old = np.empty(_ROWS_START, np.int32)
-        self.cell_offset = np.zeros(_CELLS_START, np.int32)
-        self.cell_length = np.full(_CELLS_START, kernel.NULL_LENGTH, np.int32)
-        self.transaction_xid = np.empty(_ROWS_START, np.int64)
-        self.transaction_lsn = np.empty(_ROWS_START, np.int64)
-        self.transaction_time = np.empty(_ROWS_START, np.int64)
-
-    def args(self) -> tuple[npt.NDArray[np.generic], ...]:
-        """In the order of the kernel's parameters."""
-        return (
-            self.row_op,
-            self.row_flags,
-            self.row_relation,
-            self.row_transaction,
-            self.row_ordinal,
-            self.row_new,
-            self.row_old,
-            self.cell_offset,
-            self.cell_length,
-            self.transaction_xid,
-            self.transaction_lsn,
-            self.transaction_time,
-        )
-
-    def grow(self) -> None:
-        """Double everything, keeping the contents."""
-        for name in self.__slots__:
-            old = getattr(self, name)
-            new = np.empty(2 * len(old), old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
-
-    def keep_transaction(self, newest: int) -> None:
-        """Move the open transaction to slot 0."""
-        for column in (self.transaction_xid, self.transaction_lsn, self.transaction_time):
-            column[0] = column[newest]
 
 
 __all__ = ["Decoder", "Event", "LogicalMessage", "Segment", "drop_applied"]

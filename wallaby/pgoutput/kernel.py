@@ -39,6 +39,7 @@ DRAINED: Final = 0
 RARE: Final = 1
 FULL: Final = 2
 ERROR: Final = 3
+STALE: Final = 4
 
 # Slots of the state array; they live on between calls.
 AT: Final = 0
@@ -61,7 +62,14 @@ COMMIT_END: Final = 11
 COMMIT_TIME: Final = 12
 PROBLEM: Final = 13
 MESSAGE_LSN: Final = 14
-STATE_SLOTS: Final = 16
+OWNER: Final = 15
+"""See `wallaby.pgoutput.spool_kernel`."""
+STALE_OID: Final = 16
+"""After STALE: the relation of the change at AT."""
+STATE_SLOTS: Final = 17
+
+STALE_SLOT: Final = -1
+"""In ``relation_slot``: another description of this relation waits to be taken before its next change is read."""
 
 # Why ``parse`` returned ERROR.
 SHORT_FRAME: Final = 1
@@ -136,6 +144,15 @@ def later(one, other):
     return one if np.uint64(one) > np.uint64(other) else other
 
 
+@njit(cache=True, nogil=True)
+def read_keepalive(data, body, wal_end, state):
+    """Note what the keepalive at ``body`` says; returns the newest end of WAL."""
+    state[KEEPALIVE] = be64(data, body + 1)
+    if data[body + 17] != 0:
+        state[REPLY_REQUESTED] = 1
+    return later(be64(data, body + 1), wal_end)
+
+
 @njit(
     nb.int64(
         _BYTES, nb.int64, _I64, _I64, _I32, _I32, _U8, _U8, _I32, _I32, _I64, _I32, _I32, _I32, _I32, _I64, _I64, _I64
@@ -165,7 +182,8 @@ def parse(
     """Read frames from ``state[AT]`` to ``end`` and append to the arrays; see the module for what they hold.
 
     Returns DRAINED (no whole frame is left), RARE (the frame at ``state[AT]`` is for Python), FULL (an array must grow;
-    call again) or ERROR (``state[PROBLEM]`` says which).
+    call again), STALE (``state[STALE_OID]`` must be described anew; call again) or ERROR (``state[PROBLEM]`` says
+    which).
     """
     at = state[AT]
     rows = state[ROWS]
@@ -195,10 +213,7 @@ def parse(
             if stop - body != 18:
                 problem = np.int64(SHORT_FRAME)
                 break
-            state[KEEPALIVE] = be64(data, body + 1)
-            wal_end = later(be64(data, body + 1), wal_end)
-            if data[body + 17] != 0:
-                state[REPLY_REQUESTED] = 1
+            wal_end = read_keepalive(data, body, wal_end, state)
             at = stop
             continue
         if data[body] != 119:  # w
@@ -226,6 +241,10 @@ def parse(
                     h = (h + 1) & mask
                 if relation_oid[h] == -1:
                     problem = np.int64(UNKNOWN_RELATION)
+                    break
+                if relation_slot[h] == STALE_SLOT:
+                    state[STALE_OID] = oid
+                    status = np.int64(STALE)
                     break
                 known_oid = oid
                 slot = np.int64(relation_slot[h])

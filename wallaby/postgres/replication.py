@@ -16,8 +16,9 @@ import select
 import struct
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import psycopg
 from psycopg import pq
@@ -39,6 +40,21 @@ _SKIPPED_PUBLICATION: Final = "55000"
 """SQLSTATE of the warning ``skipped loading publication`` (pgoutput.c, PostgreSQL 18)."""
 _ASK_AFTER_S: Final = 20.0
 _ANSWER_WITHIN_S: Final = 40.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """What pgoutput is asked for. The protocol version follows from the server's."""
+
+    binary: bool = True
+    messages: bool = True
+    """Logical messages (``pg_logical_emit_message``)."""
+    streaming: Literal["off", "on", "parallel"] = "off"
+    """Send large transactions while they run. ``parallel`` (16+; ``on`` before) adds where each abort happened."""
+    two_phase: bool = False
+    """Send prepared transactions when they are prepared (15+)."""
+    origin: Literal["any", "none"] = "any"
+    """``none``: only changes that did not come by replication themselves (16+)."""
 
 
 class ReplicationStream:
@@ -75,8 +91,7 @@ class ReplicationStream:
         slot: str,
         publications: Sequence[str],
         start: Lsn,
-        binary: bool = True,
-        messages: bool = True,
+        options: StreamOptions | None = None,
         limits: Limits | None = None,
         application_name: str = "wallaby",
         compiled: bool | None = None,
@@ -85,11 +100,13 @@ class ReplicationStream:
         """Connect and start streaming from ``start`` (or the slot's confirmed position, whichever is later).
 
         `SlotBusy` while another connection holds the slot, `SlotLost` when it is gone or invalidated, `CheckFailed`
-        when the server refuses, `SourceUnavailable` when it cannot be reached. ``compiled`` forces the drain's kind.
+        when the server refuses, or is too old for ``options``, `SourceUnavailable` when it cannot be reached.
+        ``compiled`` forces the drain's kind.
         """
         connection = connect(dsn, application_name=application_name, replication=True)
         try:
-            command = start_command(slot, publications, start, binary=binary, messages=messages)
+            major = connection.info.server_version // 10_000
+            command = start_command(slot, publications, start, options=options or StreamOptions(), major=major)
             run_command(connection, command, timeout_s=_START_TIMEOUT_S)
             return cls(connection, dsn=dsn, slot=slot, limits=limits or Limits(), compiled=compiled, paced=paced)
         except psycopg.Error as error:
@@ -267,16 +284,49 @@ class _Pace:
             time.sleep(min(self._REST_MAX_S, self._PILE_BYTES / self._rate))
 
 
-def start_command(slot: str, publications: Sequence[str], start: Lsn, *, binary: bool, messages: bool) -> str:
-    """START_REPLICATION with pgoutput options; names quoted for the replication grammar."""
+def start_command(
+    slot: str, publications: Sequence[str], start: Lsn, *, options: StreamOptions, major: int = 18
+) -> str:
+    """START_REPLICATION with pgoutput's options; names quoted for the replication grammar.
+
+    ``major`` is the server's version. `CheckFailed` when it is too old for one of the options.
+    """
     names = ",".join(quote_identifier(name) for name in publications)
-    options = {"proto_version": "1", "publication_names": names}
-    if binary:
-        options["binary"] = "true"
-    if messages:
-        options["messages"] = "true"
-    listed = ", ".join(f"{name} {_quote_literal(value)}" for name, value in options.items())
+    settings = {"proto_version": str(_protocol_version(major)), "publication_names": names}
+    settings |= _plugin_settings(options, major)
+    listed = ", ".join(f"{name} {_quote_literal(value)}" for name, value in settings.items())
     return f"START_REPLICATION SLOT {quote_identifier(slot)} LOGICAL {start} ({listed})"
+
+
+def _protocol_version(major: int) -> int:
+    """The newest the server speaks: 2 streams large transactions, 3 prepared ones, 4 tells where they abort."""
+    return 4 if major >= 16 else 3 if major == 15 else 2
+
+
+def _plugin_settings(options: StreamOptions, major: int) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    if options.binary:
+        settings["binary"] = "true"
+    if options.messages:
+        settings["messages"] = "true"
+    if options.streaming != "off":
+        settings["streaming"] = options.streaming if major >= 16 else "on"
+    if options.two_phase:
+        _require_major(15, major, "two_phase", "Remove it: prepared transactions then arrive when they commit")
+        settings["two_phase"] = "on"
+    if options.origin != "any":
+        _require_major(16, major, "origin", "Set it to any")
+        settings["origin"] = options.origin
+    return settings
+
+
+def _require_major(needed: int, major: int, option: str, advice: str) -> None:
+    if major < needed:
+        raise CheckFailed(
+            f"the option {option} needs PostgreSQL {needed}, and the source has {major}",
+            advice=advice,
+            field=f"source.options.{option}",
+        )
 
 
 def _quote_literal(text: str) -> str:

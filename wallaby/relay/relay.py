@@ -17,13 +17,15 @@ import select
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 import pyarrow as pa
 
 from wallaby.checkpoint.frontier import Frontier
 from wallaby.clock import Clock
 from wallaby.lsn import START, Lsn, Position
-from wallaby.pgoutput.decoder import Decoder, Segment
+from wallaby.pgoutput.decoder import Decoder, Event, Segment
+from wallaby.pgoutput.messages import Committed, LogicalMessage, Prepared, RolledBack
 from wallaby.pgtypes.types import change_schema
 from wallaby.relay.feed import LaneFeed, Waiting
 from wallaby.relay.flood import Flood
@@ -188,34 +190,46 @@ class Relay:
     def _read_more(self, stream: ChangeStream, decoder: Decoder, builder: WindowBuilder, now_ms: int) -> None:
         can_read = self._has_room() and builder.nbytes < 2 * self._limits.window_bytes_max
         wake = self._transport.fileno()
-        if not (can_read and stream.has_pending):
+        if not (can_read and (stream.has_pending or decoder.has_backlog)):
             sources = [stream.fileno(), wake] if can_read else [wake]
             select.select(sources, [], [], self._wait_ms(builder, now_ms) / 1000)
         if not can_read:
             return
         arena = stream.arena
-        held = len(arena)
-        stream.receive(0.0)
-        now_ms = self._clock.now_ms()
-        self._flood.received(len(arena) - held, now_ms)
-        if not stream.has_pending and not self._flood.is_decoding_due(len(arena), now_ms):
-            return
+        if not decoder.has_backlog:
+            held = len(arena)
+            stream.receive(0.0)
+            now_ms = self._clock.now_ms()
+            self._flood.received(len(arena) - held, now_ms)
+            if not stream.has_pending and not self._flood.is_decoding_due(len(arena), now_ms):
+                return
         self._flood.decoded()
         consumed, events = decoder.feed(arena.data, arena.begin, arena.end)
         arena.consume(consumed)
         self._bytes += consumed
         self._server = max(self._server, decoder.wal_end)
         for event in events:
-            match event:
-                case Segment():
-                    self._take_segment(builder, event)
-                case Barrier():
-                    self._take_barrier(builder, event)
-                case _:
-                    pass  # logical messages carry nothing a destination of this version stores
+            self._take(builder, event)
         if decoder.reply_requested:
             decoder.reply_requested = False
             self._reply_wanted = True
+
+    def _take(self, builder: WindowBuilder, event: Event) -> None:
+        match event:
+            case Segment():
+                self._take_segment(builder, event)
+            case Barrier():
+                self._take_barrier(builder, event)
+            case Prepared(xid=xid, prepare_lsn=lsn):
+                self._frontier.hold(xid, Position(lsn))
+            case Committed(xid=xid, end_lsn=lsn):
+                self._frontier.let_go(xid, Position(lsn))
+            case RolledBack(xid=xid):
+                self._frontier.let_go(xid)
+            case LogicalMessage():
+                pass  # carries nothing a destination of this version stores
+            case _:
+                assert_never(event)
 
     def _take_segment(self, builder: WindowBuilder, segment: Segment) -> None:
         builder.add(segment, self._clock.now_ms())

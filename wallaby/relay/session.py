@@ -12,11 +12,12 @@ from wallaby.errors import CheckFailed, SnapshotGone
 from wallaby.flow import FlowSpec, SourceOptions
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
+from wallaby.pgoutput.spool import Spool, SpoolLimits
 from wallaby.pgtypes.types import has_binary_kernel
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.connect import Connection, application_name, connect
 from wallaby.postgres.publication import ensure_publication
-from wallaby.postgres.replication import ReplicationStream
+from wallaby.postgres.replication import ReplicationStream, StreamOptions
 from wallaby.postgres.slot import (
     CreatedSlot,
     SourceIdentity,
@@ -74,6 +75,8 @@ class SessionConfig:
     once: bool = False
     """Stop at the WAL position current at the start."""
     until: Lsn | None = None
+    may_spool: bool = True
+    """False after the spool was full: large transactions are then sent when they commit, whatever the flow says."""
 
 
 class SourceSession:
@@ -233,14 +236,29 @@ class SourceSession:
             slot=options.slot,
             publications=[options.publication],
             start=start,
-            binary=self._is_binary(catalog),
+            options=StreamOptions(
+                binary=self._is_binary(catalog),
+                streaming=options.streaming.value if self._config.may_spool else "off",
+                two_phase=options.two_phase,
+                origin=options.origin.value,
+            ),
             limits=self._limits,
             application_name=self._application,
         )
+        decoder = Decoder(catalog.resolve, spool=Spool(self._spool_limits()))
         try:
-            return relay.run(stream, Decoder(catalog.resolve), start)
+            return relay.run(stream, decoder, start)
         finally:
+            decoder.close()
             stream.close()
+
+    def _spool_limits(self) -> SpoolLimits:
+        options = self._options
+        return SpoolLimits(
+            memory_bytes=options.spool_memory,
+            disk_bytes_max=options.spool_disk,
+            directory=options.spool_directory or None,
+        )
 
     def _start_relay(self, checkpoint: Position, stop_at: Lsn | None, *, is_reset: bool = False) -> Relay:
         flow = self._config.flow

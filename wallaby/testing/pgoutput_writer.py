@@ -95,6 +95,65 @@ def origin(commit_lsn: int, name: str) -> bytes:
     return b"O" + struct.pack("!Q", commit_lsn) + name.encode() + b"\0"
 
 
+def stream_start(xid: int, *, is_first: bool) -> bytes:
+    """A Stream Start message; what follows up to `stream_stop` is made `in_stream`."""
+    return b"S" + struct.pack("!I?", xid, is_first)
+
+
+def in_stream(payload: bytes, xid: int) -> bytes:
+    """The message as a streamed transaction carries it: with the id of the (sub-)transaction it belongs to."""
+    return payload[:1] + struct.pack("!I", xid) + payload[1:]
+
+
+def stream_stop() -> bytes:
+    """A Stream Stop message."""
+    return b"E"
+
+
+def stream_commit(xid: int, commit_lsn: int, end_lsn: int, committed_at_us: int = MICROSECONDS_1970_TO_2000) -> bytes:
+    """A Stream Commit message."""
+    committed_at = committed_at_us - MICROSECONDS_1970_TO_2000
+    return b"c" + struct.pack("!IBQQq", xid, 0, commit_lsn, end_lsn, committed_at)
+
+
+def stream_abort(xid: int, subxid: int, *, abort_lsn: int | None = None) -> bytes:
+    """A Stream Abort message; with ``abort_lsn`` as ``streaming: parallel`` has it."""
+    place = b"" if abort_lsn is None else struct.pack("!Qq", abort_lsn, 0)
+    return b"A" + struct.pack("!II", xid, subxid) + place
+
+
+def begin_prepare(prepare_lsn: int, end_lsn: int, xid: int, gid: str) -> bytes:
+    """A Begin Prepare message."""
+    return b"b" + struct.pack("!QQqI", prepare_lsn, end_lsn, 0, xid) + gid.encode() + b"\0"
+
+
+def prepare(prepare_lsn: int, end_lsn: int, xid: int, gid: str) -> bytes:
+    """A Prepare message."""
+    return b"P" + _prepared(prepare_lsn, end_lsn, xid, gid)
+
+
+def stream_prepare(prepare_lsn: int, end_lsn: int, xid: int, gid: str) -> bytes:
+    """A Stream Prepare message."""
+    return b"p" + _prepared(prepare_lsn, end_lsn, xid, gid)
+
+
+def commit_prepared(
+    commit_lsn: int, end_lsn: int, xid: int, gid: str, committed_at_us: int = MICROSECONDS_1970_TO_2000
+) -> bytes:
+    """A Commit Prepared message."""
+    committed_at = committed_at_us - MICROSECONDS_1970_TO_2000
+    return b"K" + struct.pack("!BQQqI", 0, commit_lsn, end_lsn, committed_at, xid) + gid.encode() + b"\0"
+
+
+def rollback_prepared(prepare_end_lsn: int, end_lsn: int, xid: int, gid: str) -> bytes:
+    """A Rollback Prepared message."""
+    return b"r" + struct.pack("!BQQqqI", 0, prepare_end_lsn, end_lsn, 0, 0, xid) + gid.encode() + b"\0"
+
+
+def _prepared(prepare_lsn: int, end_lsn: int, xid: int, gid: str) -> bytes:
+    return struct.pack("!BQQqI", 0, prepare_lsn, end_lsn, 0, xid) + gid.encode() + b"\0"
+
+
 def tuple_data(cells: Sequence[Cell]) -> bytes:
     """One TupleData."""
     return struct.pack("!H", len(cells)) + b"".join(_cell(cell) for cell in cells)

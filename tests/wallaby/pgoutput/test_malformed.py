@@ -8,7 +8,6 @@ import pytest
 from tests.wallaby.pgoutput.streams import ORDERS, decode, int4, orders, resolve, rows, transaction, varied_stream
 from wallaby.errors import DecodeError, SourceUnavailable
 from wallaby.pgoutput.decoder import Decoder, Segment
-from wallaby.pgoutput.messages import NOT_NEGOTIATED
 from wallaby.schema import TableSchema
 from wallaby.testing import pgoutput_writer as w
 
@@ -53,12 +52,6 @@ def test_each_kind_of_malformed_message_is_named(payloads: list[bytes], reason: 
     with pytest.raises(DecodeError, match=reason) as caught:
         decode(payloads)
     assert "lsn" in caught.value.where
-
-
-@pytest.mark.parametrize("tag", sorted(NOT_NEGOTIATED))
-def test_messages_of_options_we_did_not_ask_for_are_refused_by_name(tag: int) -> None:
-    with pytest.raises(DecodeError, match="not asked for"):
-        decode([w.xlog(bytes([tag]) + bytes(20), 1)])
 
 
 def test_a_decoder_repeats_its_error() -> None:

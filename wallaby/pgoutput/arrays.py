@@ -1,0 +1,76 @@
+"""What the kernel writes into: row, cell and transaction arrays that grow."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from wallaby.pgoutput import kernel
+
+_ROWS_START: Final = 1 << 12
+_CELLS_START: Final = 1 << 16
+
+
+class Arrays:
+    """Row, cell and transaction arrays of the kernel; they double until one feed fits (at most one cell per byte)."""
+
+    __slots__ = (
+        "cell_length",
+        "cell_offset",
+        "row_flags",
+        "row_new",
+        "row_old",
+        "row_op",
+        "row_ordinal",
+        "row_relation",
+        "row_transaction",
+        "transaction_lsn",
+        "transaction_time",
+        "transaction_xid",
+    )
+
+    def __init__(self) -> None:
+        self.row_op = np.empty(_ROWS_START, np.uint8)
+        self.row_flags = np.empty(_ROWS_START, np.uint8)
+        self.row_relation = np.empty(_ROWS_START, np.int32)
+        self.row_transaction = np.empty(_ROWS_START, np.int32)
+        self.row_ordinal = np.empty(_ROWS_START, np.int64)
+        self.row_new = np.empty(_ROWS_START, np.int32)
+        self.row_old = np.empty(_ROWS_START, np.int32)
+        self.cell_offset = np.zeros(_CELLS_START, np.int32)
+        self.cell_length = np.full(_CELLS_START, kernel.NULL_LENGTH, np.int32)
+        self.transaction_xid = np.empty(_ROWS_START, np.int64)
+        self.transaction_lsn = np.empty(_ROWS_START, np.int64)
+        self.transaction_time = np.empty(_ROWS_START, np.int64)
+
+    def args(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """In the order of the kernel's parameters."""
+        return (
+            self.row_op,
+            self.row_flags,
+            self.row_relation,
+            self.row_transaction,
+            self.row_ordinal,
+            self.row_new,
+            self.row_old,
+            self.cell_offset,
+            self.cell_length,
+            self.transaction_xid,
+            self.transaction_lsn,
+            self.transaction_time,
+        )
+
+    def grow(self) -> None:
+        """Double everything, keeping the contents."""
+        for name in self.__slots__:
+            old = getattr(self, name)
+            new = np.empty(2 * len(old), old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+
+    def keep_transaction(self, newest: int) -> None:
+        """Move the open transaction to slot 0."""
+        for column in (self.transaction_xid, self.transaction_lsn, self.transaction_time):
+            column[0] = column[newest]
