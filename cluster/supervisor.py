@@ -27,7 +27,7 @@ from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, 
 from actors.sink import SinkShell
 from actors.source import SourceShell
 from cluster.heartbeat import Heartbeat
-from wallaby.errors import CheckFailed, Retry, SpoolFull, Superseded, Transient, WallabyError
+from wallaby.errors import CheckFailed, Retry, StreamingUnfit, Superseded, Transient, WallabyError
 from wallaby.flow import FailureMode, FlowSpec, GiveUpPolicy
 from wallaby.lsn import START, Lsn, Position
 from wallaby.postgres.connect import application_name
@@ -131,7 +131,7 @@ class FlowSupervisor:
                 return await self._drained()
             except Exception as raised:  # noqa: BLE001 - the one place that maps every error to a policy
                 error = self._classify(raised)
-                self._may_spool = self._may_spool and not isinstance(error, SpoolFull)
+                self._may_spool = self._may_spool and not isinstance(error, StreamingUnfit)
             finally:
                 self._end_region()
             is_fruitful = self._furthest() > furthest

@@ -77,10 +77,11 @@ class BinaryUnsupported(DecodeError):
     retry = Retry.NOW
 
 
-class SpoolFull(WallabyError):
-    """Unfinished transactions do not fit where they wait: the stream must be opened again without streaming them.
+class StreamingUnfit(WallabyError):
+    """Unfinished transactions cannot be streamed here: the stream must be opened again without.
 
-    Nothing is lost: the server sends them when they commit.
+    They do not fit where they wait, or the server fails at decoding them before they end. Nothing is lost: the server
+    sends them when they commit.
     """
 
     retry = Retry.NOW

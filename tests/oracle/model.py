@@ -38,6 +38,8 @@ class Contents:
                     self._reshape(schema)
                 case LogicalMessage():
                     raise AssertionError("nobody wrote a logical message")
+                case _:
+                    raise AssertionError("nobody prepared a transaction")
 
     def content(self, name: TableName, columns: Iterable[str]) -> Counter[tuple[tuple[str, str | None], ...]]:
         """The rows of a table as a multiset, with the ``columns`` it has by now.

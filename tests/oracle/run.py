@@ -32,7 +32,7 @@ class Tally:
     tables: int
     changes: int
     cells: int
-    """Cells of the rows at the end, each compared three times where it may travel in binary."""
+    """Cells of the rows at the end, each compared four times where it may travel in binary."""
 
 
 class Oracle:
@@ -69,7 +69,9 @@ class Oracle:
             worker.work(rng.choice([5, 20, 60]))
             binary = self._peek("kernels", is_binary=True)
             text = self._peek("everything", is_binary=False)
+            streamed = self._peek_streamed("everything")
         in_binary, as_text = self._decode(binary, rng), self._decode(text, rng)
+        as_streamed = self._decode(streamed, rng)
         cells = 0
         for table in worker.tables:
             expected = self._expected(table)
@@ -78,10 +80,11 @@ class Oracle:
             names = [column.name for column in table.columns]
             where = f"seed {seed}, PostgreSQL {self._major}, {table.plain_name}"
             _require_equal(as_text.content(name, names), expected, f"{where}, text")
+            _require_equal(as_streamed.content(name, names), expected, f"{where}, text, streamed")
             if table in kernels:
                 _require_equal(in_binary.content(name, names), expected, f"{where}, binary")
             _require_equal(self._copied(name), expected, f"{where}, copied")
-        return Tally(len(worker.tables), len(binary) + len(text), cells)
+        return Tally(len(worker.tables), len(binary) + len(text) + len(streamed), cells)
 
     def _publish(self, publication: str, tables: list[Table]) -> None:
         statement = sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(publication))
@@ -98,13 +101,26 @@ class Oracle:
         finally:
             self._connection.execute("SELECT pg_drop_replication_slot('oracle')")
 
-    def _peek(self, publication: str, *, is_binary: bool) -> list[tuple[Lsn, bytes]]:
+    def _peek(
+        self, publication: str, *, is_binary: bool, streaming: str = "off", protocol: int = 1
+    ) -> list[tuple[Lsn, bytes]]:
+        options = ["proto_version", str(protocol), "publication_names", publication, "binary", str(is_binary).lower()]
+        if streaming != "off":
+            options += ["streaming", streaming]
         rows = self._connection.execute(
-            "SELECT lsn::text, data FROM pg_logical_slot_peek_binary_changes('oracle', NULL, NULL, "
-            "'proto_version', '1', 'publication_names', %s, 'binary', %s)",
-            [publication, str(is_binary).lower()],
+            "SELECT lsn::text, data FROM pg_logical_slot_peek_binary_changes('oracle', NULL, NULL, VARIADIC %s)",
+            [options],
         ).fetchall()
         return [(Lsn.parse(lsn), data) for lsn, data in rows]
+
+    def _peek_streamed(self, publication: str) -> list[tuple[Lsn, bytes]]:
+        """As text, every transaction streamed as soon as it has changes (16+), or once it is larger than 64 kB."""
+        with self._connection.transaction():
+            if self._major >= 16:
+                self._connection.execute("SET LOCAL debug_logical_replication_streaming = immediate")
+                return self._peek(publication, is_binary=False, streaming="parallel", protocol=4)
+            self._connection.execute("SET LOCAL logical_decoding_work_mem = '64kB'")
+            return self._peek(publication, is_binary=False, streaming="on", protocol=2)
 
     def _decode(self, messages: list[tuple[Lsn, bytes]], rng: random.Random) -> Contents:
         """Fed in pieces cut anywhere."""
@@ -116,13 +132,17 @@ class Oracle:
         at = 0
         try:
             for cut in [*cuts, len(data)]:
-                consumed, events = decoder.feed(data, at, max(cut, at))
-                at += consumed
-                contents.apply(events)
+                is_cut_reached = False
+                while not is_cut_reached:
+                    consumed, events = decoder.feed(data, at, max(cut, at))
+                    at += consumed
+                    contents.apply(events)
+                    is_cut_reached = not decoder.has_backlog
         finally:
             catalog.close()
         assert at == len(data)
         assert not decoder.in_transaction
+        assert decoder.unfinished == (0, 0)
         return contents
 
     def _expected(self, table: Table) -> _Content:

@@ -9,7 +9,7 @@ Three facts are fed in, and one number comes out::
     durable()             the highest position between transactions that no required lane is still missing
 
 A prepared transaction holds the frontier at its PREPARE: were that confirmed, the server would answer its second phase
-with a bare "commit", without the changes. It is let go when what it committed is durable, or when it is rolled back.
+with a bare "commit", without the changes. The frontier stands before the PREPARE or beyond the commit, never between.
 
 A lane that nothing is outstanding for holds nothing back: rows go to lanes by table, and a lane whose tables are idle
 has no receipts. So each lane's word is: *what I had when I last became busy, or my newest receipt*; and an idle lane's
@@ -75,11 +75,20 @@ class Frontier:
     def durable(self) -> Position:
         """The highest known position between transactions that every required lane has passed; never moves back."""
         reached = min((state.reached(self._read) for state in self._required), default=START)
-        reached = min(reached, self._read)
-        self._holds = {xid: hold for xid, hold in self._holds.items() if hold.upto is None or reached < hold.upto}
-        reached = min(reached, *(hold.at for hold in self._holds.values())) if self._holds else reached
+        reached = self._before_holds(min(reached, self._read))
         self._durable = max(self._durable, _between_transactions(reached))
+        self._holds = {xid: hold for xid, hold in self._holds.items() if hold.upto is None or self._durable < hold.upto}
         return self._durable
+
+    def _before_holds(self, reached: Position) -> Position:
+        """The highest position up to ``reached`` that lies between no PREPARE and the end of its transaction.
+
+        A transaction that is durable itself holds, too, while another one holds the frontier before its end.
+        """
+        for hold in sorted(self._holds.values(), key=lambda hold: hold.at, reverse=True):
+            if hold.at < reached and (hold.upto is None or reached < hold.upto):
+                reached = hold.at
+        return reached
 
     def lane_positions(self) -> dict[LaneId, Position]:
         """What each lane's destination has, by its own word."""

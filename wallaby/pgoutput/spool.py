@@ -19,7 +19,7 @@ from typing import IO, Final
 import numpy as np
 import numpy.typing as npt
 
-from wallaby.errors import SpoolFull
+from wallaby.errors import StreamingUnfit
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -79,7 +79,7 @@ class Spool:
 
     def _reserve_disk(self, size: int) -> None:
         if self.disk_bytes + size > self.limits.disk_bytes_max:
-            raise SpoolFull(
+            raise StreamingUnfit(
                 f"unfinished transactions need more than the {self.limits.disk_bytes_max:,} bytes they may take",
                 advice=_ADVICE,
             )
@@ -106,7 +106,7 @@ class WaitingBytes:
     def append(self, data: Bytes, owner: int) -> None:
         """Copy whole frames, all of the (sub-)transaction ``owner`` or (negative) of several.
 
-        `SpoolFull` when the limit of bytes or the disk itself does not allow it.
+        `StreamingUnfit` when the limit of bytes or the disk itself does not allow it.
         """
         if not len(data):
             return
@@ -146,7 +146,7 @@ class WaitingBytes:
                 )
             self._write(self._file)
         except OSError as error:
-            raise SpoolFull(
+            raise StreamingUnfit(
                 f"unfinished transactions cannot be written to disk: {os.strerror(error.errno or 0)}", advice=_ADVICE
             ) from error
 

@@ -92,7 +92,7 @@ class UnfinishedTransactions:
         return len(self._prepared)
 
     def append(self, data: Bytes, owner: int) -> None:
-        """More frames of the open transaction; `SpoolFull` when they do not fit."""
+        """More frames of the open transaction; `StreamingUnfit` when they do not fit."""
         assert self._open is not None
         self._open.waiting.append(data, owner)
 

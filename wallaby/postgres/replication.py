@@ -23,7 +23,7 @@ from typing import Final, Literal, Self
 import psycopg
 from psycopg import pq
 
-from wallaby.errors import CheckFailed, SlotLost, SourceUnavailable, WallabyError
+from wallaby.errors import CheckFailed, SlotLost, SourceUnavailable, StreamingUnfit, WallabyError
 from wallaby.lsn import Lsn
 from wallaby.postgres.arena import Arena
 from wallaby.postgres.command import run_command
@@ -38,6 +38,10 @@ _POSTGRES_EPOCH_US: Final = 946_684_800_000_000
 _START_TIMEOUT_S: Final = 30.0
 _SKIPPED_PUBLICATION: Final = "55000"
 """SQLSTATE of the warning ``skipped loading publication`` (pgoutput.c, PostgreSQL 18)."""
+_INTERNAL_ERROR: Final = "XX"
+"""SQLSTATE class. PostgreSQL 14 to 18 cannot stream every transaction: after ``ALTER TABLE`` in a savepoint that is
+rolled back, and another ``ALTER TABLE``, it fails with ``could not map filenumber``, each time anew; without
+``streaming`` it decodes the same transaction, because it has then forgotten what was rolled back."""
 _ASK_AFTER_S: Final = 20.0
 _ANSWER_WITHIN_S: Final = 40.0
 
@@ -61,12 +65,21 @@ class ReplicationStream:
     """A started stream. One thread owns it. Not restartable: after an error, close it and open another."""
 
     def __init__(
-        self, connection: Connection, *, dsn: str, slot: str, limits: Limits, compiled: bool | None, paced: bool
+        self,
+        connection: Connection,
+        *,
+        dsn: str,
+        slot: str,
+        limits: Limits,
+        compiled: bool | None,
+        paced: bool,
+        streams: bool = False,
     ) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
         self._dsn = dsn
         self._slot = slot
+        self._streams = streams
         self.arena = Arena(limits.arena_bytes)
         """Frames received and not yet consumed; see `wallaby.postgres.arena`."""
         self._drain: Drain = open_drain(self._pgconn, compiled=compiled)
@@ -106,9 +119,18 @@ class ReplicationStream:
         connection = connect(dsn, application_name=application_name, replication=True)
         try:
             major = connection.info.server_version // 10_000
-            command = start_command(slot, publications, start, options=options or StreamOptions(), major=major)
+            options = options or StreamOptions()
+            command = start_command(slot, publications, start, options=options, major=major)
             run_command(connection, command, timeout_s=_START_TIMEOUT_S)
-            return cls(connection, dsn=dsn, slot=slot, limits=limits or Limits(), compiled=compiled, paced=paced)
+            return cls(
+                connection,
+                dsn=dsn,
+                slot=slot,
+                limits=limits or Limits(),
+                compiled=compiled,
+                paced=paced,
+                streams=options.streaming != "off",
+            )
         except psycopg.Error as error:
             connection.close()
             raise _start_error(error, dsn=dsn, slot=slot) from error
@@ -221,12 +243,23 @@ class ReplicationStream:
                 and result.error_field(pq.DiagnosticField.SQLSTATE)
             ):
                 error = psycopg.errors.error_from_result(result)
+                if self._streams and (error.sqlstate or "").startswith(_INTERNAL_ERROR):
+                    return self._unfit(error.sqlstate)
                 return translate(error, dsn=self._dsn, doing="stream from the slot", slot=self._slot)
         return SourceUnavailable(
             "the source ended the replication stream",
             advice="It is opened again from the last durable position.",
             source=describe_dsn(self._dsn),
             slot=self._slot,
+        )
+
+    def _unfit(self, sqlstate: str | None) -> WallabyError:
+        return StreamingUnfit(
+            "the server fails at decoding a transaction before it ends; its log has the details",
+            advice="The stream is opened again without streaming. To keep it so, set source.options.streaming to off.",
+            source=describe_dsn(self._dsn),
+            slot=self._slot,
+            sqlstate=sqlstate,
         )
 
     def _take_notice(self, notice: psycopg.errors.Diagnostic) -> None:

@@ -189,3 +189,66 @@ def test_the_frontier_is_safe_monotone_and_arrives(steps: list[Step], required: 
             missing[lane] = []
     check()
     assert frontier.durable() == at(read.lsn), "everything arrived, the frontier did not"
+
+
+def _all_durable(frontier: Frontier, lsn: int) -> Position:
+    frontier.sent(A, at(lsn))
+    frontier.read_upto(at(lsn))
+    frontier.received(receipt(A, at(lsn)))
+    return frontier.durable()
+
+
+@pytest.mark.must_not_fail(2, 14)
+def test_a_prepared_transaction_holds_at_its_prepare_until_its_commit_is_durable() -> None:
+    frontier = Frontier({A: START}, {"a"})
+    assert _all_durable(frontier, 10) == at(10)
+    frontier.hold(7, at(15))
+    assert _all_durable(frontier, 20) == at(15)
+    frontier.let_go(7, at(30))
+    assert _all_durable(frontier, 25) == at(15)
+    assert _all_durable(frontier, 30) == at(30)
+
+
+@pytest.mark.must_not_fail(2, 14)
+def test_a_rolled_back_one_holds_no_longer() -> None:
+    frontier = Frontier({A: START}, {"a"})
+    frontier.hold(7, at(15))
+    assert _all_durable(frontier, 20) == at(15)
+    frontier.let_go(7)
+    frontier.let_go(8)
+    assert frontier.durable() == at(20)
+
+
+@pytest.mark.must_not_fail(2, 14)
+def test_the_frontier_never_stands_between_a_prepare_and_its_commit() -> None:
+    """Another transaction holds it inside: then it stands before both, or the first would come back without changes."""
+    frontier = Frontier({A: START}, {"a"})
+    frontier.hold(1, at(10))
+    frontier.hold(2, at(20))
+    frontier.let_go(1, at(30))
+    assert _all_durable(frontier, 40) == at(10)
+    frontier.let_go(2, at(50))
+    assert _all_durable(frontier, 50) == at(50)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_with_prepared_transactions_every_place_it_stands_is_safe(data: st.DataObject) -> None:
+    """Against the definition: no prepared transaction has its PREPARE before, and its end beyond, what is durable."""
+    frontier = Frontier({A: START}, {"a"})
+    pending: dict[int, int] = {}
+    spans: list[tuple[int, int]] = []
+    for lsn in range(10, 400, 10):
+        match data.draw(st.sampled_from(["prepare", "end", "other"])):
+            case "prepare":
+                pending[lsn] = lsn
+                frontier.hold(lsn, at(lsn))
+            case "end" if pending:
+                xid = data.draw(st.sampled_from(sorted(pending)))
+                spans.append((pending.pop(xid), lsn + 5))
+                frontier.let_go(xid, at(lsn + 5))
+        durable = _all_durable(frontier, lsn + 5)
+        for begin, end in [*spans, *((begin, 10_000) for begin in pending.values())]:
+            assert not begin < durable.lsn < end
+        if not pending:
+            assert durable == at(lsn + 5)

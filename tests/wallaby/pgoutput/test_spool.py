@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.wallaby.pgoutput.conftest import MakeSpool
-from wallaby.errors import SpoolFull
+from wallaby.errors import StreamingUnfit
 
 
 def _bytes(value: int, size: int = 100) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -57,13 +57,13 @@ def test_the_limit_counts_all_transactions_and_what_ends_makes_room(make_spool: 
     other.append(_bytes(2), owner=2)
     one.close()
     other.append(_bytes(3, 200), owner=2)
-    with pytest.raises(SpoolFull, match="300 bytes"):
+    with pytest.raises(StreamingUnfit, match="300 bytes"):
         other.append(_bytes(4, 1), owner=2)
 
 
 def test_a_directory_that_cannot_be_written_to_is_named_as_the_cause(tmp_path: Path, make_spool: MakeSpool) -> None:
     spool = make_spool(memory_bytes=0, directory=str(tmp_path / "missing"))
-    with pytest.raises(SpoolFull, match="No such file") as caught:
+    with pytest.raises(StreamingUnfit, match="No such file") as caught:
         spool.open().append(_bytes(1), owner=1)
     assert "spool_directory" in caught.value.advice
 

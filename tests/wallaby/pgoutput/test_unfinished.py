@@ -11,7 +11,7 @@ import pytest
 from tests.wallaby.pgoutput.conftest import MakeSpool
 from tests.wallaby.pgoutput.streams import ORDERS, batches, decode, int4, items, merged, orders, resolve, rows
 from tests.wallaby.pgoutput.streams import transaction as plain
-from wallaby.errors import DecodeError, SpoolFull
+from wallaby.errors import DecodeError, StreamingUnfit
 from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput.decoder import Decoder, Event, Segment
 from wallaby.pgoutput.messages import Committed, Prepared, RolledBack
@@ -266,7 +266,7 @@ def test_a_message_larger_than_a_released_piece_comes_out_whole() -> None:
 def test_more_than_may_wait_is_refused_with_the_way_out(make_spool: MakeSpool) -> None:
     decoder = Decoder(resolve, spool=make_spool(memory_bytes=0, disk_bytes_max=2_000))
     payloads = run(50, (50, orders()), *((50, insert(i)) for i in range(100)), is_first=True)
-    with pytest.raises(SpoolFull, match="2,000 bytes") as caught:
+    with pytest.raises(StreamingUnfit, match="2,000 bytes") as caught:
         decode(payloads, decoder)
     assert "spool_disk" in caught.value.advice
 

@@ -11,7 +11,7 @@ from tests.wallaby.postgres.frames import Frame, commits, drain_until_error, rea
 from wallaby.errors import CheckFailed, SlotBusy, SlotLost, SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.postgres.connect import connect
-from wallaby.postgres.replication import ReplicationStream, _Pace, start_command
+from wallaby.postgres.replication import ReplicationStream, StreamOptions, _Pace, start_command
 from wallaby.postgres.slot import current_wal_lsn, drop_slot, read_slot, terminate_holder
 from wallaby.settings import Limits
 from wallaby.testing.postgres import ScratchDatabase
@@ -207,11 +207,43 @@ def test_a_terminated_walsender_is_unavailable_not_lost(published: ScratchDataba
 
 @pytest.mark.must_not_fail(22)
 def test_names_are_quoted_for_the_replication_grammar() -> None:
-    command = start_command("slot_1", ["plain", 'Quo"te', "it's, two"], Lsn.parse("1/A0"), binary=True, messages=False)
+    names = ["plain", 'Quo"te', "it's, two"]
+    command = start_command("slot_1", names, Lsn.parse("1/A0"), options=StreamOptions(messages=False), major=14)
     assert command == (
-        "START_REPLICATION SLOT \"slot_1\" LOGICAL 1/A0 (proto_version '1',"
+        "START_REPLICATION SLOT \"slot_1\" LOGICAL 1/A0 (proto_version '2',"
         ' publication_names \'"plain","Quo""te","it\'\'s, two"\', binary \'true\')'
     )
+
+
+@pytest.mark.parametrize(
+    ("major", "options", "expected"),
+    [
+        (14, StreamOptions(), "proto_version '2'"),
+        (15, StreamOptions(two_phase=True), "two_phase 'on'"),
+        (15, StreamOptions(), "proto_version '3'"),
+        (16, StreamOptions(), "proto_version '4'"),
+        (18, StreamOptions(), "proto_version '4'"),
+        (14, StreamOptions(streaming="on"), "streaming 'on'"),
+        (15, StreamOptions(streaming="parallel"), "streaming 'on'"),
+        (16, StreamOptions(streaming="parallel"), "streaming 'parallel'"),
+        (16, StreamOptions(origin="none"), "origin 'none'"),
+    ],
+)
+def test_what_is_asked_for_follows_the_servers_version(major: int, options: StreamOptions, expected: str) -> None:
+    assert expected in start_command("s", ["p"], Lsn(0), options=options, major=major)
+
+
+@pytest.mark.parametrize(
+    ("major", "options", "field"),
+    [
+        (14, StreamOptions(two_phase=True), "source.options.two_phase"),
+        (15, StreamOptions(origin="none"), "source.options.origin"),
+    ],
+)
+def test_what_a_server_is_too_old_for_is_named(major: int, options: StreamOptions, field: str) -> None:
+    with pytest.raises(CheckFailed, match=f"and the source has {major}") as caught:
+        start_command("s", ["p"], Lsn(0), options=options, major=major)
+    assert caught.value.where["field"] == field
 
 
 @pytest.mark.must_not_fail(22)

@@ -147,7 +147,7 @@ def _history(world: World) -> None:
 def test_truncates_inside_a_transaction_survive_a_crash_at_every_call(world: World, end: str) -> None:
     """The mirror dies around its first call, then its second, and so on, until a whole history goes by without."""
     _history(world)
-    _survive_every_call(world, end)
+    world.survive_every_call(end)
     require_equal(world)
     assert [op for op, _ in world.logged("a")].count("t") == 4
     assert [op for op, _ in world.logged("b")].count("t") == 2
@@ -162,27 +162,10 @@ def test_a_transaction_larger_than_a_window_is_whole_after_a_crash_at_every_call
         " INSERT INTO b VALUES (1, 'big'); COMMIT",
         "DELETE FROM a WHERE id = 500",
     )
-    seen = _survive_every_call(world, end, window_rows_max=150)
+    seen = world.survive_every_call(end, limits=replace(QUICK, window_rows_max=150))
     require_equal(world)
     assert len(world.logged("a")) == 1 + 1000 + 9 + 1
     assert seen <= {0, 1, 1000, 1001}, "a part of the transaction was visible"
-
-
-def _survive_every_call(world: World, end: str, **limits: int) -> set[int]:
-    """Epochs whose mirror dies at call 1, 2, …, from the beginning of whatever is left; the sizes of ``a`` seen."""
-    target = world.wal
-    call = 0
-    seen = set()
-    while call < 100:
-        call += 1
-        run = world.run(limits=replace(QUICK, **limits), stop_at=target, **{end: call})
-        try:
-            run.end()
-        except Died:
-            seen.add(len(world.rows("a")))
-        else:
-            return seen
-    raise AssertionError("the history never ends")
 
 
 def test_it_ends_by_itself_where_it_was_told_to_stop(world: World) -> None:

@@ -14,9 +14,10 @@ from wallaby.errors import Transient
 from wallaby.lane import Lane, LaneReport
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
+from wallaby.pgoutput.spool import Spool, SpoolLimits
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.connect import connect
-from wallaby.postgres.replication import ReplicationStream
+from wallaby.postgres.replication import ReplicationStream, StreamOptions
 from wallaby.postgres.slot import current_wal_lsn, drop_slot, read_slot, terminate_holder
 from wallaby.relay.relay import Relay, RelayConfig
 from wallaby.schema import TableName
@@ -107,10 +108,24 @@ class World:
         assert [place[:2] for place in places] == sorted(place[:2] for place in places), "the log is out of order"
         return [(row["__op"], row["id"]) for row in rows]
 
-    def run(self, **options: Any) -> Run:
+    def run(self, **words: Any) -> Run:
         """A new epoch."""
         self.epoch += 1
-        return Run(self, **options)
+        return Run(self, **words)
+
+    def survive_every_call(self, end: str, **words: Any) -> set[int]:
+        """Epochs whose mirror dies (``end``: ``dies_before`` or ``dies_after``) at call 1, 2, …, from the beginning of
+        whatever is left, until one lives; returns the sizes of the mirror of ``a`` seen at the deaths."""
+        target, seen = self.wal, set[int]()
+        for call in range(1, 100):
+            run = self.run(stop_at=target, **{end: call}, **words)
+            try:
+                run.end()
+            except Died:
+                seen.add(len(self.rows("a")))
+            else:
+                return seen
+        raise AssertionError("the history never ends")
 
 
 class Run:
@@ -126,6 +141,8 @@ class Run:
         stop_at: Lsn | None = None,
         dies_before: int | None = None,
         dies_after: int | None = None,
+        options: StreamOptions | None = None,
+        spool: SpoolLimits | None = None,
     ) -> None:
         self.world = world
         dsn = dsn or world.database.dsn
@@ -159,8 +176,15 @@ class Run:
         if world.checkpoint == START:
             self.relay.begin_at(Position(start))
         self.stream = ReplicationStream.open(
-            dsn, slot=world.slot, publications=["p"], start=start, limits=limits, application_name="test"
+            dsn,
+            slot=world.slot,
+            publications=["p"],
+            start=start,
+            options=options,
+            limits=limits,
+            application_name="test",
         )
+        self.decoder = Decoder(self._catalog.resolve, spool=Spool(spool))
         self.error: BaseException | None = None
         self._is_ended = False
         self._thread = threading.Thread(target=self._main, args=(start,), name=f"epoch {world.epoch}")
@@ -168,10 +192,11 @@ class Run:
 
     def _main(self, start: Lsn) -> None:
         try:
-            self.relay.run(self.stream, Decoder(self._catalog.resolve), start)
+            self.relay.run(self.stream, self.decoder, start)
         except BaseException as error:  # noqa: BLE001 - carried to the thread that joins
             self.error = error
         finally:
+            self.decoder.close()
             self.stream.close()
             self._catalog.close()
 
