@@ -285,6 +285,9 @@ def picture(
     parts.append(_destinations(lines))
     if status.tables:
         parts.append(_tables(status, room=max(1, min(_TABLES_MAX, 11 - len(lines)))))
+    if waiting := str(status.unfinished):
+        text = f"unfinished: {waiting} ({bytes_text(status.unfinished.bytes)})"
+        parts.append(Text(text, no_wrap=True, overflow="ellipsis"))
     if note:
         parts.append(Text(note, style="dim", no_wrap=True, overflow="ellipsis"))
     if status.error:
@@ -303,6 +306,8 @@ def plain_line(
         f" lag {bytes_text(line.lag_bytes)} {duration_text(line.lag_ms)}"
         for line in lines
     ]
+    if waiting := str(status.unfinished):
+        parts.append(f"unfinished: {waiting}")
     parts += [part for part in (note, status.error and f"error: {status.error}") if part]
     return " | ".join(parts)
 

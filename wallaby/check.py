@@ -32,6 +32,7 @@ def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Fi
         snapshot=options.snapshot,
         field="source.options",
         own_application=own_application,
+        stream_options=options.needing_a_newer_server(),
     )
     tables = () if _is_unreadable(findings) else _published(flow)
     for i, destination in enumerate(flow.destinations):

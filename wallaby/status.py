@@ -40,6 +40,24 @@ class TableStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedStatus:
+    """Transactions the source has read and that have not ended."""
+
+    streamed: int = 0
+    """Large ones that still run (``streaming``)."""
+    prepared: int = 0
+    """Prepared ones that wait for their second phase (``two_phase``): they hold the slot."""
+    bytes: int = 0
+    """What they take, in memory and on disk."""
+
+    def __str__(self) -> str:
+        """For people; empty when there are none."""
+        parts = [f"{self.streamed} streamed"] if self.streamed else []
+        parts += [f"{self.prepared} prepared, which hold the slot"] if self.prepared else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FlowStatus:
     """One flow at a moment."""
 
@@ -59,6 +77,7 @@ class FlowStatus:
     bytes: int = 0
     lanes: tuple[LaneStatus, ...] = ()
     tables: tuple[TableStatus, ...] = field(default=())
+    unfinished: UnfinishedStatus = UnfinishedStatus()
     error: str = ""
     """Why the flow is not running, or why it last restarted; one sentence with advice."""
 

@@ -108,13 +108,21 @@ def test_a_run_stops_at_its_end_is_interrupted_resumes_and_says_everything_in_js
     assert any("draining" in line for line in streaming.lines)
     assert contents(target_database) == contents(database)
 
-    database.execute("INSERT INTO orders SELECT g, 'third' FROM generate_series(1000, 1099) AS g")
+    # Too large for the spool: the stream is opened again without streaming, once.
+    given = flow(database.name)
+    given["source"]["options"] |= {"spool_memory": 0, "spool_disk": "1KiB"}
+    flow_file.write_text(yaml.safe_dump(given))
+    database.execute(
+        f"ALTER DATABASE {database.name} SET logical_decoding_work_mem = '64kB'",
+        "INSERT INTO orders SELECT g, 'third' FROM generate_series(1000, 5999) AS g",
+    )
     [(lsn,)] = database.fetch("SELECT pg_current_wal_lsn()::text")
     last = run(str(flow_file), "--until-lsn", lsn, "--json")
     assert last.wait(START_S) == 0, last.tail()
     assert contents(target_database) == contents(database)
     assert lake_rows(tmp_path) == contents(database)[0][0]
-    assert last.events()[-1]["epoch"] == 3
+    assert last.events()[-1]["epoch"] == 4
+    assert any("unfinished transactions need more than" in json.dumps(event) for event in last.events())
 
 
 def test_a_second_interrupt_ends_at_once_and_loses_nothing(

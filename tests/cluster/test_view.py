@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 from rich.console import Console
 
 from cluster.tally import Tally
-from cluster.view import JsonLines, LiveView, PlainLines, open_view, picture
+from cluster.view import JsonLines, LiveView, PlainLines, open_view, picture, plain_line
 from wallaby.lsn import Lsn, Position
-from wallaby.status import FlowStatus, LaneStatus, TableStatus
+from wallaby.status import FlowStatus, LaneStatus, TableStatus, UnfinishedStatus
 
 TABLES = ("audit_log", "customers", "inventory", "inventory_staging", "order_lines", "orders", "products")
 
@@ -51,6 +52,15 @@ def drawn(flow: FlowStatus, *, note: str = "") -> list[str]:
     output = io.StringIO()
     Console(file=output, width=80, height=24).print(picture(flow, lines, tally, {"shop.orders": 200}, note=note))
     return output.getvalue().rstrip("\n").split("\n")
+
+
+def test_transactions_that_have_not_ended_are_shown_with_what_they_take() -> None:
+    flow = replace(status(), unfinished=UnfinishedStatus(streamed=1, prepared=2, bytes=3 << 20))
+    [line] = [line for line in drawn(flow) if "unfinished" in line]
+    assert "1 streamed, 2 prepared, which hold the slot (3.0 MiB)" in line
+    assert "unfinished: 1 streamed" in plain_line(flow, ())
+    assert not [line for line in drawn(status()) if "unfinished" in line]
+    assert len(drawn(replace(flow, error="x" * 200), note="a note")) <= 24
 
 
 def test_the_picture_of_a_running_flow() -> None:

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from tests.oracle.model import Contents, copied
 from tests.oracle.tables import Table, Worker, make_types
+from tests.wallaby.pgoutput.streams import waiting
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
 from wallaby.pgoutput.decoder import Decoder
@@ -142,7 +143,7 @@ class Oracle:
             catalog.close()
         assert at == len(data)
         assert not decoder.in_transaction
-        assert decoder.unfinished == (0, 0)
+        assert waiting(decoder) == (0, 0)
         return contents
 
     def _expected(self, table: Table) -> _Content:

@@ -252,14 +252,19 @@ class SourceOptions(OptionsModel):
     """Read prepared transactions when they are prepared; they are applied, and the slot moves on, when they commit."""
     origin: Annotated[Origin, BeforeValidator(_lower)] = Origin.ANY
     """``none`` leaves out changes that replication brought, so that two-way replication does not echo."""
-    spool_memory: ByteSize = ByteSize(64 << 20)
+    spool_memory: Annotated[ByteSize, Field(ge=0)] = ByteSize(64 << 20)
     """Unfinished transactions wait in memory up to this size, then in a file."""
-    spool_disk: ByteSize = ByteSize(16 << 30)
+    spool_disk: Annotated[ByteSize, Field(ge=0)] = ByteSize(16 << 30)
     """... which grows up to this size. Beyond it the stream goes on without ``streaming``, on the server's disk."""
     spool_directory: str = ""
     """Where that file lies, nameless; default: the system's directory for temporary files."""
     mode: Annotated[SourceMode, BeforeValidator(_lower)] = SourceMode.CDC
     """``cdc``. ``backfill`` of the Go WALlaby is not supported yet."""
+
+    def needing_a_newer_server(self) -> tuple[str, ...]:
+        """The options in use that not every supported version of PostgreSQL knows."""
+        used = {"two_phase": self.two_phase, "origin": self.origin is not Origin.ANY}
+        return tuple(name for name, is_used in used.items() if is_used)
 
     def table_patterns(self) -> tuple[TablePattern, ...]:
         """``publication_tables`` and ``publication_schemas`` as patterns; empty means all tables."""

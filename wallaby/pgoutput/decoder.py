@@ -37,6 +37,7 @@ from wallaby.pgoutput.tables import KnownTables
 from wallaby.pgoutput.unfinished import RELEASE_BYTES, UnfinishedTransactions
 from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
 from wallaby.schema import TableName, TableSchema
+from wallaby.status import UnfinishedStatus
 from wallaby.window import Barrier, BarrierKind
 
 _DATA_BYTES_MAX: Final = 2**31 - 1
@@ -130,9 +131,9 @@ class Decoder:
         return self._released is not None
 
     @property
-    def unfinished(self) -> tuple[int, int]:
-        """Transactions that wait: (streamed while they run, prepared)."""
-        return self._unfinished.streamed, self._unfinished.prepared
+    def unfinished(self) -> UnfinishedStatus:
+        """Transactions that wait."""
+        return self._unfinished.status
 
     @property
     def schemas(self) -> tuple[TableSchema, ...]:

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from wallaby.errors import DecodeError
 from wallaby.pgoutput import kernel, messages, spool_kernel
 from wallaby.pgoutput.spool import Spool, WaitingBytes
+from wallaby.status import UnfinishedStatus
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -82,14 +83,13 @@ class UnfinishedTransactions:
         return self._open.xid
 
     @property
-    def streamed(self) -> int:
-        """Transactions that wait and are not prepared."""
-        return len(self._streamed)
-
-    @property
-    def prepared(self) -> int:
-        """Prepared transactions that wait for their second phase."""
-        return len(self._prepared)
+    def status(self) -> UnfinishedStatus:
+        """How many wait, and what they take."""
+        return UnfinishedStatus(
+            streamed=len(self._streamed),
+            prepared=len(self._prepared),
+            bytes=self._spool.memory_bytes + self._spool.disk_bytes,
+        )
 
     def append(self, data: Bytes, owner: int) -> None:
         """More frames of the open transaction; `StreamingUnfit` when they do not fit."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from wallaby.postgres import check_queries as queries
 from wallaby.postgres.connect import Connection, connect, session, validate_dsn
 from wallaby.postgres.errors import translate
 from wallaby.postgres.publication import PublicationFacts, create_statement, read_publication, resolve_tables
+from wallaby.postgres.replication import OPTION_MAJORS
 from wallaby.postgres.slot import PLUGIN, SlotFacts, read_slot
 from wallaby.schema import TableName, quote_identifier
 from wallaby.sink import Finding, Severity
@@ -34,11 +35,13 @@ def check_source(
     snapshot: str = "initial",
     field: str = "source.options",
     own_application: str | None = None,
+    stream_options: Collection[str] = (),
 ) -> list[Finding]:
     """Everything that would stop or harm a flow from this source; empty when it is fit.
 
     ``field`` prefixes the subjects that are options. ``snapshot`` other than ``never`` also checks that tables can be
     read. A slot held by a connection whose application name begins with ``own_application`` is our own and no finding.
+    ``stream_options``: the options in use that need a newer server (`OPTION_MAJORS`).
     Codes: ``source-config``, ``source-unreachable``, ``source-refused``, ``server-version``, ``standby``,
     ``wal-level``, ``replication-privilege``, ``slot-headroom``, ``sender-headroom``, ``slot-missing``,
     ``slot-plugin``, ``slot-database``, ``slot-busy``, ``slot-lost``, ``publication-missing``,
@@ -55,6 +58,7 @@ def check_source(
         copies=snapshot != "never",
         field=field,
         own_application=own_application,
+        stream_options=tuple(stream_options),
     )
     try:
         validate_dsn(dsn, f"{field}.dsn")
@@ -91,6 +95,7 @@ class _Wish:
     copies: bool
     field: str
     own_application: str | None
+    stream_options: tuple[str, ...]
 
 
 def _failure(error: WallabyError, field: str) -> Finding:
@@ -115,7 +120,13 @@ def _check(connection: Connection, wish: _Wish) -> list[Finding]:
     assert row is not None, "a query without FROM returns one row"
     server = _Server(*row)
     slot = read_slot(connection, wish.slot)
-    findings = _check_server(server, connection.info.server_version // 10_000, needs_slot=slot is None)
+    major = connection.info.server_version // 10_000
+    findings = _check_server(server, major, needs_slot=slot is None)
+    findings += [
+        _error(f"{wish.field}.{option}", need.says(option, major), need.advice, "server-version")
+        for option, need in OPTION_MAJORS.items()
+        if option in wish.stream_options and major < need.needed
+    ]
     findings += _check_slot(connection, wish, slot, server.database)
     return findings + _check_publication(connection, wish, server)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import select
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -59,6 +59,25 @@ class StreamOptions:
     """Send prepared transactions when they are prepared (15+)."""
     origin: Literal["any", "none"] = "any"
     """``none``: only changes that did not come by replication themselves (16+)."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeededMajor:
+    """Which version of PostgreSQL an option of the stream needs, and what to do without."""
+
+    needed: int
+    advice: str
+
+    def says(self, option: str, major: int) -> str:
+        """What is wrong with a server of version ``major``."""
+        return f"the option {option} needs PostgreSQL {self.needed}, and the source has {major}"
+
+
+OPTION_MAJORS: Final[Mapping[str, NeededMajor]] = {
+    "two_phase": NeededMajor(15, "Remove it: prepared transactions then arrive when they commit."),
+    "origin": NeededMajor(16, "Set it to any."),
+}
+"""Options that are refused, not weakened, where the server is too old."""
 
 
 class ReplicationStream:
@@ -345,21 +364,17 @@ def _plugin_settings(options: StreamOptions, major: int) -> dict[str, str]:
     if options.streaming != "off":
         settings["streaming"] = options.streaming if major >= 16 else "on"
     if options.two_phase:
-        _require_major(15, major, "two_phase", "Remove it: prepared transactions then arrive when they commit")
         settings["two_phase"] = "on"
     if options.origin != "any":
-        _require_major(16, major, "origin", "Set it to any")
         settings["origin"] = options.origin
+    for option in set(settings) & set(OPTION_MAJORS):
+        if major < OPTION_MAJORS[option].needed:
+            raise CheckFailed(
+                OPTION_MAJORS[option].says(option, major),
+                advice=OPTION_MAJORS[option].advice,
+                field=f"source.options.{option}",
+            )
     return settings
-
-
-def _require_major(needed: int, major: int, option: str, advice: str) -> None:
-    if major < needed:
-        raise CheckFailed(
-            f"the option {option} needs PostgreSQL {needed}, and the source has {major}",
-            advice=advice,
-            field=f"source.options.{option}",
-        )
 
 
 def _quote_literal(text: str) -> str:

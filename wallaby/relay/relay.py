@@ -33,7 +33,7 @@ from wallaby.relay.ports import ChangeStream, Checkpointed, Delivered, Transport
 from wallaby.routing import route
 from wallaby.schema import TableName, TableSchema
 from wallaby.settings import Limits
-from wallaby.status import FlowStatus, TableStatus
+from wallaby.status import FlowStatus, TableStatus, UnfinishedStatus
 from wallaby.window import Barrier, LaneId, Window
 from wallaby.window_builder import WindowBuilder, encode_part
 
@@ -95,6 +95,7 @@ class Relay:
         self._rows = self._bytes = 0
         self._moved_rows = False
         self._reply_wanted = False
+        self._unfinished = UnfinishedStatus()
         self._reported_at_ms = -_STATUS_EVERY_MS
         self._tables: dict[TableName, list[int]] = {}
         self._estimates: dict[TableName, int] = {}
@@ -207,6 +208,7 @@ class Relay:
         consumed, events = decoder.feed(arena.data, arena.begin, arena.end)
         arena.consume(consumed)
         self._bytes += consumed
+        self._unfinished = decoder.unfinished
         self._server = max(self._server, decoder.wal_end)
         for event in events:
             self._take(builder, event)
@@ -412,6 +414,7 @@ class Relay:
             server=self._server,
             rows=self._rows,
             bytes=self._bytes,
+            unfinished=self._unfinished,
             lanes=tuple(
                 feed.status(read_upto=self._read, server=self._server, wall_us=wall_us, phase=state)
                 for feed in self._feeds.values()

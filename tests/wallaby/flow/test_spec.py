@@ -29,6 +29,7 @@ from wallaby.flow import (
     WriteMode,
     default_slot,
 )
+from wallaby.flow.options import Origin, Streaming
 from wallaby.lsn import Lsn
 from wallaby.sink import Severity
 from wallaby.window import LaneId
@@ -120,6 +121,25 @@ def test_text_is_read_as_what_it_says() -> None:
     options = DestinationOptions.parse({"write_mode": "Target", "unrepresentable": None, "commit_interval": "1m30s"})
     assert (options.write_mode, options.unrepresentable) == (WriteMode.MIRROR, Unrepresentable.NULL)
     assert options.commit_interval == timedelta(seconds=90)
+
+
+def test_how_large_transactions_wait_may_be_written_in_units_and_as_yaml_reads_it() -> None:
+    source = SourceOptions.parse({"dsn": "host=db"})
+    assert (source.streaming, source.two_phase, source.origin) == (Streaming.ON, False, Origin.ANY)
+    assert (source.spool_memory, source.spool_disk) == (64 << 20, 16 << 30)
+    assert source.needing_a_newer_server() == ()
+    source = SourceOptions.parse({"dsn": "host=db", "streaming": False, "spool_memory": "1 MiB", "spool_disk": 1000})
+    assert (source.streaming, source.spool_memory, source.spool_disk) == (Streaming.OFF, 1 << 20, 1000)
+    for word, meant in (("on", Streaming.ON), ("Parallel", Streaming.PARALLEL), (True, Streaming.ON)):
+        assert SourceOptions.parse({"dsn": "host=db", "streaming": word}).streaming is meant
+    newer = SourceOptions.parse({"dsn": "host=db", "two_phase": "true", "origin": "none"})
+    assert newer.needing_a_newer_server() == ("two_phase", "origin")
+
+
+@pytest.mark.parametrize("size", ["much", "1 QB", -1, "-5MiB"])
+def test_a_size_that_is_none_is_named_with_an_example(size: object) -> None:
+    with pytest.raises(InvalidFlow, match=r"spool_disk.*(64MiB|at least 0)"):
+        SourceOptions.parse({"dsn": "host=db", "spool_disk": size})
 
 
 def test_the_go_names_for_tables_and_schemas_are_read() -> None:

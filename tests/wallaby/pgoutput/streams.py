@@ -70,6 +70,11 @@ def decode(payloads: Iterable[bytes], decoder: Decoder | None = None) -> list[Ev
     return events
 
 
+def waiting(decoder: Decoder) -> tuple[int, int]:
+    """Transactions that have not ended: (streamed, prepared)."""
+    return decoder.unfinished.streamed, decoder.unfinished.prepared
+
+
 def batches(events: Iterable[Event], table: str) -> list[pa.RecordBatch]:
     """The batches of one table, in stream order."""
     segments = [event for event in events if isinstance(event, Segment)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.wallaby.pgoutput.conftest import MakeSpool
-from tests.wallaby.pgoutput.streams import ORDERS, batches, decode, int4, items, merged, orders, resolve, rows
+from tests.wallaby.pgoutput.streams import ORDERS, batches, decode, int4, items, merged, orders, resolve, rows, waiting
 from tests.wallaby.pgoutput.streams import transaction as plain
 from wallaby.errors import DecodeError, StreamingUnfit
 from wallaby.lsn import Lsn, Position
@@ -56,10 +56,10 @@ def test_nothing_leaves_before_the_commit_and_nothing_after_an_abort() -> None:
     decoder = Decoder(resolve)
     begun = run(50, (50, orders()), (50, insert(1)), is_first=True)
     assert decode(begun, decoder) == []
-    assert decoder.unfinished == (1, 0)
+    assert waiting(decoder) == (1, 0)
     assert not decoder.in_transaction
     assert decode(end(w.stream_abort(50, 50)), decoder) == []
-    assert decoder.unfinished == (0, 0)
+    assert waiting(decoder) == (0, 0)
     assert keys(decode(plain(0x300, orders(), insert(4)), decoder)) == [4]
 
 
@@ -172,13 +172,13 @@ def test_a_prepared_transaction_holds_and_comes_out_when_it_commits() -> None:
     decoder = Decoder(resolve)
     events = decode(prepared("größe", 70, orders(), insert(1)), decoder)
     assert events == [Prepared(70, Lsn(0x80), Lsn(0xA0), "größe")]
-    assert decoder.unfinished == (0, 1)
+    assert waiting(decoder) == (0, 1)
     assert keys(decode(plain(0x100, insert(2), xid=71), decoder)) == [2]
     events = decode(end(w.commit_prepared(0x200, 0x230, 70, "größe", 0x200)), decoder)
     assert isinstance(events[0], Committed)
     assert events[0].end_lsn == Lsn(0x230)
     assert [(row["commit_lsn"], row["xid"], row["after"]["id"]) for row in rows(events)] == [(0x200, 70, 1)]
-    assert decoder.unfinished == (0, 0)
+    assert waiting(decoder) == (0, 0)
 
 
 def test_a_prepared_transaction_that_is_rolled_back_leaves_nothing_but_what_it_described() -> None:
@@ -324,7 +324,7 @@ def test_any_mixture_gives_what_the_same_transactions_give_unstreamed(seed: int,
         at += consumed
     found = [event for event in events if not isinstance(event, Prepared | Committed | RolledBack)]
     assert merged(found) == merged(decode(ordinary))
-    assert decoder.unfinished == (0, 0)
+    assert waiting(decoder) == (0, 0)
     for batch in batches(found, "orders"):
         batch.validate(full=True)
         assert (np.diff(batch.column("commit_lsn").to_numpy().astype(np.int64)) >= 0).all()

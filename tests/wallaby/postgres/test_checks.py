@@ -44,6 +44,17 @@ def test_a_fit_source_has_no_findings_before_and_after_it_is_prepared(database: 
     drop_slot(database.dsn, database.name)
 
 
+def test_options_the_server_is_too_old_for_are_found(database: ScratchDatabase, postgres_major: int) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    for option, needed in (("two_phase", 15), ("origin", 16)):
+        found = _check(database, stream_options=[option])
+        if postgres_major >= needed:
+            assert found == {}
+        else:
+            assert found["server-version"].subject.endswith(f".{option}")
+            assert f"needs PostgreSQL {needed}" in found["server-version"].message
+
+
 @pytest.mark.must_not_fail(24)
 def test_what_cannot_be_reached_or_read_is_one_finding_without_secrets(database: ScratchDatabase) -> None:
     for dsn, code in (

@@ -8,6 +8,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from tests.wallaby.pgoutput.streams import waiting
 from tests.wallaby.relay.world import LOG, MIRROR, QUICK, Died, World, dismantle, make_world
 from wallaby.errors import CheckFailed, StreamingUnfit
 from wallaby.pgoutput.spool import SpoolLimits
@@ -80,15 +81,15 @@ def test_a_streamed_transaction_shows_when_it_commits_and_not_what_it_rolled_bac
     with world.run(options=options, spool=spool) as run, world.database.connect() as connection:
         with connection.transaction():
             _large(connection)
-            run.until(lambda: run.decoder.unfinished == (1, 0), "it is streamed while it runs")
+            run.until(lambda: waiting(run.decoder) == (1, 0), "it is streamed while it runs")
             world.database.execute("INSERT INTO a VALUES (1000000, 'small')")
             run.until(lambda: run.has_rows(LOG, 1), "a transaction that commits meanwhile")
             assert world.rows("a") == [(1_000_000, "small")]
             # It commits later than what was read: its changes come again if we die now.
             run.caught_up()
-            assert run.decoder.unfinished == (1, 0)
+            assert waiting(run.decoder) == (1, 0)
         run.caught_up()
-        assert run.decoder.unfinished == (0, 0)
+        assert waiting(run.decoder) == (0, 0)
     require_equal(world)
     assert len(world.logged("a")) == 1 + 1000 + 1000 + 10
     assert len(world.logged("b")) == 1000
@@ -99,8 +100,8 @@ def test_a_streamed_transaction_that_is_rolled_back_leaves_nothing(world: World)
     with world.run(options=STREAMED, spool=ON_DISK) as run, world.database.connect() as connection:
         with connection.transaction(force_rollback=True):
             _large(connection)
-            run.until(lambda: run.decoder.unfinished == (1, 0), "it is streamed while it runs")
-        run.until(lambda: run.decoder.unfinished == (0, 0), "the rollback arrives")
+            run.until(lambda: waiting(run.decoder) == (1, 0), "it is streamed while it runs")
+        run.until(lambda: waiting(run.decoder) == (0, 0), "the rollback arrives")
         world.database.execute("INSERT INTO a VALUES (1, 'small')")
         run.caught_up()
     assert world.logged("a") == [("i", 1)]
@@ -137,7 +138,7 @@ def test_a_table_made_and_one_altered_by_a_streamed_transaction_itself_arrive(wo
                 "UPDATE a SET extra = id WHERE id < 500",
             ):
                 connection.execute(statement.encode())
-            run.until(lambda: run.decoder.unfinished == (1, 0), "it is streamed while it runs")
+            run.until(lambda: waiting(run.decoder) == (1, 0), "it is streamed while it runs")
         world.database.execute("INSERT INTO a VALUES (9999, 'after', 1)")
         run.caught_up()
     require_equal(world)
@@ -211,7 +212,7 @@ def test_a_prepared_transaction_shows_when_it_commits_and_is_never_lost(
     prepared = world.wal
     world.database.execute("INSERT INTO b VALUES (3, 'meanwhile')")
     run.until(lambda: run.has_rows(LOG, 2), "others go on")
-    run.until(lambda: run.decoder.unfinished == (0, 1), "it waits")
+    run.until(lambda: waiting(run.decoder) == (0, 1), "it waits")
     assert world.confirmed < prepared
     if is_killed:
         run.lanes[LOG].dies_before = run.lanes[LOG].calls + 1
@@ -220,7 +221,7 @@ def test_a_prepared_transaction_shows_when_it_commits_and_is_never_lost(
             run.end()
         assert world.confirmed < prepared
         run = world.run(options=TWO_PHASE)
-        run.until(lambda: run.decoder.unfinished == (0, 1), "it was sent again")
+        run.until(lambda: waiting(run.decoder) == (0, 1), "it was sent again")
     assert world.rows("a") == []
     world.database.execute(f"COMMIT PREPARED '{gid}'")
     with run:
