@@ -46,7 +46,8 @@ class Workload:
     """Writers in threads of their own. ``start``, look at ``progress``, then ``stop`` or ``wait``; once only.
 
     Ends by itself after ``seconds``, or after ``transactions`` committed ones in all, else at ``stop``. ``rows_per_s``
-    bounds the pace over all writers. Survives a restart of the server for a minute; errors other than that come out of
+    bounds the pace over all writers. ``prepared_share`` of the transactions end in two phases, for a server with
+    ``max_prepared_transactions``. Survives a restart of the server for a minute; errors other than that come out of
     ``wait`` and ``stop``. Also a context manager. A second workload on the same shop needs another
     ``run`` number: new keys never repeat within one.
     """
@@ -62,12 +63,14 @@ class Workload:
         rows_per_s: float | None = None,
         writers: int = 2,
         batch_max: int = 200,
+        prepared_share: float = 0.0,
         run: int = 0,
     ) -> None:
         assert 0 < writers <= RUN_WRITERS_MAX, f"{writers} writers"
         self._dsn = dsn
         self._seconds = seconds
         self._rows_per_s = rows_per_s / writers if rows_per_s else None
+        self._prepared_share = prepared_share
         self._stopping = threading.Event()
         self._started_at = 0.0
         self._ended_at: float | None = None
@@ -151,6 +154,8 @@ class _Writer:
         self._workload = workload
         self._transactions = transactions
         self._random = random
+        self._gid = f"shop-{first_key}"
+        """Of this writer's prepared transaction; it has one at a time."""
         self._first_key = first_key
         self._size = size
         self._batch_max = batch_max
@@ -172,6 +177,8 @@ class _Writer:
 
     def _work(self, connection: psycopg.Connection[Any]) -> None:
         """Transactions until done, or until the connection is lost."""
+        if self._workload._prepared_share:
+            self._finish_prepared(connection)
         desk = Desk(connection, self._random, self._size, self._first_key, self._batch_max, self._made)
         while not self._is_done():
             operation = self._random.choices(OPERATIONS, cum_weights=_WEIGHTS)[0][0]
@@ -184,15 +191,42 @@ class _Writer:
             self._keep_pace()
 
     def _transact(self, desk: Desk, operation: Operation) -> None:
+        share = self._workload._prepared_share
+        is_prepared = share > 0 and self._random.random() < share
         try:
-            with desk.connection.transaction():
-                rows = operation(desk)
+            if is_prepared:
+                rows = self._in_two_phases(desk, operation)
+            else:
+                with desk.connection.transaction():
+                    rows = operation(desk)
         except (Undo, psycopg.errors.DeadlockDetected, psycopg.errors.ForeignKeyViolation):
             # Two writers met: one chose a row the other had just deleted.
             self.rolled_back += 1
         else:
             self.committed += 1
             self.rows += rows
+
+    def _in_two_phases(self, desk: Desk, operation: Operation) -> int:
+        connection = desk.connection
+        connection.execute("BEGIN")
+        try:
+            rows = operation(desk)
+            connection.execute(f"PREPARE TRANSACTION '{self._gid}'".encode())
+        except psycopg.OperationalError:
+            if not connection.broken:
+                connection.execute("ROLLBACK")
+            raise
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute(f"COMMIT PREPARED '{self._gid}'".encode())
+        return rows
+
+    def _finish_prepared(self, connection: psycopg.Connection[Any]) -> None:
+        """The server went away between the phases: the transaction is still there, with its locks."""
+        if connection.execute("SELECT 1 FROM pg_prepared_xacts WHERE gid = %s", [self._gid]).fetchone():
+            connection.execute(f"COMMIT PREPARED '{self._gid}'".encode())
+            self.committed += 1
 
     def _keep_pace(self) -> None:
         pace = self._workload._rows_per_s

@@ -106,12 +106,16 @@ class RayHead:
 class Stage:
     """A context manager; `begin` seeds the shop and starts the flow, `perform` commits a fault, `finish` ends it."""
 
-    def __init__(self, directory: Path, *, major: int, seed: int, rows: int, rows_per_s: float) -> None:
+    def __init__(
+        self, directory: Path, *, major: int, seed: int, rows: int, rows_per_s: float, streams: bool = False
+    ) -> None:
         self._directory = directory
         self._major = major
         self._seed = seed
         self._rows = rows
         self._rows_per_s = rows_per_s
+        self._streams = streams
+        """Every transaction is streamed while it runs (16+; before: those beyond 64 kB), and some are prepared."""
         self._stack = ExitStack()
         self._pids: dict[int, str] = {}
         self.struck: Counter[str] = Counter()
@@ -119,7 +123,7 @@ class Stage:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self.source = stack.enter_context(server_for_tests(self._major, {"wal_sender_timeout": "20s"}))
+            self.source = stack.enter_context(server_for_tests(self._major, self._source_settings()))
             self.target = stack.enter_context(server_for_tests(self._major))
             self._source_proxy = stack.enter_context(FaultProxy(self.source.port))
             self._target_proxy = stack.enter_context(FaultProxy(self.target.port))
@@ -146,6 +150,7 @@ class Stage:
             rows_per_s=self._rows_per_s,
             writers=writers,
             batch_max=60,
+            prepared_share=0.2 if self._streams else 0.0,
         )
         self._stack.callback(self._stop_workload)
         self.workload.start()
@@ -242,6 +247,14 @@ class Stage:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
+    def _source_settings(self) -> dict[str, str]:
+        settings = {"wal_sender_timeout": "20s"}
+        if self._streams and self._major >= 16:
+            settings["debug_logical_replication_streaming"] = "immediate"
+        elif self._streams:
+            settings["logical_decoding_work_mem"] = "64kB"
+        return settings
+
     def _prepare(self) -> None:
         for server, database in ((self.source, SOURCE_DATABASE), (self.target, TARGET_DATABASE)):
             with psycopg.connect(server.dsn(), autocommit=True) as connection:
@@ -260,6 +273,8 @@ class Stage:
                 "options": {
                     "dsn": self._source_proxy.dsn(self.source.dsn(SOURCE_DATABASE)),
                     "publication_schemas": [shop.SCHEMA],
+                    "two_phase": self._streams and self._major >= 15,
+                    "spool_memory": "16KiB",
                 },
             },
             "destinations": [
