@@ -18,7 +18,8 @@ SELECT pg_catalog.current_setting('wal_level'),
     r.rolsuper,
     pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),
     pg_catalog.current_database()::text,
-    r.rolname::text
+    r.rolname::text,
+    (SELECT count(*) FROM pg_catalog.pg_prepared_xacts)::int
 FROM pg_catalog.pg_roles AS r WHERE r.rolname = CURRENT_USER
 """
 """Managed services grant replication through a role of their own instead of the attribute."""

@@ -43,8 +43,8 @@ def check_source(
     read. A slot held by a connection whose application name begins with ``own_application`` is our own and no finding.
     ``stream_options``: the options in use that need a newer server (`OPTION_MAJORS`).
     Codes: ``source-config``, ``source-unreachable``, ``source-refused``, ``server-version``, ``standby``,
-    ``wal-level``, ``replication-privilege``, ``slot-headroom``, ``sender-headroom``, ``slot-missing``,
-    ``slot-plugin``, ``slot-database``, ``slot-busy``, ``slot-lost``, ``publication-missing``,
+    ``wal-level``, ``replication-privilege``, ``slot-headroom``, ``sender-headroom``, ``prepared-transactions``,
+    ``slot-missing``, ``slot-plugin``, ``slot-database``, ``slot-busy``, ``slot-lost``, ``publication-missing``,
     ``publication-privilege``, ``publication-empty``, ``replica-identity``, ``select-privilege``, ``row-security``.
     """
     wish = _Wish(
@@ -144,6 +144,7 @@ class _Server:
     may_create: bool
     database: str
     role: str
+    prepared: int
 
 
 def _check_server(server: _Server, major: int, *, needs_slot: bool) -> list[Finding]:
@@ -185,6 +186,16 @@ def _check_server(server: _Server, major: int, *, needs_slot: bool) -> list[Find
                 f"all {server.slots_max} replication slots are taken",
                 "Drop unused slots (see pg_replication_slots), or raise max_replication_slots and restart.",
                 "slot-headroom",
+            )
+        )
+    if needs_slot and server.prepared:
+        findings.append(
+            Finding(
+                severity=Severity.WARNING,
+                subject="server",
+                message=f"{server.prepared} prepared transactions are open, and no slot is made before they end",
+                advice="COMMIT PREPARED or ROLLBACK PREPARED them (see pg_prepared_xacts).",
+                code="prepared-transactions",
             )
         )
     if server.senders_used >= server.senders_max:

@@ -160,7 +160,8 @@ def create_slot(
         connection.close()
         raise SourceUnavailable(
             "the slot could not be created in time: transactions that were open stayed open",
-            advice="End long-running transactions on the source (see pg_stat_activity.xact_start).",
+            advice="End long-running transactions on the source (see pg_stat_activity.xact_start) and prepared ones "
+            "(see pg_prepared_xacts).",
             source=describe_dsn(dsn),
             slot=name,
         ) from error

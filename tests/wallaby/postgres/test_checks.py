@@ -12,7 +12,7 @@ from wallaby.postgres.checks import check_source
 from wallaby.postgres.embedded import EmbeddedServer, free_port
 from wallaby.postgres.replication import ReplicationStream
 from wallaby.postgres.slot import create_slot, drop_slot
-from wallaby.sink import Finding
+from wallaby.sink import Finding, Severity
 from wallaby.testing.postgres import ScratchDatabase, scratch_database, server_for_tests
 
 SECRET = "s3cr3t-word"
@@ -53,6 +53,19 @@ def test_options_the_server_is_too_old_for_are_found(database: ScratchDatabase, 
         else:
             assert found["server-version"].subject.endswith(f".{option}")
             assert f"needs PostgreSQL {needed}" in found["server-version"].message
+
+
+def test_prepared_transactions_that_hold_up_a_new_slot_are_found(database: ScratchDatabase) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    with database.connect() as connection:
+        for statement in ("BEGIN", "INSERT INTO t VALUES (1)", f"PREPARE TRANSACTION '{database.name}'"):
+            connection.execute(statement.encode())
+    try:
+        found = _check(database)
+    finally:
+        database.execute(f"COMMIT PREPARED '{database.name}'")
+    assert found["prepared-transactions"].severity is Severity.WARNING
+    assert _check(database) == {}
 
 
 @pytest.mark.must_not_fail(24)
