@@ -12,7 +12,7 @@ import pyarrow as pa
 from wallaby.errors import BinaryUnsupported, DecodeError
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.kernel import UNCHANGED_LENGTH
-from wallaby.pgtypes.gather import Bytes, Cells, Index, MalformedCell, NoBinaryForm, Outliers, gather, scan_columns
+from wallaby.pgtypes.gather import Bytes, Cells, Index, MalformedCell, NoBinaryForm, Outliers, Sweep, finish
 from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
 from wallaby.pgtypes.layout import Family, Layout, layout_of
 from wallaby.pgtypes.types import change_schema
@@ -41,7 +41,7 @@ class BatchBuilder:
     """Builds the batches of one table version. ``opaque_as_text``: the copier selected such columns as text, so their
     binary cells hold text."""
 
-    __slots__ = ("_after_type", "_arrow", "_before_type", "_key", "_layouts", "schema")
+    __slots__ = ("_after", "_after_type", "_arrow", "_before", "_before_type", "_columns", "_key", "schema")
 
     def __init__(self, schema: TableSchema, *, opaque_as_text: bool = False) -> None:
         self.schema = schema
@@ -52,15 +52,17 @@ class BatchBuilder:
         layouts = [layout_of(column.type, column.typmod) for column in schema.columns]
         if opaque_as_text:
             layouts = [_STRING if layout.family is Family.OPAQUE else layout for layout in layouts]
-        self._layouts = tuple(layouts)
+        self._columns = range(len(layouts))
+        self._after = Sweep(layouts, self._columns)
+        self._before = Sweep(layouts, self._key)
 
     def build(self, data: Bytes, offset: Index, length: Index, rows: Rows) -> pa.RecordBatch:
         """One batch of all ``rows``. Everything is copied out of ``data``. DecodeError for a malformed cell."""
         count = len(rows.op)
         outliers: dict[int, Outliers] = {}
-        after = self._struct(self._after_type, range(len(self._layouts)), data, offset, length, rows, outliers)
+        after = self._struct(self._after_type, self._columns, data, offset, length, rows, outliers)
         before = self._struct(self._before_type, self._key, data, offset, length, rows, outliers, is_before=True)
-        unchanged = _unchanged(length, rows.new, len(self._layouts)) if rows.has_unchanged else None
+        unchanged = _unchanged(length, rows.new, len(self._columns)) if rows.has_unchanged else None
         return pa.RecordBatch.from_arrays(
             [
                 pa.array(rows.op),
@@ -97,10 +99,10 @@ class BatchBuilder:
         if present == 0 or not columns:
             return pa.nulls(count, arrow) if present == 0 else _empty_struct(is_present, arrow)
         children = []
-        counts = scan_columns(self._layouts, columns, Cells(data, offset, length, base))
-        for place, column in enumerate(columns):
+        swept = (self._before if is_before else self._after).over(Cells(data, offset, length, base))
+        for k, column in enumerate(columns):
             try:
-                child, found = gather(self._layouts[column], Cells(data, offset, length, base, column), counts[place])
+                child, found = finish(swept, k, Cells(data, offset, length, base, column))
             except MalformedCell as error:
                 raise self._error(error, column, rows) from error
             children.append(child)

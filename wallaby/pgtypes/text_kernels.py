@@ -5,7 +5,7 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: figures 8b7a661f, kernels 7b1796ba, numeric_kernels 2ba6493d
+# Compiled in: endian 2f031685, figures 5ce4251b, kernels fcad691b, numeric_kernels 456995c0
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -17,8 +17,9 @@ import numba as nb
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.endian import put_64
 from wallaby.pgtypes.figures import figures_at, uuid_at, ymd_at, ymd_hms_at
-from wallaby.pgtypes.kernels import BYTES, I32, I64, MICROSECONDS_PER_DAY, OPTIONS, U8, U64, set_valid
+from wallaby.pgtypes.kernels import BYTES, I32, MICROSECONDS_PER_DAY, OPTIONS, U8, set_valid
 from wallaby.pgtypes.numeric_kernels import multiply_add, negate, power_of_ten, reaches
 
 _INT64_MAX: Final = 2**63 - 1
@@ -194,224 +195,161 @@ def zone_at(data, at, stop):
     return (seconds if data[at] == 43 else -seconds), np.int64(p)
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, I64, U8), **OPTIONS)
-def text_integer(data, offset, length, base, column, least, most, out, valid):
-    """Decimal integers within ``least`` and ``most``."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        out[i] = 0
-        size = length[j]
-        if size <= 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + size
-        is_negative = data[at] == 45
-        if is_negative:
-            at += 1
-        if at >= stop or stop - at > 19:
-            continue
-        value = figures_at(data, at, stop)
-        p = stop
-        if value < 0:
-            value, p = number_at(data, at, stop)
-        if p == stop - 1 and 48 <= data[p] <= 57:
-            # The nineteenth figure: counted below zero, where there is room for -2**63.
-            last = np.int64(data[p]) - 48
-            if value > 922337203685477580 or (value == 922337203685477580 and last > (8 if is_negative else 7)):
-                continue
-            value = -value * 10 - last
-            if not is_negative:
-                value = -value
-            p += 1
-        elif is_negative:
+@njit(cache=True, nogil=True)
+def integer_text_at(data, at, stop):
+    """A decimal integer of 64 bits: (value, whether it is one)."""
+    is_negative = data[np.uint64(at)] == 45
+    if is_negative:
+        at += 1
+    if at >= stop or stop - at > 19:
+        return np.int64(0), False
+    value = figures_at(data, at, stop)
+    if value >= 0:
+        return (-value if is_negative else value), True
+    value, p = number_at(data, at, stop)
+    if p == stop - 1 and 48 <= data[p] <= 57:
+        # The nineteenth figure: counted below zero, where there is room for -2**63.
+        last = np.int64(data[p]) - 48
+        if value > 922337203685477580 or (value == 922337203685477580 and last > (8 if is_negative else 7)):
+            return np.int64(0), False
+        value = -value * 10 - last
+        if not is_negative:
             value = -value
-        if p == stop and least <= value <= most:
-            out[i] = value
-            set_valid(valid, i)
+        p += 1
+    elif is_negative:
+        value = -value
+    return value, p == stop
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, U8, U8), **OPTIONS)
-def text_bool(data, offset, length, base, column, out, valid):
-    """``t`` or ``f`` to one bit of ``out``, zeroed by the caller."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        if length[j] == 1:
-            byte = data[~offset[j]]
-            if byte == 116:
-                set_valid(out, i)
-                set_valid(valid, i)
-            elif byte == 102:
-                set_valid(valid, i)
+@njit(cache=True, nogil=True)
+def date_text_at(data, at, stop):
+    """``YYYY-MM-DD[ BC]``: (days since 1970, whether it is one)."""
+    days = usual_days(ymd_at(data, at)) if stop - at == 10 else np.int64(_NOT_USUAL)
+    if days != _NOT_USUAL:
+        return days, True
+    year, month, day, p = date_at(data, at, stop)
+    if p < 0:
+        return np.int64(0), False
+    if before_christ_at(data, p, stop):
+        year = 1 - year
+        p = stop
+    days = days_from_civil(year, month, day)
+    if p != stop or days < _DAYS_MIN or days > _INT32_MAX:
+        return np.int64(0), False
+    return days, True
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
-def text_date(data, offset, length, base, column, out, valid):
-    """``YYYY-MM-DD[ BC]`` to days since 1970."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        out[i] = 0
-        if length[j] < 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + length[j]
-        days = usual_days(ymd_at(data, at)) if stop - at == 10 else _NOT_USUAL
-        if days != _NOT_USUAL:
-            out[i] = days
-            set_valid(valid, i)
-            continue
-        year, month, day, p = date_at(data, at, stop)
+@njit(cache=True, nogil=True)
+def time_text_at(data, at, stop):
+    """``HH:MM:SS[.ffffff]`` before 24:00:00: (microseconds, whether it is one)."""
+    time, p = time_at(data, at, stop)
+    fits = p == stop and time < MICROSECONDS_PER_DAY
+    return (time if fits else np.int64(0)), fits
+
+
+@njit(cache=True, nogil=True)
+def timestamp_text_at(data, at, stop, has_zone):
+    """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]``: (microseconds since 1970 UTC, whether it is one)."""
+    time = usual_timestamp(data, at, stop, has_zone)
+    if time != _NOT_USUAL:
+        return time, True
+    year, month, day, p = date_at(data, at, stop)
+    if p < 0 or p >= stop or data[p] != 32:
+        return np.int64(0), False
+    time, p = time_at(data, p + 1, stop)
+    if p < 0:
+        return np.int64(0), False
+    if has_zone:
+        east, p = zone_at(data, p, stop)
         if p < 0:
-            continue
-        if before_christ_at(data, p, stop):
-            year = 1 - year
-            p = stop
-        days = days_from_civil(year, month, day)
-        if p == stop and _DAYS_MIN <= days <= _INT32_MAX:
-            out[i] = days
-            set_valid(valid, i)
+            return np.int64(0), False
+        time -= east * 1_000_000
+    if before_christ_at(data, p, stop):
+        year = 1 - year
+        p = stop
+    days = days_from_civil(year, month, day)
+    if p != stop or days < _DAYS_MIN or days > (_INT64_MAX - time) // MICROSECONDS_PER_DAY:
+        return np.int64(0), False
+    return days * MICROSECONDS_PER_DAY + time, True
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I64, U8), **OPTIONS)
-def text_time(data, offset, length, base, column, out, valid):
-    """``HH:MM:SS[.ffffff]`` to microseconds; 24:00:00 is an outlier."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        out[i] = 0
-        if length[j] < 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + length[j]
-        time, p = time_at(data, at, stop)
-        if p == stop and time < MICROSECONDS_PER_DAY:
-            out[i] = time
-            set_valid(valid, i)
+@njit(cache=True, nogil=True)
+def decimal_text_at(data, at, stop, scale, limbs, bound, out, first):
+    """A decimal number to ``limbs`` zeroed words at ``out[first:]``, in units of the scale.
 
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.boolean, I64, U8), **OPTIONS)
-def text_timestamp(data, offset, length, base, column, has_zone, out, valid):
-    """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]`` to microseconds since 1970 (UTC with a zone)."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        out[i] = 0
-        if length[j] < 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + length[j]
-        time = usual_timestamp(data, at, stop, has_zone)
-        if time != _NOT_USUAL:
-            out[i] = time
-            set_valid(valid, i)
-            continue
-        year, month, day, p = date_at(data, at, stop)
-        if p < 0 or p >= stop or data[p] != 32:
-            continue
-        time, p = time_at(data, p + 1, stop)
-        if p < 0:
-            continue
-        if has_zone:
-            east, p = zone_at(data, p, stop)
-            if p < 0:
-                continue
-            time -= east * 1_000_000
-        if before_christ_at(data, p, stop):
-            year = 1 - year
-            p = stop
-        days = days_from_civil(year, month, day)
-        if p != stop or days < _DAYS_MIN or days > (_INT64_MAX - time) // MICROSECONDS_PER_DAY:
-            continue
-        out[i] = days * MICROSECONDS_PER_DAY + time
-        set_valid(valid, i)
-
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, U64, U64, U8), **OPTIONS)
-def text_decimal(data, offset, length, base, column, scale, limbs, bound, out, valid):
-    """Decimal numbers to ``limbs`` words per row; what reaches ``bound`` or has more figures than ``scale`` is not."""
-    is_small_bound = bound[1] == 0 and bound[2] == 0 and bound[3] == 0
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        first = i * limbs
-        for k in range(limbs):
-            out[first + k] = 0
-        size = length[j]
-        if size <= 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + size
-        is_negative = data[at] == 45
+    False (and zeros) for what reaches ``bound``, has more figures than ``scale``, or is no number.
+    """
+    is_negative = data[np.uint64(at)] == 45
+    if is_negative:
+        at += 1
+    value = usual_decimal_text(data, at, stop, scale)
+    if value >= 0:
+        if np.uint64(value) >= bound[0] and bound[1] == 0 and bound[2] == 0 and bound[3] == 0:
+            return False
         if is_negative:
-            at += 1
-        # PostgreSQL prints exactly ``scale`` places; up to 16 figures on each side of the point are read as words.
-        point = stop - scale - 1
-        if 0 < scale <= 16 and at < point <= at + 16 and point - at + scale <= 18 and data[point] == 46:
-            whole = figures_at(data, at, point)
-            part = figures_at(data, point + 1, stop)
-            if whole >= 0 and part >= 0:
-                value = whole * power_of_ten(scale) + part
-                if is_small_bound and np.uint64(value) >= bound[0]:
-                    continue
-                if is_negative:
-                    value = -value
-                out[first] = np.uint64(value)
-                if value < 0:
-                    for k in range(1, limbs):
-                        out[first + k] = ~np.uint64(0)
-                set_valid(valid, i)
-                continue
-        # Up to 18 figures with room for the missing places fit one 64-bit number.
-        whole, p = number_at(data, at, stop)
-        whole_figures = p - at
-        part = np.int64(0)
-        part_figures = np.int64(0)
-        if p < stop and data[p] == 46 and whole_figures > 0:
-            part, end = number_at(data, p + 1, stop)
-            part_figures = end - p - 1
-            p = end
-        if p == stop and whole_figures > 0 and part_figures <= scale and whole_figures + scale <= 18:
-            value = whole * power_of_ten(scale) + part * power_of_ten(scale - part_figures)
-            if is_small_bound and np.uint64(value) >= bound[0]:
-                continue
-            if is_negative:
-                value = -value
-            out[first] = np.uint64(value)
-            if value < 0:
-                for k in range(1, limbs):
-                    out[first + k] = ~np.uint64(0)
-            set_valid(valid, i)
+            value = -value
+        out[first] = np.uint64(value)
+        for k in range(1, limbs):
+            out[first + k] = np.uint64(value >> 63)
+        return True
+    places = np.int64(-1)
+    figures = 0
+    fits = True
+    for p in range(at, stop):
+        byte = data[p]
+        if byte == 46 and places < 0:
+            places = 0
             continue
-        places = np.int64(-1)
-        figures = 0
-        fits = True
-        for p in range(at, stop):
-            byte = data[p]
-            if byte == 46 and places < 0:
-                places = 0
-                continue
-            if byte < 48 or byte > 57:
-                fits = False
-                break
-            figures += 1
-            if places >= 0:
-                places += 1
-                if places > scale:
-                    if byte != 48:
-                        fits = False
-                        break
-                    continue
-            if multiply_add(out, first, limbs, 10, np.int64(byte) - 48):
-                fits = False
-                break
-        if fits:
-            for _ in range(scale - max(places, 0)):
-                if multiply_add(out, first, limbs, 10, 0):
+        if byte < 48 or byte > 57:
+            fits = False
+            break
+        figures += 1
+        if places >= 0:
+            places += 1
+            if places > scale:
+                if byte != 48:
                     fits = False
                     break
-        if not fits or figures == 0 or reaches(out, first, limbs, bound):
-            for k in range(limbs):
-                out[first + k] = 0
-            continue
-        if is_negative:
-            negate(out, first, limbs)
-        set_valid(valid, i)
+                continue
+        if multiply_add(out, first, limbs, 10, np.int64(byte) - 48):
+            fits = False
+            break
+    if fits:
+        for _ in range(scale - max(places, 0)):
+            if multiply_add(out, first, limbs, 10, 0):
+                fits = False
+                break
+    if not fits or figures == 0 or reaches(out, first, limbs, bound):
+        for k in range(limbs):
+            out[first + k] = 0
+        return False
+    if is_negative:
+        negate(out, first, limbs)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def usual_decimal_text(data, at, stop, scale):
+    """The value, in units of the scale, of an unsigned number of up to 18 figures; -1 for what this cannot read."""
+    # PostgreSQL prints exactly ``scale`` places; up to 16 figures on each side of the point are read as words.
+    point = stop - scale - 1
+    if 0 < scale <= 16 and at < point <= at + 16 and point - at + scale <= 18 and data[point] == 46:
+        whole = figures_at(data, at, point)
+        part = figures_at(data, point + 1, stop)
+        if whole >= 0 and part >= 0:
+            return whole * power_of_ten(scale) + part
+    # Up to 18 figures with room for the missing places fit one 64-bit number.
+    whole, p = number_at(data, at, stop)
+    whole_figures = p - at
+    part = np.int64(0)
+    part_figures = np.int64(0)
+    if p < stop and data[p] == 46 and whole_figures > 0:
+        part, end = number_at(data, p + 1, stop)
+        part_figures = end - p - 1
+        p = end
+    if p == stop and whole_figures > 0 and part_figures <= scale and whole_figures + scale <= 18:
+        return whole * power_of_ten(scale) + part * power_of_ten(scale - part_figures)
+    return np.int64(-1)
 
 
 @njit(cache=True, nogil=True)
@@ -426,32 +364,26 @@ def hex_figure(byte):
     return np.int64(-1)
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, U8, U8), **OPTIONS)
-def text_uuid(data, offset, length, base, column, out, valid):
-    """``8-4-4-4-12`` hexadecimal figures to 16 bytes; ``out`` is zeroed by the caller."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        if length[j] != 36:
+@njit(cache=True, nogil=True)
+def uuid_text_at(data, at, out, to):
+    """The 36 bytes of ``8-4-4-4-12`` hexadecimal figures to 16 at ``out[to:]``; False when they are not such."""
+    if uuid_at(data, at, out, to):
+        return True
+    put_64(out, to, np.int64(0))
+    put_64(out, to + 8, np.int64(0))
+    figure = np.int64(0)
+    for k in range(36):
+        byte = data[at + k]
+        if k == 8 or k == 13 or k == 18 or k == 23:
+            if byte != 45:
+                return False
             continue
-        at = np.int64(~offset[j])
-        if uuid_at(data, at, out, 16 * i):
-            set_valid(valid, i)
-            continue
-        figure = 0
-        fits = True
-        for k in range(36):
-            byte = data[at + k]
-            if k == 8 or k == 13 or k == 18 or k == 23:
-                fits = fits and byte == 45
-                continue
-            value = hex_figure(byte)
-            if value < 0:
-                fits = False
-                break
-            out[16 * i + (figure >> 1)] |= np.uint8(value << (0 if figure & 1 else 4))
-            figure += 1
-        if fits:
-            set_valid(valid, i)
+        value = hex_figure(byte)
+        if value < 0:
+            return False
+        out[to + (figure >> 1)] |= np.uint8(value << (0 if figure & 1 else 4))
+        figure += 1
+    return True
 
 
 @njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
@@ -488,57 +420,45 @@ def text_bytea(data, offset, base, column, starts, out):
             at += 2
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
-def text_interval(data, offset, length, base, column, out, valid):
-    """``1 year -2 mons 3 days -04:05:06.7`` to Arrow's months, days, nanoseconds (four int32 per row)."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        for k in range(4):
-            out[4 * i + k] = 0
-        if length[j] <= 0:
-            continue
-        p = np.int64(~offset[j])
-        stop = p + length[j]
-        months = np.int64(0)
-        days = np.int64(0)
-        time = np.int64(0)
-        fits = True
-        while fits and p < stop:
-            sign = np.int64(1)
-            if data[p] == 45 or data[p] == 43:
-                sign = np.int64(-1) if data[p] == 45 else np.int64(1)
-                p += 1
-            value, end = number_at(data, p, stop)
-            if end == p or value > 9_999_999_999:
-                fits = False
-            elif end < stop and data[end] == 58:
-                time, end = time_at(data, p, stop)
-                time *= sign
-                fits = end == stop and -9223372036854775 <= time <= 9223372036854775
-                p = stop
-            elif end + 3 < stop and data[end] == 32:
-                unit = data[end + 1]
-                if unit == 121:  # year
-                    months += sign * value * 12
-                elif unit == 109:  # mon
-                    months += sign * value
-                elif unit == 100:  # day
-                    days += sign * value
-                else:
-                    fits = False
-                p = end + 1
-                while p < stop and data[p] != 32:
-                    p += 1
-                p += 1
+@njit(cache=True, nogil=True)
+def interval_text_at(data, at, stop):
+    """``1 year -2 mons 3 days -04:05:06.7``: (months, days, microseconds, whether it is one Arrow can hold)."""
+    months = np.int64(0)
+    days = np.int64(0)
+    time = np.int64(0)
+    p = at
+    fits = True
+    while fits and p < stop:
+        sign = np.int64(1)
+        if data[p] == 45 or data[p] == 43:
+            sign = np.int64(-1) if data[p] == 45 else np.int64(1)
+            p += 1
+        value, end = number_at(data, p, stop)
+        if end == p or value > 9_999_999_999:
+            fits = False
+        elif end < stop and data[end] == 58:
+            time, end = time_at(data, p, stop)
+            time *= sign
+            fits = end == stop and -9223372036854775 <= time <= 9223372036854775
+            p = stop
+        elif end + 3 < stop and data[end] == 32:
+            unit = data[end + 1]
+            if unit == 121:  # year
+                months += sign * value * 12
+            elif unit == 109:  # mon
+                months += sign * value
+            elif unit == 100:  # day
+                days += sign * value
             else:
                 fits = False
-        if fits and -(2**31) <= months <= 2**31 - 1 and -(2**31) <= days <= 2**31 - 1:
-            nanoseconds = time * 1000
-            out[4 * i] = months
-            out[4 * i + 1] = days
-            out[4 * i + 2] = nanoseconds & 0xFFFFFFFF
-            out[4 * i + 3] = nanoseconds >> 32
-            set_valid(valid, i)
+            p = end + 1
+            while p < stop and data[p] != 32:
+                p += 1
+            p += 1
+        else:
+            fits = False
+    fits = fits and -(2**31) <= months <= 2**31 - 1 and -(2**31) <= days <= 2**31 - 1
+    return months, days, time, fits
 
 
 @njit(nb.int64(BYTES, I32, I32, I32, nb.int64, U8, I32, U8, I32, I32), **OPTIONS)

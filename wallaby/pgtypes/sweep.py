@@ -1,0 +1,240 @@
+"""Many columns of the same tuples to Arrow arrays in one pass over their cells.
+
+A `Sweep` is made once for a table; `over` runs it. All values of a batch then lie in one arena that the arrays share,
+and all strings in another. Which families take part, and how, stands in the table at the end; cells of other families
+are only counted, and their columns left to ``wallaby.pgtypes.gather``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from wallaby.pgtypes import sweep_kernels as kernels
+from wallaby.pgtypes.cells import Bytes, Cells, MalformedCell
+from wallaby.pgtypes.layout import Family, Layout
+from wallaby.pgtypes.numeric_kernels import power_limbs
+
+
+@dataclass(frozen=True, slots=True)
+class _Swept:
+    """How a family takes part: the loops for both formats, and bytes per row (0: single bits; strings: the offset)."""
+
+    binary: int
+    text: int = kernels.COUNTED
+    bytes_per_row: int = 0
+    prefix: int = 0
+
+
+class Sweep:
+    """The plan for some columns of one table. Holds no batch: it may run in several threads."""
+
+    __slots__ = ("_bounds", "_plan", "layouts")
+
+    def __init__(self, layouts: Sequence[Layout], columns: Sequence[int]) -> None:
+        """``layouts`` of all columns of the tuples, ``columns`` the places of those wanted."""
+        self.layouts = tuple(layouts[column] for column in columns)
+        self._plan = np.zeros((len(columns), kernels.PLAN_FIELDS), np.int64)
+        self._bounds = np.zeros((len(columns), 4), np.uint64)
+        for k, column in enumerate(columns):
+            self._plan[k, kernels.COLUMN] = column
+            self._add(k, layouts[column])
+
+    def _add(self, k: int, layout: Layout) -> None:
+        plan = self._plan[k]
+        plan[kernels.WIDTH] = _WIDTHS.get(layout.family, 0)
+        swept = _SWEPT.get(layout.family)
+        if swept is None:
+            return
+        plan[kernels.BINARY_KIND], plan[kernels.TEXT_KIND] = swept.binary, swept.text
+        plan[kernels.BYTES_PER_ROW], plan[kernels.PREFIX] = swept.bytes_per_row, swept.prefix
+        if layout.family is Family.DECIMAL:
+            limbs = layout.arrow.bit_width // 64
+            plan[kernels.BYTES_PER_ROW], plan[kernels.LIMBS], plan[kernels.SCALE] = 8 * limbs, limbs, layout.scale
+            self._bounds[k] = power_limbs(layout.precision)
+        elif swept.text == kernels.TEXT_INTEGERS:
+            limits = np.iinfo(layout.arrow.to_pandas_dtype())
+            plan[kernels.LEAST], plan[kernels.MOST] = limits.min, limits.max
+
+    def over(self, cells: Cells) -> Swept:
+        """Gather the rows of ``cells``; its ``column`` is added to the place of each column."""
+        plan = self._plan.copy()
+        if cells.column:
+            plan[:, kernels.COLUMN] += cells.column
+        data = cells.data if len(cells.data) >= kernels.DATA_BYTES_MIN else _padded(cells.data)
+        words = np.empty(kernels.lay_out(plan, cells.rows) // 8, np.uint64)
+        arena = words.view(np.uint8)
+        counts = np.zeros((len(plan), kernels.COUNT_FIELDS), np.int64)
+        kernels.sweep(data, cells.offset, cells.length, cells.base, plan, self._bounds, arena, words, counts)
+        swept = Swept(self.layouts, cells.rows, plan.tolist(), arena, counts.tolist())
+        chosen = swept.string_columns()
+        if chosen:
+            sizes = np.array([swept.string_bytes(k) for k in chosen], np.int64)
+            room = (sizes + kernels.SHORT_BYTES + kernels.ALIGNMENT - 1) // kernels.ALIGNMENT * kernels.ALIGNMENT
+            places = np.cumsum(room) - room
+            strings = np.empty(int(room.sum()), np.uint8)
+            unions = np.zeros(len(chosen), np.uint8)
+            order = np.array(chosen, np.int64)
+            kernels.copy_strings(
+                data, cells.offset, cells.length, cells.base, plan, arena, order, places, strings, unions
+            )
+            swept.take_strings(chosen, pa.py_buffer(strings), places.tolist(), unions.tolist())
+        return swept
+
+
+class Swept:
+    """What one run found. Column k here is the k-th of the columns wanted."""
+
+    __slots__ = ("_arena", "_buffer", "_counts", "_layouts", "_plan", "_rows", "_strings")
+
+    def __init__(
+        self, layouts: tuple[Layout, ...], rows: int, plan: list[list[int]], arena: Bytes, counts: list[list[int]]
+    ) -> None:
+        self._layouts = layouts
+        self._rows = rows
+        self._plan = plan
+        self._arena = arena
+        self._buffer = pa.py_buffer(arena)
+        self._counts = counts
+        self._strings: dict[int, tuple[pa.Buffer, bool]] = {}
+
+    def layout(self, k: int) -> Layout:
+        """The column's layout."""
+        return self._layouts[k]
+
+    def nulls(self, k: int) -> int:
+        """Rows without a value."""
+        return self._counts[k][kernels.NULLS]
+
+    def texts(self, k: int) -> int:
+        """Rows whose value is text."""
+        return self._counts[k][kernels.TEXTS]
+
+    def lost(self, k: int) -> int:
+        """Rows with a value that is null in `array`."""
+        count = self._counts[k]
+        return self._rows - count[kernels.NULLS] - count[kernels.VALID]
+
+    def misfit(self, k: int) -> int | None:
+        """The first row found with bytes that cannot be of the type."""
+        count = self._counts[k]
+        return count[kernels.FIRST_MISFIT] - 1 if count[kernels.MISFITS] else None
+
+    def takes_both(self, k: int) -> bool:
+        """True when one loop reads the column's binary and text cells."""
+        return self._plan[k][kernels.BINARY_KIND] == self._plan[k][kernels.TEXT_KIND] == kernels.STRINGS
+
+    def is_gathered(self, k: int) -> bool:
+        """True when there is an `array`; False for families, or formats of them, that take no part."""
+        return self._plan[k][kernels.TEXT_KIND if self.texts(k) else kernels.BINARY_KIND] != kernels.COUNTED
+
+    def array(self, k: int) -> pa.Array:
+        """The gathered column: null where there is no value and where Arrow cannot hold it.
+
+        MalformedCell when it is a string and not UTF-8.
+        """
+        layout, rows, plan, filled = self._layouts[k], self._rows, self._plan[k], self._counts[k][kernels.VALID]
+        valid = None if filled == rows else self._buffer.slice(plan[kernels.VALID_AT], (rows + 7) // 8)
+        values = self._buffer.slice(plan[kernels.VALUES_AT], self._values_size(k))
+        if k not in self._strings:
+            return pa.Array.from_buffers(layout.arrow, rows, [valid, values], rows - filled)
+        strings, is_ascii = self._strings[k]
+        array = pa.Array.from_buffers(layout.arrow, rows, [valid, values, strings], rows - filled)
+        if not is_ascii and pa.types.is_string(layout.arrow):
+            _require_utf8(array)
+        return array
+
+    def put(self, k: int, rows: npt.NDArray[np.int64], values: npt.NDArray[np.generic]) -> None:
+        """Set values of a fixed width that had been lost."""
+        plan = self._plan[k]
+        begin = plan[kernels.VALUES_AT]
+        self._arena[begin : begin + self._values_size(k)].view(values.dtype)[rows] = values
+        begin = plan[kernels.VALID_AT]
+        np.bitwise_or.at(self._arena, begin + (rows >> 3), np.left_shift(1, rows & 7).astype(np.uint8))
+        self._counts[k][kernels.VALID] += len(rows)
+
+    def string_columns(self) -> list[int]:
+        """The columns whose strings are still to be copied."""
+        return [
+            k
+            for k, plan in enumerate(self._plan)
+            if plan[kernels.TEXT_KIND if self.texts(k) else kernels.BINARY_KIND] == kernels.STRINGS
+        ]
+
+    def string_bytes(self, k: int) -> int:
+        """How long the column's strings are together."""
+        return self._counts[k][kernels.END]
+
+    def take_strings(self, chosen: list[int], strings: pa.Buffer, places: list[int], unions: list[int]) -> None:
+        """The copied strings of the columns ``chosen``."""
+        for k, place, union in zip(chosen, places, unions, strict=True):
+            self._strings[k] = (strings.slice(place, self.string_bytes(k)), union < 0x80)
+
+    def _values_size(self, k: int) -> int:
+        size = self._plan[k][kernels.BYTES_PER_ROW]
+        if size == 0:
+            return (self._rows + 7) // 8
+        is_string = k in self._strings
+        return size * (self._rows + is_string)
+
+
+def _require_utf8(array: pa.Array) -> None:
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise MalformedCell(0, "a text value is not UTF-8; set client_encoding to UTF8") from error
+
+
+def _padded(data: Bytes) -> Bytes:
+    padded = np.zeros(kernels.DATA_BYTES_MIN, np.uint8)
+    padded[: len(data)] = data
+    padded.flags.writeable = False
+    return padded
+
+
+_WIDTHS: Final[dict[Family, int]] = {
+    Family.BOOL: 1,
+    Family.INT2: 2,
+    Family.INT4: 4,
+    Family.INT8: 8,
+    Family.OID: 4,
+    Family.FLOAT4: 4,
+    Family.FLOAT8: 8,
+    Family.CHAR: 1,
+    Family.UUID: 16,
+    Family.DATE: 4,
+    Family.TIME: 8,
+    Family.TIMESTAMP: 8,
+    Family.TIMESTAMPTZ: 8,
+    Family.INTERVAL: 16,
+}
+"""Bytes of a binary value, where fixed: others are misfits."""
+
+_SWEPT: Final[dict[Family, _Swept]] = {
+    Family.BOOL: _Swept(kernels.BOOLS, kernels.TEXT_BOOLS),
+    Family.INT2: _Swept(kernels.TWOS, kernels.TEXT_INTEGERS, 2),
+    Family.INT4: _Swept(kernels.FOURS, kernels.TEXT_INTEGERS, 4),
+    Family.INT8: _Swept(kernels.EIGHTS, kernels.TEXT_INTEGERS, 8),
+    Family.OID: _Swept(kernels.FOURS, kernels.TEXT_INTEGERS, 4),
+    Family.FLOAT4: _Swept(kernels.FOURS, kernels.TEXT_FLOAT4S, 4),
+    Family.FLOAT8: _Swept(kernels.EIGHTS, kernels.TEXT_FLOAT8S, 8),
+    Family.STRING: _Swept(kernels.STRINGS, kernels.STRINGS, 4),
+    Family.CHAR: _Swept(kernels.COUNTED, kernels.STRINGS, 4),
+    Family.JSONB: _Swept(kernels.STRINGS, kernels.STRINGS, 4, prefix=1),
+    Family.BYTEA: _Swept(kernels.STRINGS, kernels.COUNTED, 4),
+    Family.UUID: _Swept(kernels.SIXTEENS, kernels.TEXT_UUIDS, 16),
+    Family.DATE: _Swept(kernels.DATES, kernels.TEXT_DATES, 4),
+    Family.TIME: _Swept(kernels.TIMES, kernels.TEXT_TIMES, 8),
+    Family.TIMESTAMP: _Swept(kernels.TIMESTAMPS, kernels.TEXT_TIMESTAMPS, 8),
+    Family.TIMESTAMPTZ: _Swept(kernels.TIMESTAMPS, kernels.TEXT_TIMESTAMPTZS, 8),
+    Family.DECIMAL: _Swept(kernels.DECIMALS, kernels.TEXT_DECIMALS, 16),
+    Family.NUMERIC_TEXT: _Swept(kernels.COUNTED, kernels.STRINGS, 4),
+    Family.INTERVAL: _Swept(kernels.INTERVALS, kernels.TEXT_INTERVALS, 16),
+    Family.OPAQUE: _Swept(kernels.COUNTED, kernels.STRINGS, 4),
+}
+"""``BYTES_PER_ROW`` of a decimal depends on its precision."""
