@@ -67,6 +67,16 @@ def be64(typing_context, data, at):
 
 
 @intrinsic
+def byte(typing_context, data, at):
+    """The byte at an index that is not negative, as 64 bits."""
+
+    def build(context, builder, signature, args):
+        return builder.zext(_load(context, builder, signature, args, 8), ir.IntType(64))
+
+    return nb.int64(data, nb.int64), build
+
+
+@intrinsic
 def load_32(typing_context, data, at):
     """A signed 32-bit integer in the machine's own order at a byte index."""
 

@@ -8,7 +8,7 @@ bits are those of the float unless they lie too near to a half (Lemire, "Number 
 never a guess.
 """
 
-# Compiled in: endian 2f031685, figures 5ce4251b
+# Compiled in: endian fe632989, figures f8752513
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.endian import be64, bits_of, double_of, high_product, leading_zeros
-from wallaby.pgtypes.figures import figures_at
+from wallaby.pgtypes.endian import be64, bits_of, byte, double_of, high_product, leading_zeros
+from wallaby.pgtypes.figures import INLINED, figures_at
 
 _POWER_MAX: Final = 64
 _FIGURES_MAX: Final = 19
@@ -58,7 +58,7 @@ _TENS: Final = np.array([10.0**power for power in range(_EXACT_POWER_MAX + 1)])
 _WHOLE_TENS: Final = np.array([10**power for power in range(20)], np.uint64)
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def figures_of(data, at, stop):
     """Where the decimal figures that begin at ``at`` end; ``at`` + 16 at most. Eight bytes are read at a time."""
     p = at
@@ -74,7 +74,7 @@ def figures_of(data, at, stop):
     return min(p, stop)
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def nearest_float(whole, power):
     """(The bits of the float nearest to ``whole * 10 ** power``, whether they are certain)."""
     if whole == np.uint64(0):
@@ -120,11 +120,11 @@ def nearest_float(whole, power):
     return (exponent << 52) | np.int64(fraction & np.uint64(_FRACTION)), True
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def float8_at(data, at, stop):
     """A decimal such as ``-12.5`` or ``1.5e-07``: (the bits of the nearest float8, whether it was read)."""
     sign = np.int64(0)
-    if data[np.uint64(at)] == 45:
+    if byte(data, at) == 45:
         sign = np.int64(_SIGN)
         at += 1
     p = figures_of(data, at, stop)
@@ -136,7 +136,7 @@ def float8_at(data, at, stop):
         return np.int64(0), False
     value = np.uint64(whole)
     power = np.int64(0)
-    if p < stop and data[np.uint64(p)] == 46:
+    if p < stop and byte(data, p) == 46:
         p += 1
         end = figures_of(data, p, stop)
         places = end - p
@@ -146,8 +146,8 @@ def float8_at(data, at, stop):
         if part < 0:
             return np.int64(0), False
         last = np.uint64(part)
-        while end < stop and places < _FIGURES_MAX and 48 <= data[np.uint64(end)] <= 57:
-            last = last * np.uint64(10) + np.uint64(data[np.uint64(end)] - 48)
+        while end < stop and places < _FIGURES_MAX and 48 <= byte(data, end) <= 57:
+            last = last * np.uint64(10) + np.uint64(byte(data, end) - 48)
             end += 1
             places += 1
         if whole == 0:
@@ -158,10 +158,10 @@ def float8_at(data, at, stop):
         power = -places
         p = end
     if p < stop:
-        if data[np.uint64(p)] != 101 or p + 3 > stop:
+        if byte(data, p) != 101 or p + 3 > stop:
             return np.int64(0), False
-        is_below = data[np.uint64(p + 1)] == 45
-        if not is_below and data[np.uint64(p + 1)] != 43:
+        is_below = byte(data, p + 1) == 45
+        if not is_below and byte(data, p + 1) != 43:
             return np.int64(0), False
         exponent = figures_at(data, p + 2, stop)
         if exponent < 0 or exponent > 400:
@@ -171,7 +171,7 @@ def float8_at(data, at, stop):
     return bits | sign, is_certain
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def float4_at(data, at, stop):
     """The same for float4: (the 32 bits, whether it was read)."""
     bits, fits = float8_at(data, at, stop)

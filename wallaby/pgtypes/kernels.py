@@ -9,7 +9,7 @@ there and has no bit is an outlier, or malformed when the gather says so: gather
 need no checks of their own unless the type has a variable width.
 """
 
-# Compiled in: endian 2f031685
+# Compiled in: endian fe632989
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -21,7 +21,7 @@ import numba as nb
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.endian import be16, be32, be64, copy_bytes, copy_word
+from wallaby.pgtypes.endian import be32
 
 OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False}
 BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)

@@ -6,7 +6,7 @@ multiplied out in two or four 64-bit limbs where every carry out of the top coun
 or would lose a digit is an outlier, never rounded.
 """
 
-# Compiled in: endian 2f031685, kernels fcad691b
+# Compiled in: endian fe632989, kernels 50a56d3e
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -129,7 +129,7 @@ def is_well_formed(data, at, size):
     return highest < 10000
 
 
-@njit(inline="always")
+@njit(cache=True, nogil=True, forceinline=True)
 def usual_decimal(data, at, size, kept, divisor, reciprocal):
     """The absolute value of a binary numeric with up to four digits, in units of the column's scale; -1 for others.
 

@@ -12,7 +12,7 @@ where bits are missing are the block's cells counted: NULL, text, or binary of a
 A block whose first value is text takes the loop of the column's ``TEXT_KIND``, else that of its ``BINARY_KIND``.
 """
 
-# Compiled in: endian 2f031685, floats ac9d5079, kernels fcad691b, numeric_kernels 456995c0, text_kernels 1f4a017c
+# Compiled in: endian fe632989, figures f8752513, floats 52292f8e, kernels 50a56d3e, numeric_kernels db617b73, text_kernels 57e80a33
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -37,6 +37,7 @@ from wallaby.pgtypes.endian import (
     put_32,
     put_64,
 )
+from wallaby.pgtypes.figures import uuid_at, ymd_at
 from wallaby.pgtypes.floats import float4_at, float8_at
 from wallaby.pgtypes.kernels import (
     BYTES,
@@ -48,14 +49,19 @@ from wallaby.pgtypes.kernels import (
     U8,
     U64,
 )
-from wallaby.pgtypes.numeric_kernels import decimal_at, usual_decimal
+from wallaby.pgtypes.numeric_kernels import decimal_at, power_of_ten, usual_decimal
 from wallaby.pgtypes.text_kernels import (
+    NOT_USUAL,
     date_text_at,
     decimal_text_at,
     integer_text_at,
     interval_text_at,
     time_text_at,
     timestamp_text_at,
+    usual_days,
+    usual_decimal_text,
+    usual_integer,
+    usual_timestamp,
     uuid_text_at,
 )
 
@@ -380,9 +386,9 @@ def text_bools(data, offset, length, base, column, begin, stop, out, to):
         j = item(base, i) + column
         at = ~item(offset, j)
         fits = (item(length, j) == 1) & (at >= 0)
-        byte = data[np.uint64(at if fits else 0)]
-        values |= bit(fits & (byte == 116), i - begin)
-        valid |= bit(fits & ((byte == 116) | (byte == 102)), i - begin)
+        letter = data[np.uint64(at if fits else 0)]
+        values |= bit(fits & (letter == 116), i - begin)
+        valid |= bit(fits & ((letter == 116) | (letter == 102)), i - begin)
     put_64(out, to, np.int64(values))
     return valid
 
@@ -398,7 +404,10 @@ def text_integers(data, offset, length, base, plan, begin, stop, out, to):
         size = item(length, j)
         value = np.int64(0)
         if size > 0 and at >= 0:
-            value, fits = integer_text_at(data, at, at + size)
+            value = usual_integer(data, at, at + size)
+            fits = True
+            if value == NOT_USUAL:
+                value, fits = integer_text_at(data, at, at + size)
             fits = fits & (value >= least) & (value <= most)
             value = value if fits else np.int64(0)
             valid |= bit(fits, i - begin)
@@ -445,7 +454,7 @@ def text_uuids(data, offset, length, base, column, begin, stop, out, to):
         at = ~item(offset, j)
         fits = False
         if item(length, j) == 36 and at >= 0:
-            fits = uuid_text_at(data, at, out, to)
+            fits = uuid_at(data, at, out, to) or uuid_text_at(data, at, out, to)
         if not fits:
             put_64(out, to, np.int64(0))
             put_64(out, to + 8, np.int64(0))
@@ -464,7 +473,10 @@ def text_dates(data, offset, length, base, column, begin, stop, out, to):
         size = item(length, j)
         days = np.int64(0)
         if size > 0 and at >= 0:
-            days, fits = date_text_at(data, at, at + size)
+            days = usual_days(ymd_at(data, at)) if size == 10 else np.int64(NOT_USUAL)
+            fits = True
+            if days == NOT_USUAL:
+                days, fits = date_text_at(data, at, at + size)
             valid |= bit(fits, i - begin)
         put_32(out, to, days)
         to += 4
@@ -498,7 +510,10 @@ def text_timestamps(data, offset, length, base, column, has_zone, begin, stop, o
         size = item(length, j)
         time = np.int64(0)
         if size > 0 and at >= 0:
-            time, fits = timestamp_text_at(data, at, at + size, has_zone)
+            time = usual_timestamp(data, at, at + size, has_zone)
+            fits = True
+            if time == NOT_USUAL:
+                time, fits = timestamp_text_at(data, at, at + size, has_zone)
             valid |= bit(fits, i - begin)
         put_64(out, to, time)
         to += 8
@@ -532,15 +547,29 @@ def text_intervals(data, offset, length, base, column, begin, stop, out, to):
 def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, first):
     """Decimal numbers to ``LIMBS`` words each."""
     column, scale, limbs = plan[COLUMN], plan[SCALE], plan[LIMBS]
+    most = np.int64(bound[0]) if bound[1] == 0 and bound[2] == 0 and bound[3] == 0 and scale > 0 else np.int64(0)
+    unit = power_of_ten(scale) if scale <= 18 else np.int64(0)
+    if scale > 16 or most <= 0:
+        most = np.int64(_INT64_MAX) if 0 < scale <= 16 else np.int64(0)
     valid = np.uint64(0)
     for i in range(begin, stop):
         j = item(base, i) + column
         at = ~item(offset, j)
         size = item(length, j)
-        for k in range(limbs):
-            words[np.uint64(first + k)] = np.uint64(0)
-        if size > 0 and at >= 0:
-            valid |= bit(decimal_text_at(data, at, at + size, scale, limbs, bound, words, first), i - begin)
+        value = np.int64(0)
+        fits = False
+        is_left = (size > 0) & (at >= 0)
+        if is_left and most > 0:
+            value = usual_decimal_text(data, at, at + size, scale, unit)
+            fits = (value < most) & (value > -most)
+            is_left = not fits
+            value = value if fits else np.int64(0)
+        words[np.uint64(first)] = np.uint64(value)
+        for k in range(1, limbs):
+            words[np.uint64(first + k)] = np.uint64(value >> 63)
+        if is_left:
+            fits = decimal_text_at(data, at, at + size, scale, limbs, bound, words, first)
+        valid |= bit(fits, i - begin)
         first += limbs
     return valid
 

@@ -5,7 +5,7 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: endian 2f031685, figures 5ce4251b, kernels fcad691b, numeric_kernels 456995c0
+# Compiled in: endian fe632989, figures f8752513, kernels 50a56d3e, numeric_kernels db617b73
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -17,14 +17,14 @@ import numba as nb
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.endian import put_64
-from wallaby.pgtypes.figures import figures_at, uuid_at, ymd_at, ymd_hms_at
+from wallaby.pgtypes.endian import be16, byte, put_64
+from wallaby.pgtypes.figures import INLINED, figures_at, last_figures, ymd_hms_at
 from wallaby.pgtypes.kernels import BYTES, I32, MICROSECONDS_PER_DAY, OPTIONS, U8, set_valid
 from wallaby.pgtypes.numeric_kernels import multiply_add, negate, power_of_ten, reaches
 
 _INT64_MAX: Final = 2**63 - 1
 _INT32_MAX: Final = 2**31 - 1
-_NOT_USUAL: Final = -(2**63)
+NOT_USUAL: Final = -(2**63)
 """What the short cuts return for what they leave to the careful readers; no date or time has this value."""
 _YEAR_MAX: Final = 6_000_000
 _DAYS_MIN: Final = -3_000_000
@@ -76,23 +76,18 @@ def date_at(data, at, stop):
     return year, month, day, np.int64(p + 6)
 
 
-@njit(inline="always")
-def usual_days(ymd):
-    """Days since 1970 of a date in the years 1 to 9999, given as YYYYMMDD; ``_NOT_USUAL`` for any other number."""
-    if ymd < 10_000:
-        return np.int64(_NOT_USUAL)
-    # Unsigned: a division by a constant is then one multiplication.
-    whole = np.uint64(ymd)
-    year = whole // np.uint64(10_000)
-    month_and_day = whole - year * np.uint64(10_000)
-    month = month_and_day // np.uint64(100)
-    day = month_and_day - month * np.uint64(100)
-    if month - np.uint64(1) > np.uint64(11) or day - np.uint64(1) > np.uint64(30):
-        return np.int64(_NOT_USUAL)
+@njit(**INLINED)
+def usual_days(pairs):
+    """Days since 1970 of a date in the years 1 to 9999, given as pairs of figures; ``NOT_USUAL`` for any other."""
+    year = (pairs >> np.uint64(48)) * np.uint64(100) + ((pairs >> np.uint64(32)) & np.uint64(0xFFFF))
+    month = (pairs >> np.uint64(16)) & np.uint64(0xFFFF)
+    day = pairs & np.uint64(0xFFFF)
+    if year == np.uint64(0) or month - np.uint64(1) > np.uint64(11) or day - np.uint64(1) > np.uint64(30):
+        return np.int64(NOT_USUAL)
     # Years begin in March, so that the leap day is their last.
-    if month < np.uint64(3):
-        year -= np.uint64(1)
-        month += np.uint64(12)
+    is_early = np.uint64(month < np.uint64(3))
+    year -= is_early
+    month += np.uint64(12) * is_early
     century = year // np.uint64(100)
     leaps = (year >> np.uint64(2)) - century + (century >> np.uint64(2))
     return np.int64(year * np.uint64(365) + leaps + (month * np.uint64(153) - np.uint64(457)) // np.uint64(5) + day) - (
@@ -100,46 +95,75 @@ def usual_days(ymd):
     )
 
 
-@njit(inline="always")
-def usual_clock(hms):
-    """Seconds since midnight of a time given as HHMMSS; ``_NOT_USUAL`` when it is out of range."""
-    if hms < 0:
-        return np.int64(_NOT_USUAL)
-    whole = np.uint64(hms)
-    hours = whole // np.uint64(10_000)
-    minutes_and_seconds = whole - hours * np.uint64(10_000)
-    minutes = minutes_and_seconds // np.uint64(100)
-    seconds = minutes_and_seconds - minutes * np.uint64(100)
+@njit(**INLINED)
+def usual_clock(pairs):
+    """Seconds since midnight of a time given as pairs of figures; ``NOT_USUAL`` when it is out of range."""
+    hours = pairs >> np.uint64(32)
+    minutes = (pairs >> np.uint64(16)) & np.uint64(0xFFFF)
+    seconds = pairs & np.uint64(0xFFFF)
     if hours > np.uint64(23) or minutes > np.uint64(59) or seconds > np.uint64(59):
-        return np.int64(_NOT_USUAL)
+        return np.int64(NOT_USUAL)
     return np.int64((hours * np.uint64(60) + minutes) * np.uint64(60) + seconds)
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def usual_timestamp(data, at, stop, has_zone):
     """Microseconds since 1970 of ``YYYY-MM-DD HH:MM:SS[.ffffff]``, with ``+00`` if there is a zone.
 
-    ``_NOT_USUAL`` for everything else.
+    ``NOT_USUAL`` for everything else.
     """
     if has_zone:
         stop -= 3
-        if stop - at < 19 or data[stop] != 43 or data[stop + 1] != 48 or data[stop + 2] != 48:
-            return np.int64(_NOT_USUAL)
+        if stop - at < 19 or byte(data, stop) != 43 or be16(data, stop + 1) != 0x3030:
+            return np.int64(NOT_USUAL)
     size = stop - at
     if size < 19 or size > 26:
-        return np.int64(_NOT_USUAL)
+        return np.int64(NOT_USUAL)
     ymd, hms = ymd_hms_at(data, at)
     days = usual_days(ymd)
     seconds = usual_clock(hms)
-    if days == _NOT_USUAL or seconds == _NOT_USUAL:
-        return np.int64(_NOT_USUAL)
+    if days == NOT_USUAL or seconds == NOT_USUAL:
+        return np.int64(NOT_USUAL)
     microseconds = np.int64(0)
     if size > 19:
-        microseconds = figures_at(data, at + 20, stop)
-        if data[at + 19] != 46 or microseconds < 0:
-            return np.int64(_NOT_USUAL)
-        microseconds *= power_of_ten(26 - size)
+        if byte(data, at + 19) != 46 or size == 20:
+            return np.int64(NOT_USUAL)
+        microseconds = last_figures(data, stop, size - 20)
+        if microseconds < 0:
+            return np.int64(NOT_USUAL)
+        if size < 26:
+            microseconds *= power_of_ten(26 - size)
     return (days * 86_400 + seconds) * 1_000_000 + microseconds
+
+
+@njit(**INLINED)
+def usual_integer(data, at, stop):
+    """A decimal integer of up to 16 figures; ``NOT_USUAL`` for everything else."""
+    sign = np.int64(byte(data, at) == 45)
+    value = figures_at(data, at + sign, stop)
+    if value < 0:
+        return np.int64(NOT_USUAL)
+    return (value ^ -sign) + sign
+
+
+@njit(**INLINED)
+def usual_decimal_text(data, at, stop, scale, unit):
+    """The value, in units of the scale, of a number of up to 18 figures with exactly ``scale`` (over 0) places.
+
+    ``unit`` is 10 ** ``scale``. ``NOT_USUAL`` for everything else; PostgreSQL prints exactly the scale.
+    """
+    sign = np.int64(byte(data, at) == 45)
+    at += sign
+    point = stop - scale - 1
+    whole_figures = point - at
+    if whole_figures < 1 or whole_figures > 16 or whole_figures + scale > 18 or byte(data, point) != 46:
+        return np.int64(NOT_USUAL)
+    whole = figures_at(data, at, point)
+    part = figures_at(data, point + 1, stop)
+    if whole < 0 or part < 0:
+        return np.int64(NOT_USUAL)
+    value = whole * unit + part
+    return (value ^ -sign) + sign
 
 
 @njit(cache=True, nogil=True)
@@ -198,14 +222,11 @@ def zone_at(data, at, stop):
 @njit(cache=True, nogil=True)
 def integer_text_at(data, at, stop):
     """A decimal integer of 64 bits: (value, whether it is one)."""
-    is_negative = data[np.uint64(at)] == 45
+    is_negative = data[at] == 45
     if is_negative:
         at += 1
     if at >= stop or stop - at > 19:
         return np.int64(0), False
-    value = figures_at(data, at, stop)
-    if value >= 0:
-        return (-value if is_negative else value), True
     value, p = number_at(data, at, stop)
     if p == stop - 1 and 48 <= data[p] <= 57:
         # The nineteenth figure: counted below zero, where there is room for -2**63.
@@ -224,9 +245,6 @@ def integer_text_at(data, at, stop):
 @njit(cache=True, nogil=True)
 def date_text_at(data, at, stop):
     """``YYYY-MM-DD[ BC]``: (days since 1970, whether it is one)."""
-    days = usual_days(ymd_at(data, at)) if stop - at == 10 else np.int64(_NOT_USUAL)
-    if days != _NOT_USUAL:
-        return days, True
     year, month, day, p = date_at(data, at, stop)
     if p < 0:
         return np.int64(0), False
@@ -250,9 +268,6 @@ def time_text_at(data, at, stop):
 @njit(cache=True, nogil=True)
 def timestamp_text_at(data, at, stop, has_zone):
     """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]``: (microseconds since 1970 UTC, whether it is one)."""
-    time = usual_timestamp(data, at, stop, has_zone)
-    if time != _NOT_USUAL:
-        return time, True
     year, month, day, p = date_at(data, at, stop)
     if p < 0 or p >= stop or data[p] != 32:
         return np.int64(0), False
@@ -279,10 +294,10 @@ def decimal_text_at(data, at, stop, scale, limbs, bound, out, first):
 
     False (and zeros) for what reaches ``bound``, has more figures than ``scale``, or is no number.
     """
-    is_negative = data[np.uint64(at)] == 45
+    is_negative = data[at] == 45
     if is_negative:
         at += 1
-    value = usual_decimal_text(data, at, stop, scale)
+    value = short_decimal_at(data, at, stop, scale)
     if value >= 0:
         if np.uint64(value) >= bound[0] and bound[1] == 0 and bound[2] == 0 and bound[3] == 0:
             return False
@@ -329,16 +344,8 @@ def decimal_text_at(data, at, stop, scale, limbs, bound, out, first):
 
 
 @njit(cache=True, nogil=True)
-def usual_decimal_text(data, at, stop, scale):
-    """The value, in units of the scale, of an unsigned number of up to 18 figures; -1 for what this cannot read."""
-    # PostgreSQL prints exactly ``scale`` places; up to 16 figures on each side of the point are read as words.
-    point = stop - scale - 1
-    if 0 < scale <= 16 and at < point <= at + 16 and point - at + scale <= 18 and data[point] == 46:
-        whole = figures_at(data, at, point)
-        part = figures_at(data, point + 1, stop)
-        if whole >= 0 and part >= 0:
-            return whole * power_of_ten(scale) + part
-    # Up to 18 figures with room for the missing places fit one 64-bit number.
+def short_decimal_at(data, at, stop, scale):
+    """The value, in units of the scale, of an unsigned number of up to 18 figures with the missing places; else -1."""
     whole, p = number_at(data, at, stop)
     whole_figures = p - at
     part = np.int64(0)
@@ -367,8 +374,6 @@ def hex_figure(byte):
 @njit(cache=True, nogil=True)
 def uuid_text_at(data, at, out, to):
     """The 36 bytes of ``8-4-4-4-12`` hexadecimal figures to 16 at ``out[to:]``; False when they are not such."""
-    if uuid_at(data, at, out, to):
-        return True
     put_64(out, to, np.int64(0))
     put_64(out, to + 8, np.int64(0))
     figure = np.int64(0)
