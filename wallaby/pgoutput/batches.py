@@ -99,10 +99,11 @@ class BatchBuilder:
         if present == 0 or not columns:
             return pa.nulls(count, arrow) if present == 0 else _empty_struct(is_present, arrow)
         children = []
-        swept = (self._before if is_before else self._after).over(Cells(data, offset, length, base))
+        cells = Cells(data, offset, length, base)
+        swept = (self._before if is_before else self._after).over(cells)
         for k, column in enumerate(columns):
             try:
-                child, found = finish(swept, k, Cells(data, offset, length, base, column))
+                child, found = finish(swept, k, cells, column)
             except MalformedCell as error:
                 raise self._error(error, column, rows) from error
             children.append(child)

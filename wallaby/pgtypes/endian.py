@@ -77,6 +77,22 @@ def byte(typing_context, data, at):
 
 
 @intrinsic
+def prefetch(typing_context, array, index):
+    """Ask for the cache line of ``array[index]``. Any index will do: nothing is read."""
+
+    def build(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(8).as_pointer())
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+        builder.call(function, [pointer, i32(0), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return nb.void(array, nb.int64), build
+
+
+@intrinsic
 def load_32(typing_context, data, at):
     """A signed 32-bit integer in the machine's own order at a byte index."""
 

@@ -38,11 +38,14 @@ def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | None]:
 
     MalformedCell when a cell cannot be of the type.
     """
-    return finish(_single(layout).over(cells), 0, cells)
+    return finish(_single(layout).over(cells), 0, cells, cells.column)
 
 
-def finish(swept: Swept, k: int, cells: Cells) -> tuple[pa.Array, Outliers | None]:
-    """What `gather` returns, for the k-th column of a sweep; ``cells`` are those of this column."""
+def finish(swept: Swept, k: int, tuples: Cells, column: int) -> tuple[pa.Array, Outliers | None]:
+    """What `gather` returns, for the k-th column of a sweep over ``tuples``, where it is number ``column``."""
+    if swept.is_plain(k):
+        return swept.array(k), None
+    cells = replace(tuples, column=column)
     layout, nulls, texts = swept.layout(k), swept.nulls(k), swept.texts(k)
     misfit = swept.misfit(k)
     if misfit is not None:
@@ -52,9 +55,9 @@ def finish(swept: Swept, k: int, cells: Cells) -> tuple[pa.Array, Outliers | Non
         return pa.nulls(cells.rows, layout.arrow), None
     if layout.family is Family.OPAQUE and texts < present:
         raise NoBinaryForm(_first_binary(cells), "the type has no binary form here, yet a value came in binary")
-    if 0 < texts < present and not swept.takes_both(k):
-        return _gather_both(layout, cells)
     if not swept.is_gathered(k):
+        if 0 < texts < present:
+            return _gather_both(layout, cells)
         array = (_TEXT if texts else _BINARY)[layout.family](layout, cells)
         if array.null_count == nulls:
             return array, None

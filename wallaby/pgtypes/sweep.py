@@ -63,28 +63,30 @@ class Sweep:
 
     def over(self, cells: Cells) -> Swept:
         """Gather the rows of ``cells``; its ``column`` is added to the place of each column."""
-        plan = self._plan.copy()
+        plan, rows = self._plan.copy(), len(cells.base)
         if cells.column:
             plan[:, kernels.COLUMN] += cells.column
         data = cells.data if len(cells.data) >= kernels.DATA_BYTES_MIN else _padded(cells.data)
-        words = np.empty(kernels.lay_out(plan, cells.rows) // 8, np.uint64)
+        words = np.empty(kernels.lay_out(plan, rows) // 8, np.uint64)
         arena = words.view(np.uint8)
         counts = np.zeros((len(plan), kernels.COUNT_FIELDS), np.int64)
         kernels.sweep(data, cells.offset, cells.length, cells.base, plan, self._bounds, arena, words, counts)
-        swept = Swept(self.layouts, cells.rows, plan.tolist(), arena, counts.tolist())
-        chosen = swept.string_columns()
-        if chosen:
-            sizes = np.array([swept.string_bytes(k) for k in chosen], np.int64)
-            room = (sizes + kernels.SHORT_BYTES + kernels.ALIGNMENT - 1) // kernels.ALIGNMENT * kernels.ALIGNMENT
+        kernels.judge(plan, rows, counts)
+        strings: dict[int, tuple[pa.Buffer, bool]] = {}
+        chosen = np.flatnonzero(counts[:, kernels.KIND] == kernels.STRINGS)
+        if len(chosen):
+            sizes = counts[chosen, kernels.END]
+            room = (sizes + (kernels.SHORT_BYTES + kernels.ALIGNMENT - 1)) // kernels.ALIGNMENT * kernels.ALIGNMENT
             places = np.cumsum(room) - room
-            strings = np.empty(int(room.sum()), np.uint8)
+            out = np.empty(int(places[-1] + room[-1]), np.uint8)
             unions = np.zeros(len(chosen), np.uint8)
-            order = np.array(chosen, np.int64)
-            kernels.copy_strings(
-                data, cells.offset, cells.length, cells.base, plan, arena, order, places, strings, unions
-            )
-            swept.take_strings(chosen, pa.py_buffer(strings), places.tolist(), unions.tolist())
-        return swept
+            kernels.copy_strings(data, cells.offset, cells.length, cells.base, plan, arena, chosen, places, out, unions)
+            buffer = pa.py_buffer(out)
+            for k, place, size, union in zip(
+                chosen.tolist(), places.tolist(), sizes.tolist(), unions.tolist(), strict=True
+            ):
+                strings[k] = (buffer.slice(place, size), union < 0x80)
+        return Swept(self.layouts, rows, plan.tolist(), counts.tolist(), arena, strings)
 
 
 class Swept:
@@ -93,19 +95,33 @@ class Swept:
     __slots__ = ("_arena", "_buffer", "_counts", "_layouts", "_plan", "_rows", "_strings")
 
     def __init__(
-        self, layouts: tuple[Layout, ...], rows: int, plan: list[list[int]], arena: Bytes, counts: list[list[int]]
+        self,
+        layouts: tuple[Layout, ...],
+        rows: int,
+        plan: list[list[int]],
+        counts: list[list[int]],
+        arena: Bytes,
+        strings: dict[int, tuple[pa.Buffer, bool]],
     ) -> None:
         self._layouts = layouts
         self._rows = rows
         self._plan = plan
+        self._counts = counts
         self._arena = arena
         self._buffer = pa.py_buffer(arena)
-        self._counts = counts
-        self._strings: dict[int, tuple[pa.Buffer, bool]] = {}
+        self._strings = strings
 
     def layout(self, k: int) -> Layout:
         """The column's layout."""
         return self._layouts[k]
+
+    def is_plain(self, k: int) -> bool:
+        """True when nothing has to be asked but `array`."""
+        return self._counts[k][kernels.IS_PLAIN] == 1
+
+    def is_gathered(self, k: int) -> bool:
+        """True when there is an `array`; False for families, or formats of them, that take no part."""
+        return self._counts[k][kernels.KIND] != kernels.COUNTED
 
     def nulls(self, k: int) -> int:
         """Rows without a value."""
@@ -125,62 +141,34 @@ class Swept:
         count = self._counts[k]
         return count[kernels.FIRST_MISFIT] - 1 if count[kernels.MISFITS] else None
 
-    def takes_both(self, k: int) -> bool:
-        """True when one loop reads the column's binary and text cells."""
-        return self._plan[k][kernels.BINARY_KIND] == self._plan[k][kernels.TEXT_KIND] == kernels.STRINGS
-
-    def is_gathered(self, k: int) -> bool:
-        """True when there is an `array`; False for families, or formats of them, that take no part."""
-        return self._plan[k][kernels.TEXT_KIND if self.texts(k) else kernels.BINARY_KIND] != kernels.COUNTED
-
     def array(self, k: int) -> pa.Array:
         """The gathered column: null where there is no value and where Arrow cannot hold it.
 
         MalformedCell when it is a string and not UTF-8.
         """
-        layout, rows, plan, filled = self._layouts[k], self._rows, self._plan[k], self._counts[k][kernels.VALID]
-        valid = None if filled == rows else self._buffer.slice(plan[kernels.VALID_AT], (rows + 7) // 8)
-        values = self._buffer.slice(plan[kernels.VALUES_AT], self._values_size(k))
-        if k not in self._strings:
-            return pa.Array.from_buffers(layout.arrow, rows, [valid, values], rows - filled)
+        rows, plan, count = self._rows, self._plan[k], self._counts[k]
+        arrow, filled, buffer = self._layouts[k].arrow, count[kernels.VALID], self._buffer
+        valid = None if filled == rows else buffer.slice(plan[kernels.VALID_AT], (rows + 7) >> 3)
+        begin, size = plan[kernels.VALUES_AT], plan[kernels.BYTES_PER_ROW]
+        if count[kernels.KIND] != kernels.STRINGS:
+            values = buffer.slice(begin, size * rows if size else (rows + 7) >> 3)
+            return pa.Array.from_buffers(arrow, rows, [valid, values], rows - filled)
         strings, is_ascii = self._strings[k]
-        array = pa.Array.from_buffers(layout.arrow, rows, [valid, values, strings], rows - filled)
-        if not is_ascii and pa.types.is_string(layout.arrow):
+        starts = buffer.slice(begin, size * (rows + 1))
+        array = pa.Array.from_buffers(arrow, rows, [valid, starts, strings], rows - filled)
+        if not is_ascii and pa.types.is_string(arrow):
             _require_utf8(array)
         return array
 
     def put(self, k: int, rows: npt.NDArray[np.int64], values: npt.NDArray[np.generic]) -> None:
         """Set values of a fixed width that had been lost."""
         plan = self._plan[k]
-        begin = plan[kernels.VALUES_AT]
-        self._arena[begin : begin + self._values_size(k)].view(values.dtype)[rows] = values
-        begin = plan[kernels.VALID_AT]
-        np.bitwise_or.at(self._arena, begin + (rows >> 3), np.left_shift(1, rows & 7).astype(np.uint8))
+        begin, size = plan[kernels.VALUES_AT], plan[kernels.BYTES_PER_ROW]
+        assert size == values.dtype.itemsize, (size, values.dtype)
+        self._arena[begin : begin + size * self._rows].view(values.dtype)[rows] = values
+        bits = np.left_shift(1, rows & 7).astype(np.uint8)
+        np.bitwise_or.at(self._arena, plan[kernels.VALID_AT] + (rows >> 3), bits)
         self._counts[k][kernels.VALID] += len(rows)
-
-    def string_columns(self) -> list[int]:
-        """The columns whose strings are still to be copied."""
-        return [
-            k
-            for k, plan in enumerate(self._plan)
-            if plan[kernels.TEXT_KIND if self.texts(k) else kernels.BINARY_KIND] == kernels.STRINGS
-        ]
-
-    def string_bytes(self, k: int) -> int:
-        """How long the column's strings are together."""
-        return self._counts[k][kernels.END]
-
-    def take_strings(self, chosen: list[int], strings: pa.Buffer, places: list[int], unions: list[int]) -> None:
-        """The copied strings of the columns ``chosen``."""
-        for k, place, union in zip(chosen, places, unions, strict=True):
-            self._strings[k] = (strings.slice(place, self.string_bytes(k)), union < 0x80)
-
-    def _values_size(self, k: int) -> int:
-        size = self._plan[k][kernels.BYTES_PER_ROW]
-        if size == 0:
-            return (self._rows + 7) // 8
-        is_string = k in self._strings
-        return size * (self._rows + is_string)
 
 
 def _require_utf8(array: pa.Array) -> None:

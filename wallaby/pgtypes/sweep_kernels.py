@@ -12,7 +12,7 @@ where bits are missing are the block's cells counted: NULL, text, or binary of a
 A block whose first value is text takes the loop of the column's ``TEXT_KIND``, else that of its ``BINARY_KIND``.
 """
 
-# Compiled in: endian fe632989, figures f8752513, floats 52292f8e, kernels 50a56d3e, numeric_kernels db617b73, text_kernels 57e80a33
+# Compiled in: endian 197b51c8, figures a96ce91f, floats f3c9433d, kernels eb0f53f1, numeric_kernels 82f1ef21, text_kernels 2cb7703b
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -33,6 +33,7 @@ from wallaby.pgtypes.endian import (
     item,
     load_32,
     ones,
+    prefetch,
     put_16,
     put_32,
     put_64,
@@ -123,9 +124,16 @@ FIRST_MISFIT: Final = 4
 """The row of a malformed variable-width cell, plus one; 0 for none."""
 END: Final = 5
 """Bytes of all strings."""
-COUNT_FIELDS: Final = 6
+KIND: Final = 6
+"""The loop whose values count: ``COUNTED`` when the column has cells of both formats and they need two."""
+IS_PLAIN: Final = 7
+"""1 when every value is in the arena: no outlier, no misfit, not all NULL, not left to others."""
+COUNT_FIELDS: Final = 8
 
 BLOCK_ROWS: Final = 64
+LINE_BYTES: Final = 64
+FETCH_CELLS_MAX: Final = 64 * 100
+FETCH_BYTES_MAX: Final = 64 * 1024
 ALIGNMENT: Final = 64
 SHORT_BYTES: Final = 32
 """Strings up to this size are copied in words; ``copy_strings`` may write so many bytes too far."""
@@ -606,12 +614,31 @@ def count_block(offset, length, base, column, width, begin, stop, count):
     count[MISFITS] += misfits
 
 
+@njit(cache=True, nogil=True)
+def fetch_block(data, offset, length, base, begin, stop):
+    """Ask for what the block will read: it was parsed too long ago for the near caches, and lies in one piece."""
+    if stop <= begin:
+        return
+    first, last = item(base, begin), item(base, stop - 1)
+    if 0 < first <= last and last - first <= FETCH_CELLS_MAX:
+        for j in range(first, last, LINE_BYTES // 4):
+            prefetch(offset, j)
+            prefetch(length, j)
+    at, end = item(offset, first), item(offset, last)
+    if at < 0 and end < 0:
+        at, end = ~at, ~end
+    if 0 < at <= end and end - at <= FETCH_BYTES_MAX:
+        for p in range(at, end, LINE_BYTES):
+            prefetch(data, p)
+
+
 @njit(nb.void(BYTES, I32, I32, I32, _PLAN, _BOUNDS, U8, U64, _PLAN), **OPTIONS)
 def sweep(data, offset, length, base, plans, bounds, out, words, counts):
     """Fill the arena (``out`` and ``words`` are two views of it) as ``lay_out`` laid it out; see the module."""
     rows = base.shape[0]
     for begin in range(0, rows, BLOCK_ROWS):
         stop = min(begin + BLOCK_ROWS, rows)
+        fetch_block(data, offset, length, base, stop, min(stop + BLOCK_ROWS, rows))
         for k in range(plans.shape[0]):
             plan = plans[k]
             count = counts[k]
@@ -673,6 +700,21 @@ def sweep(data, offset, length, base, plans, bounds, out, words, counts):
                     count[TEXTS] = texts
             elif is_text and kind != STRINGS:
                 count[TEXTS] += filled
+
+
+@njit(nb.void(_PLAN, nb.int64, _PLAN), **OPTIONS)
+def judge(plans, rows, counts):
+    """Set ``KIND`` and ``IS_PLAIN``."""
+    for k in range(plans.shape[0]):
+        plan = plans[k]
+        count = counts[k]
+        present = rows - count[NULLS]
+        is_mixed = 0 < count[TEXTS] < present
+        kind = plan[TEXT_KIND] if count[TEXTS] > 0 else plan[BINARY_KIND]
+        if is_mixed and plan[TEXT_KIND] != plan[BINARY_KIND]:
+            kind = np.int64(COUNTED)
+        count[KIND] = kind
+        count[IS_PLAIN] = kind != COUNTED and count[MISFITS] == 0 and present > 0 and count[VALID] == present
 
 
 @njit(cache=True, nogil=True)

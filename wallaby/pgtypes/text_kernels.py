@@ -5,7 +5,7 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: endian fe632989, figures f8752513, kernels 50a56d3e, numeric_kernels db617b73
+# Compiled in: endian 197b51c8, figures a96ce91f, kernels eb0f53f1, numeric_kernels 82f1ef21
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
