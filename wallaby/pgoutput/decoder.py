@@ -12,7 +12,8 @@ included them would not be the same after a restart. A TRUNCATE is a change of t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ _CELLS_START: Final = 1 << 16
 _HEADER_BYTES: Final = 25
 """XLogData before its message."""
 _UINT64: Final = 2**64 - 1
-_Scalar = TypeVar("_Scalar", bound=np.generic)
+_AS_THEY_LIE: Final = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,37 +285,23 @@ class Decoder:
         arrays = self._arrays
         relation = arrays.row_relation[begin:end]
         if relation[0] == relation[-1] and (relation == relation[0]).all():
-            return (self._part(data, int(relation[0]), slice(begin, end)),)
+            return (self._part(data, int(relation[0]), begin, _AS_THEY_LIE, end - begin),)
         starts = np.zeros(len(self._builders) + 1, np.int32)
         order = np.empty(end - begin, np.int32)
         kernel.order_by_table(relation, starts, order)
-        order += begin
+        places = starts.tolist()
         return tuple(
-            self._part(data, slot, order[starts[slot] : starts[slot + 1]])
-            for slot in np.flatnonzero(np.diff(starts)).tolist()
+            self._part(data, slot, begin, order[first:last], last - first)
+            for slot, (first, last) in enumerate(pairwise(places))
+            if first != last
         )
 
     def _part(
-        self, data: npt.NDArray[np.uint8], slot: int, which: slice | npt.NDArray[np.int32]
+        self, data: npt.NDArray[np.uint8], slot: int, begin: int, order: npt.NDArray[np.int32], count: int
     ) -> tuple[TableSchema, pa.RecordBatch]:
         arrays, builder = self._arrays, self._builders[slot]
-        transaction = arrays.row_transaction[which]
-        rows = Rows(
-            op=_owned(arrays.row_op[which]),
-            commit_lsn=arrays.transaction_lsn[transaction].view(np.uint64),
-            ordinal=_owned(arrays.row_ordinal[which]).view(np.uint64),
-            xid=arrays.transaction_xid[transaction].astype(np.uint32),
-            committed_at=arrays.transaction_time[transaction],
-            new=arrays.row_new[which],
-            old=arrays.row_old[which],
-            has_unchanged=bool(arrays.row_flags[which].any()),
-        )
+        rows = arrays.rows(begin, order, count)
         return builder.schema, builder.build(data, arrays.cell_offset, arrays.cell_length, rows)
-
-
-def _owned(view: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
-    """A copy when ``view`` is a view of the row arrays, which are overwritten by the next feed."""
-    return view.copy() if view.base is not None else view
 
 
 def _require_same_columns(relation: Relation, schema: TableSchema) -> None:
@@ -411,6 +398,35 @@ class _Arrays:
             self.transaction_lsn,
             self.transaction_time,
         )
+
+    def rows(self, begin: int, order: npt.NDArray[np.int32], count: int) -> Rows:
+        """A copy of ``count`` rows, in ``order`` when it is not empty; it and the rows themselves from ``begin`` on."""
+        op, xid = np.empty(count, np.uint8), np.empty(count, np.int32)
+        commit_lsn, ordinal, committed_at = (np.empty(count, np.int64) for _ in range(3))
+        new, old, found = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(3, np.int64)
+        kernel.take_rows(
+            order,
+            begin,
+            self.row_op,
+            self.row_flags,
+            self.row_transaction,
+            self.row_ordinal,
+            self.row_new,
+            self.row_old,
+            self.transaction_xid,
+            self.transaction_lsn,
+            self.transaction_time,
+            op,
+            commit_lsn,
+            ordinal,
+            xid,
+            committed_at,
+            new,
+            old,
+            found,
+        )
+        news, olds, has_unchanged = found.tolist()
+        return Rows(op, commit_lsn, ordinal, xid, committed_at, new, old, news, olds, bool(has_unchanged))
 
     def grow(self) -> None:
         """Double everything, keeping the contents."""

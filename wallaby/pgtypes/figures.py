@@ -49,7 +49,7 @@ _SPACE_AND_COLON: Final = np.uint64(0x00002000003A0000)
 
 @njit(**INLINED)
 def figure_pairs(word):
-    """Eight ASCII figures, the first in the highest byte, as four numbers of 16 bits; all ones when one is no figure."""
+    """Eight ASCII figures, the first in the highest byte, as four numbers of 16 bits; all ones if one is no figure."""
     if (((word + _ABOVE_NINE) | (word - _ZEROS)) & _HIGH) != np.uint64(0):
         return _ALL
     word = word - _ZEROS

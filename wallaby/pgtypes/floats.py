@@ -8,7 +8,7 @@ bits are those of the float unless they lie too near to a half (Lemire, "Number 
 never a guess.
 """
 
-# Compiled in: endian 197b51c8, figures a96ce91f
+# Compiled in: endian 197b51c8, figures 1154fc14
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -71,21 +71,10 @@ class Sweep:
         arena = words.view(np.uint8)
         counts = np.zeros((len(plan), kernels.COUNT_FIELDS), np.int64)
         kernels.sweep(data, cells.offset, cells.length, cells.base, plan, self._bounds, arena, words, counts)
-        kernels.judge(plan, rows, counts)
-        strings: dict[int, tuple[pa.Buffer, bool]] = {}
-        chosen = np.flatnonzero(counts[:, kernels.KIND] == kernels.STRINGS)
-        if len(chosen):
-            sizes = counts[chosen, kernels.END]
-            room = (sizes + (kernels.SHORT_BYTES + kernels.ALIGNMENT - 1)) // kernels.ALIGNMENT * kernels.ALIGNMENT
-            places = np.cumsum(room) - room
-            out = np.empty(int(places[-1] + room[-1]), np.uint8)
-            unions = np.zeros(len(chosen), np.uint8)
-            kernels.copy_strings(data, cells.offset, cells.length, cells.base, plan, arena, chosen, places, out, unions)
-            buffer = pa.py_buffer(out)
-            for k, place, size, union in zip(
-                chosen.tolist(), places.tolist(), sizes.tolist(), unions.tolist(), strict=True
-            ):
-                strings[k] = (buffer.slice(place, size), union < 0x80)
+        size = kernels.judge(plan, rows, counts)
+        strings = np.empty(size, np.uint8)
+        if size:
+            kernels.copy_strings(data, cells.offset, cells.length, cells.base, plan, arena, counts, strings)
         return Swept(self.layouts, rows, plan.tolist(), counts.tolist(), arena, strings)
 
 
@@ -101,7 +90,7 @@ class Swept:
         plan: list[list[int]],
         counts: list[list[int]],
         arena: Bytes,
-        strings: dict[int, tuple[pa.Buffer, bool]],
+        strings: Bytes,
     ) -> None:
         self._layouts = layouts
         self._rows = rows
@@ -109,7 +98,7 @@ class Swept:
         self._counts = counts
         self._arena = arena
         self._buffer = pa.py_buffer(arena)
-        self._strings = strings
+        self._strings = pa.py_buffer(strings)
 
     def layout(self, k: int) -> Layout:
         """The column's layout."""
@@ -153,10 +142,10 @@ class Swept:
         if count[kernels.KIND] != kernels.STRINGS:
             values = buffer.slice(begin, size * rows if size else (rows + 7) >> 3)
             return pa.Array.from_buffers(arrow, rows, [valid, values], rows - filled)
-        strings, is_ascii = self._strings[k]
+        strings = self._strings.slice(count[kernels.PLACE], count[kernels.END])
         starts = buffer.slice(begin, size * (rows + 1))
         array = pa.Array.from_buffers(arrow, rows, [valid, starts, strings], rows - filled)
-        if not is_ascii and pa.types.is_string(arrow):
+        if count[kernels.UNION] >= 0x80 and pa.types.is_string(arrow):
             _require_utf8(array)
         return array
 

@@ -12,7 +12,8 @@ where bits are missing are the block's cells counted: NULL, text, or binary of a
 A block whose first value is text takes the loop of the column's ``TEXT_KIND``, else that of its ``BINARY_KIND``.
 """
 
-# Compiled in: endian 197b51c8, figures a96ce91f, floats f3c9433d, kernels eb0f53f1, numeric_kernels 82f1ef21, text_kernels 2cb7703b
+# Compiled in: endian 197b51c8, figures 1154fc14, floats d3ab25a5
+# Compiled in: kernels eb0f53f1, numeric_kernels 82f1ef21, text_kernels 59617f73
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -38,7 +39,7 @@ from wallaby.pgtypes.endian import (
     put_32,
     put_64,
 )
-from wallaby.pgtypes.figures import uuid_at, ymd_at
+from wallaby.pgtypes.figures import FIGURES_MAX, uuid_at, ymd_at
 from wallaby.pgtypes.floats import float4_at, float8_at
 from wallaby.pgtypes.kernels import (
     BYTES,
@@ -128,7 +129,11 @@ KIND: Final = 6
 """The loop whose values count: ``COUNTED`` when the column has cells of both formats and they need two."""
 IS_PLAIN: Final = 7
 """1 when every value is in the arena: no outlier, no misfit, not all NULL, not left to others."""
-COUNT_FIELDS: Final = 8
+PLACE: Final = 8
+"""Where among all strings those of the column begin."""
+UNION: Final = 9
+"""All their bytes or-ed together: below 128 for pure ASCII."""
+COUNT_FIELDS: Final = 10
 
 BLOCK_ROWS: Final = 64
 LINE_BYTES: Final = 64
@@ -555,10 +560,10 @@ def text_intervals(data, offset, length, base, column, begin, stop, out, to):
 def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, first):
     """Decimal numbers to ``LIMBS`` words each."""
     column, scale, limbs = plan[COLUMN], plan[SCALE], plan[LIMBS]
-    most = np.int64(bound[0]) if bound[1] == 0 and bound[2] == 0 and bound[3] == 0 and scale > 0 else np.int64(0)
-    unit = power_of_ten(scale) if scale <= 18 else np.int64(0)
-    if scale > 16 or most <= 0:
-        most = np.int64(_INT64_MAX) if 0 < scale <= 16 else np.int64(0)
+    has_usual = 0 < scale <= FIGURES_MAX
+    unit = power_of_ten(scale) if has_usual else np.int64(0)
+    is_small = bound[1] == 0 and bound[2] == 0 and bound[3] == 0 and bound[0] <= np.uint64(_INT64_MAX)
+    most = np.int64(bound[0]) if is_small else np.int64(_INT64_MAX)
     valid = np.uint64(0)
     for i in range(begin, stop):
         j = item(base, i) + column
@@ -567,7 +572,7 @@ def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, f
         value = np.int64(0)
         fits = False
         is_left = (size > 0) & (at >= 0)
-        if is_left and most > 0:
+        if is_left and has_usual:
             value = usual_decimal_text(data, at, at + size, scale, unit)
             fits = (value < most) & (value > -most)
             is_left = not fits
@@ -673,9 +678,9 @@ def sweep(data, offset, length, base, plans, bounds, out, words, counts):
                 valid = intervals(data, offset, length, base, column, begin, stop, out, to)
             elif kind == TEXT_INTEGERS:
                 valid = text_integers(data, offset, length, base, plan, begin, stop, out, to)
-            elif kind == TEXT_FLOAT4S or kind == TEXT_FLOAT8S:
+            elif kind in (TEXT_FLOAT4S, TEXT_FLOAT8S):
                 valid = text_floats(data, offset, length, base, plan, begin, stop, out, to)
-            elif kind == TEXT_TIMESTAMPS or kind == TEXT_TIMESTAMPTZS:
+            elif kind in (TEXT_TIMESTAMPS, TEXT_TIMESTAMPTZS):
                 has_zone = kind == TEXT_TIMESTAMPTZS
                 valid = text_timestamps(data, offset, length, base, column, has_zone, begin, stop, out, to)
             elif kind == TEXT_DECIMALS:
@@ -702,9 +707,10 @@ def sweep(data, offset, length, base, plans, bounds, out, words, counts):
                 count[TEXTS] += filled
 
 
-@njit(nb.void(_PLAN, nb.int64, _PLAN), **OPTIONS)
+@njit(nb.int64(_PLAN, nb.int64, _PLAN), **OPTIONS)
 def judge(plans, rows, counts):
-    """Set ``KIND`` and ``IS_PLAIN``."""
+    """Set ``KIND``, ``IS_PLAIN`` and ``PLACE``; returns how many bytes ``copy_strings`` needs."""
+    end = np.int64(0)
     for k in range(plans.shape[0]):
         plan = plans[k]
         count = counts[k]
@@ -715,6 +721,10 @@ def judge(plans, rows, counts):
             kind = np.int64(COUNTED)
         count[KIND] = kind
         count[IS_PLAIN] = kind != COUNTED and count[MISFITS] == 0 and present > 0 and count[VALID] == present
+        if kind == STRINGS:
+            count[PLACE] = end
+            end += (count[END] + SHORT_BYTES + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+    return end
 
 
 @njit(cache=True, nogil=True)
@@ -726,23 +736,24 @@ def union_of(out, begin, stop):
     return union
 
 
-@njit(nb.void(BYTES, I32, I32, I32, _PLAN, U8, nb.int64[::1], nb.int64[::1], U8, U8), **OPTIONS)
-def copy_strings(data, offset, length, base, plans, arena, chosen, places, out, unions):
-    """The bytes of the columns ``chosen`` to ``out``, column k's from ``places[k]`` on, by the offsets in ``arena``.
+@njit(nb.void(BYTES, I32, I32, I32, _PLAN, U8, _PLAN, U8), **OPTIONS)
+def copy_strings(data, offset, length, base, plans, arena, counts, out):
+    """The bytes of the string columns to ``out``, each from its ``PLACE`` on, by the offsets in ``arena``.
 
-    ``unions[k]`` becomes the union of all bytes of the column: below 128 for pure ASCII. Each column has room for
-    ``SHORT_BYTES`` more than its strings need: short ones are copied in whole words, whose surplus the next string
-    overwrites.
+    Each has room for ``SHORT_BYTES`` more than its strings need: short ones are copied in whole words, whose surplus
+    the next string overwrites.
     """
     readable = data.shape[0] - SHORT_BYTES
     rows = base.shape[0]
     for begin in range(0, rows, BLOCK_ROWS):
         stop = min(begin + BLOCK_ROWS, rows)
-        for c in range(chosen.shape[0]):
-            plan = plans[chosen[c]]
-            column, prefix, place = plan[COLUMN], plan[PREFIX], places[c]
-            at_starts = plan[VALUES_AT]
-            first = place + load_32(arena, at_starts + 4 * begin)
+        for k in range(plans.shape[0]):
+            plan = plans[k]
+            count = counts[k]
+            if count[KIND] != STRINGS:
+                continue
+            column, prefix = plan[COLUMN], plan[PREFIX]
+            first = count[PLACE] + load_32(arena, plan[VALUES_AT] + 4 * begin)
             start = first
             for i in range(begin, stop):
                 j = item(base, i) + column
@@ -765,4 +776,4 @@ def copy_strings(data, offset, length, base, plans, arena, chosen, places, out, 
                 else:
                     copy_bytes(out, start, data, at, size)
                 start += size
-            unions[c] |= union_of(out, first, start)
+            count[UNION] |= np.int64(union_of(out, first, start))

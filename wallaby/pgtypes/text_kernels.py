@@ -5,7 +5,8 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: endian 197b51c8, figures a96ce91f, kernels eb0f53f1, numeric_kernels 82f1ef21
+# Compiled in: endian 197b51c8, figures 1154fc14, kernels eb0f53f1
+# Compiled in: numeric_kernels 82f1ef21
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
