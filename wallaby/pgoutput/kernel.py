@@ -14,18 +14,19 @@ Every length is compared with the end of its frame before it is used: malformed 
 never with rows made of somebody else's bytes. The price is about 2 ns per cell.
 """
 
-# Compiled in: endian 197b51c8, kernels eb0f53f1
+# Compiled in: endian 197b51c8, kernels ee05c792
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numba as nb
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.compiled import CALLED, OPTIONS
 from wallaby.pgtypes.endian import be16, be32, be64, le32
 from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
 
@@ -88,7 +89,6 @@ PROBLEMS: Final[dict[int, str]] = {
 # Bits of ``row_flags``.
 HAS_UNCHANGED: Final = 1
 
-_OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False}
 _BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 _U8 = nb.uint8[::1]
 _I32 = nb.int32[::1]
@@ -131,7 +131,7 @@ def index_tuple(data, at, stop, columns, cell, cell_offset, cell_length):
     return np.int64(at), unchanged
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def later(one, other):
     """The greater of two LSNs held as signed integers."""
     return one if np.uint64(one) > np.uint64(other) else other
@@ -141,7 +141,7 @@ def later(one, other):
     nb.int64(
         _BYTES, nb.int64, _I64, _I64, _I32, _I32, _U8, _U8, _I32, _I32, _I64, _I32, _I32, _I32, _I32, _I64, _I64, _I64
     ),
-    **_OPTIONS,
+    **OPTIONS,
 )
 def parse(
     data,
@@ -338,7 +338,7 @@ def parse(
     return np.int64(ERROR) if problem != 0 else status
 
 
-@njit(nb.void(_I32, _I32, _I32), **_OPTIONS)
+@njit(nb.void(_I32, _I32, _I32), **OPTIONS)
 def order_by_table(row_relation, starts, order):
     """Stable counting sort: ``order`` lists rows table by table, slot s at ``starts[s]:starts[s + 1]``.
 
@@ -377,7 +377,7 @@ def order_by_table(row_relation, starts, order):
         _I32,
         _I64,
     ),
-    **_OPTIONS,
+    **OPTIONS,
 )
 def take_rows(
     order,
@@ -426,7 +426,7 @@ def take_rows(
     found[2] = flags
 
 
-@njit(nb.int64(_BYTES, nb.int64, nb.int64, nb.int64, _I32, _I32, _I64), **_OPTIONS)
+@njit(nb.int64(_BYTES, nb.int64, nb.int64, nb.int64, _I32, _I32, _I64), **OPTIONS)
 def parse_copy(data, at, end, columns, cell_offset, cell_length, state):
     """Index the rows of COPY BINARY frames, one row per frame; returns where it stopped.
 

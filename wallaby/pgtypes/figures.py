@@ -12,15 +12,14 @@ around a cell; never beyond the array.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.compiled import INLINED
 from wallaby.pgtypes.endian import be16, be32, be64, byte, put_be64
 
-INLINED: Final[dict[str, Any]] = {"cache": True, "nogil": True, "forceinline": True}
-"""For short cuts: a call costs as much as what they do."""
 FIGURES_MAX: Final = 16
 """``figures_at`` reads so many."""
 

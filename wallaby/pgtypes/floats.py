@@ -8,7 +8,7 @@ bits are those of the float unless they lie too near to a half (Lemire, "Number 
 never a guess.
 """
 
-# Compiled in: endian 197b51c8, figures 1154fc14
+# Compiled in: endian 197b51c8, figures 4aced0a9
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -19,8 +19,9 @@ from typing import Final
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.compiled import INLINED
 from wallaby.pgtypes.endian import be64, bits_of, byte, double_of, high_product, leading_zeros
-from wallaby.pgtypes.figures import INLINED, figures_at
+from wallaby.pgtypes.figures import figures_at
 
 _POWER_MAX: Final = 64
 _FIGURES_MAX: Final = 19

@@ -15,15 +15,15 @@ need no checks of their own unless the type has a variable width.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numba as nb
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.compiled import OPTIONS
 from wallaby.pgtypes.endian import be32
 
-OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False}
 BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 U8 = nb.uint8[::1]
 I16 = nb.int16[::1]

@@ -6,7 +6,7 @@ multiplied out in two or four 64-bit limbs where every carry out of the top coun
 or would lose a digit is an outlier, never rounded.
 """
 
-# Compiled in: endian 197b51c8, kernels eb0f53f1
+# Compiled in: endian 197b51c8, kernels ee05c792
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -18,8 +18,9 @@ import numba as nb
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.compiled import CALLED, INLINED, OPTIONS
 from wallaby.pgtypes.endian import be16, be64
-from wallaby.pgtypes.kernels import BYTES, I32, OPTIONS, U8, set_valid
+from wallaby.pgtypes.kernels import BYTES, I32, U8, set_valid
 
 NEGATIVE: Final = 0x4000
 NAN: Final = 0xC000
@@ -46,7 +47,7 @@ def power_limbs(exponent: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     return np.array([(value >> (64 * k)) & (2**64 - 1) for k in range(_LIMBS_MAX)], dtype=np.uint64)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def multiply_add(out, first, limbs, factor, addend):
     """``out[first : first + limbs] = that * factor + addend`` for a factor below 2**32; True when it overflows."""
     carry = np.uint64(addend)
@@ -60,7 +61,7 @@ def multiply_add(out, first, limbs, factor, addend):
     return carry != 0
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def reaches(out, first, limbs, bound):
     """True when the unsigned value at ``out[first:]`` is at least ``bound``."""
     for k in range(_LIMBS_MAX - 1, -1, -1):
@@ -70,7 +71,7 @@ def reaches(out, first, limbs, bound):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def negate(out, first, limbs):
     """Two's complement in place."""
     carry = np.uint64(1)
@@ -79,13 +80,13 @@ def negate(out, first, limbs):
         carry = np.uint64(1) if carry != 0 and out[first + k] == 0 else np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def power_of_ten(exponent):
     """``10 ** exponent`` for 0..18."""
     return _POWERS[exponent]
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def wide_decimal(data, at, digits, weight, scale, out, first, limbs):
     """The absolute value times ``10 ** scale`` into limbs; True when it overflows or loses a digit."""
     for k in range(digits):
@@ -112,7 +113,7 @@ def wide_decimal(data, at, digits, weight, scale, out, first, limbs):
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def is_well_formed(data, at, size):
     """True when a binary numeric has its header, its digits and nothing else."""
     if size < 8:
@@ -129,7 +130,7 @@ def is_well_formed(data, at, size):
     return highest < 10000
 
 
-@njit(cache=True, nogil=True, forceinline=True)
+@njit(**INLINED)
 def usual_decimal(data, at, size, kept, divisor, reciprocal):
     """The absolute value of a binary numeric with up to four digits, in units of the column's scale; -1 for others.
 
@@ -164,7 +165,7 @@ def usual_decimal(data, at, size, kept, divisor, reciprocal):
     return rest * ((10_000 * reciprocal) >> 32) + part
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def decimal_at(data, at, size, scale, limbs, bound, out, first):
     """One binary numeric to ``limbs`` zeroed words at ``out[first:]``: 1 when it fits.
 
@@ -223,7 +224,7 @@ def numeric_text_offsets(data, offset, length, base, column, starts, valid):
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def write_word(out, at, word):
     """Copy the bytes of a short tuple of numbers."""
     for k in range(len(word)):

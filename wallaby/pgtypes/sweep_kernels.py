@@ -12,8 +12,8 @@ where bits are missing are the block's cells counted: NULL, text, or binary of a
 A block whose first value is text takes the loop of the column's ``TEXT_KIND``, else that of its ``BINARY_KIND``.
 """
 
-# Compiled in: endian 197b51c8, figures 1154fc14, floats d3ab25a5
-# Compiled in: kernels eb0f53f1, numeric_kernels 82f1ef21, text_kernels 59617f73
+# Compiled in: endian 197b51c8, figures 4aced0a9, floats 228f5930
+# Compiled in: kernels ee05c792, numeric_kernels 8993c1d2, text_kernels 94d9795f
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -25,6 +25,7 @@ import numba as nb
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.compiled import CALLED, OPTIONS
 from wallaby.pgtypes.endian import (
     be16,
     be32,
@@ -47,7 +48,6 @@ from wallaby.pgtypes.kernels import (
     I32,
     MICROSECONDS_1970_TO_2000,
     MICROSECONDS_PER_DAY,
-    OPTIONS,
     U8,
     U64,
 )
@@ -175,7 +175,7 @@ def bit(fits, i):
     return np.uint64(fits) << np.uint64(i)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def bools(data, offset, length, base, column, begin, stop, out, to):
     """One byte to one bit."""
     valid = np.uint64(0)
@@ -191,7 +191,7 @@ def bools(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def twos(data, offset, length, base, column, begin, stop, out, to):
     """Two-byte integers."""
     valid = np.uint64(0)
@@ -206,7 +206,7 @@ def twos(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def fours(data, offset, length, base, column, begin, stop, out, to):
     """Four-byte integers and floats."""
     valid = np.uint64(0)
@@ -221,7 +221,7 @@ def fours(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def eights(data, offset, length, base, column, begin, stop, out, to):
     """Eight-byte integers and floats."""
     valid = np.uint64(0)
@@ -236,7 +236,7 @@ def eights(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def sixteens(data, offset, length, base, column, begin, stop, out, to):
     """Sixteen bytes as they are."""
     valid = np.uint64(0)
@@ -255,7 +255,7 @@ def sixteens(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def dates(data, offset, length, base, column, begin, stop, out, to):
     """Days since 2000 to days since 1970; the infinities are outliers. Every finite date fits."""
     valid = np.uint64(0)
@@ -271,7 +271,7 @@ def dates(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def times(data, offset, length, base, column, begin, stop, out, to):
     """Microseconds since midnight; 24:00:00 is an outlier."""
     valid = np.uint64(0)
@@ -287,7 +287,7 @@ def times(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def timestamps(data, offset, length, base, column, begin, stop, out, to):
     """Microseconds since 2000 to since 1970; the infinities and the last 30 years before 294277 are outliers."""
     valid = np.uint64(0)
@@ -303,7 +303,7 @@ def timestamps(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def intervals(data, offset, length, base, column, begin, stop, out, to):
     """Microseconds, days, months to Arrow's months, days, nanoseconds."""
     valid = np.uint64(0)
@@ -323,7 +323,7 @@ def intervals(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def decimals(data, offset, length, base, plan, bound, begin, stop, words, first, count):
     """Numerics to ``LIMBS`` words each; the row of a malformed one goes to ``count``."""
     column, scale, limbs = plan[COLUMN], plan[SCALE], plan[LIMBS]
@@ -363,7 +363,7 @@ def decimals(data, offset, length, base, plan, bound, begin, stop, words, first,
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def strings(offset, length, base, column, prefix, begin, stop, out, to, count):
     """Offsets of strings; those too short for their prefix are misfits."""
     valid = np.uint64(0)
@@ -390,7 +390,7 @@ def strings(offset, length, base, column, prefix, begin, stop, out, to, count):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_bools(data, offset, length, base, column, begin, stop, out, to):
     """``t`` or ``f`` to one bit."""
     valid = np.uint64(0)
@@ -406,7 +406,7 @@ def text_bools(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_integers(data, offset, length, base, plan, begin, stop, out, to):
     """Decimal integers from ``LEAST`` to ``MOST``."""
     column, width, least, most = plan[COLUMN], plan[BYTES_PER_ROW], plan[LEAST], plan[MOST]
@@ -434,7 +434,7 @@ def text_integers(data, offset, length, base, plan, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_floats(data, offset, length, base, plan, begin, stop, out, to):
     """Finite floats as PostgreSQL prints nearly all; the others get no bit."""
     column, width = plan[COLUMN], plan[BYTES_PER_ROW]
@@ -458,7 +458,7 @@ def text_floats(data, offset, length, base, plan, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_uuids(data, offset, length, base, column, begin, stop, out, to):
     """``8-4-4-4-12`` hexadecimal figures to 16 bytes."""
     valid = np.uint64(0)
@@ -476,7 +476,7 @@ def text_uuids(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_dates(data, offset, length, base, column, begin, stop, out, to):
     """``YYYY-MM-DD[ BC]`` to days since 1970."""
     valid = np.uint64(0)
@@ -496,7 +496,7 @@ def text_dates(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_times(data, offset, length, base, column, begin, stop, out, to):
     """``HH:MM:SS[.ffffff]`` to microseconds; 24:00:00 is an outlier."""
     valid = np.uint64(0)
@@ -513,7 +513,7 @@ def text_times(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_timestamps(data, offset, length, base, column, has_zone, begin, stop, out, to):
     """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]`` to microseconds since 1970 (UTC with a zone)."""
     valid = np.uint64(0)
@@ -533,7 +533,7 @@ def text_timestamps(data, offset, length, base, column, has_zone, begin, stop, o
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_intervals(data, offset, length, base, column, begin, stop, out, to):
     """``1 year -2 mons 3 days -04:05:06.7`` to Arrow's months, days, nanoseconds."""
     valid = np.uint64(0)
@@ -556,7 +556,7 @@ def text_intervals(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, first):
     """Decimal numbers to ``LIMBS`` words each."""
     column, scale, limbs = plan[COLUMN], plan[SCALE], plan[LIMBS]
@@ -587,7 +587,7 @@ def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, f
     return valid
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def is_text_block(offset, length, base, column, begin, stop):
     """True when the first value is text."""
     for i in range(begin, stop):
@@ -597,7 +597,7 @@ def is_text_block(offset, length, base, column, begin, stop):
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def count_block(offset, length, base, column, width, begin, stop, count):
     """Count cells without value, text cells, and binary cells whose length is not ``width`` (0: any is fine)."""
     nulls = np.int64(0)
@@ -619,7 +619,7 @@ def count_block(offset, length, base, column, width, begin, stop, count):
     count[MISFITS] += misfits
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def fetch_block(data, offset, length, base, begin, stop):
     """Ask for what the block will read: it was parsed too long ago for the near caches, and lies in one piece."""
     if stop <= begin:
@@ -727,7 +727,7 @@ def judge(plans, rows, counts):
     return end
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def union_of(out, begin, stop):
     """All bytes or-ed together."""
     union = np.uint8(0)

@@ -5,8 +5,8 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: endian 197b51c8, figures 1154fc14, kernels eb0f53f1
-# Compiled in: numeric_kernels 82f1ef21
+# Compiled in: endian 197b51c8, figures 4aced0a9, kernels ee05c792
+# Compiled in: numeric_kernels 8993c1d2
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -18,9 +18,10 @@ import numba as nb
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.compiled import CALLED, INLINED, OPTIONS
 from wallaby.pgtypes.endian import be16, byte, put_64
-from wallaby.pgtypes.figures import INLINED, figures_at, last_figures, ymd_hms_at
-from wallaby.pgtypes.kernels import BYTES, I32, MICROSECONDS_PER_DAY, OPTIONS, U8, set_valid
+from wallaby.pgtypes.figures import figures_at, last_figures, ymd_hms_at
+from wallaby.pgtypes.kernels import BYTES, I32, MICROSECONDS_PER_DAY, U8, set_valid
 from wallaby.pgtypes.numeric_kernels import multiply_add, negate, power_of_ten, reaches
 
 _INT64_MAX: Final = 2**63 - 1
@@ -34,7 +35,7 @@ _HOURS_MAX: Final = 2_562_047_788
 """What 64 bits of microseconds hold, less one hour."""
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def number_at(data, at, stop):
     """Read up to 18 decimal digits; returns (value, where they end). No digits: the end is ``at``."""
     value = np.int64(0)
@@ -53,7 +54,7 @@ def pair_at(data, at):
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def days_from_civil(year, month, day):
     """Days since 1970-01-01 of a proleptic Gregorian date; year 0 is 1 BC."""
     if month <= 2:
@@ -64,7 +65,7 @@ def days_from_civil(year, month, day):
     return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def date_at(data, at, stop):
     """Read ``YYYY-MM-DD`` with four or more figures of year: (year, month, day, end); end -1 when it is not one."""
     year, p = number_at(data, at, stop)
@@ -167,7 +168,7 @@ def usual_decimal_text(data, at, stop, scale, unit):
     return (value ^ -sign) + sign
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def fraction_at(data, at, stop):
     """Read an optional ``.ffffff``: (microseconds, end); end -1 for more than six figures or none."""
     if at >= stop or data[at] != 46:
@@ -179,7 +180,7 @@ def fraction_at(data, at, stop):
     return value * power_of_ten(6 - figures), np.int64(p)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def time_at(data, at, stop):
     """Read ``HH:MM:SS[.ffffff]`` with two or more figures of hours: (microseconds, end); end -1 otherwise."""
     hours, p = number_at(data, at, stop)
@@ -193,13 +194,13 @@ def time_at(data, at, stop):
     return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + microseconds, p
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def before_christ_at(data, at, stop):
     """True when exactly `` BC`` is left."""
     return stop - at == 3 and data[at] == 32 and data[at + 1] == 66 and data[at + 2] == 67
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def zone_at(data, at, stop):
     """Read ``+HH[:MM[:SS]]`` or with a minus: (seconds east of UTC, end); end -1 otherwise."""
     if at >= stop or (data[at] != 43 and data[at] != 45):
@@ -220,7 +221,7 @@ def zone_at(data, at, stop):
     return (seconds if data[at] == 43 else -seconds), np.int64(p)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def integer_text_at(data, at, stop):
     """A decimal integer of 64 bits: (value, whether it is one)."""
     is_negative = data[at] == 45
@@ -243,7 +244,7 @@ def integer_text_at(data, at, stop):
     return value, p == stop
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def date_text_at(data, at, stop):
     """``YYYY-MM-DD[ BC]``: (days since 1970, whether it is one)."""
     year, month, day, p = date_at(data, at, stop)
@@ -258,7 +259,7 @@ def date_text_at(data, at, stop):
     return days, True
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def time_text_at(data, at, stop):
     """``HH:MM:SS[.ffffff]`` before 24:00:00: (microseconds, whether it is one)."""
     time, p = time_at(data, at, stop)
@@ -266,7 +267,7 @@ def time_text_at(data, at, stop):
     return (time if fits else np.int64(0)), fits
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def timestamp_text_at(data, at, stop, has_zone):
     """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]``: (microseconds since 1970 UTC, whether it is one)."""
     year, month, day, p = date_at(data, at, stop)
@@ -289,7 +290,7 @@ def timestamp_text_at(data, at, stop, has_zone):
     return days * MICROSECONDS_PER_DAY + time, True
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def decimal_text_at(data, at, stop, scale, limbs, bound, out, first):
     """A decimal number to ``limbs`` zeroed words at ``out[first:]``, in units of the scale.
 
@@ -344,7 +345,7 @@ def decimal_text_at(data, at, stop, scale, limbs, bound, out, first):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def short_decimal_at(data, at, stop, scale):
     """The value, in units of the scale, of an unsigned number of up to 18 figures with the missing places; else -1."""
     whole, p = number_at(data, at, stop)
@@ -360,7 +361,7 @@ def short_decimal_at(data, at, stop, scale):
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def hex_figure(byte):
     """The value of a hexadecimal figure, or -1."""
     if 48 <= byte <= 57:
@@ -372,7 +373,7 @@ def hex_figure(byte):
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def uuid_text_at(data, at, out, to):
     """The 36 bytes of ``8-4-4-4-12`` hexadecimal figures to 16 at ``out[to:]``; False when they are not such."""
     put_64(out, to, np.int64(0))
@@ -426,7 +427,7 @@ def text_bytea(data, offset, base, column, starts, out):
             at += 2
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def interval_text_at(data, at, stop):
     """``1 year -2 mons 3 days -04:05:06.7``: (months, days, microseconds, whether it is one Arrow can hold)."""
     months = np.int64(0)
