@@ -14,7 +14,7 @@ Every length is compared with the end of its frame before it is used: malformed 
 never with rows made of somebody else's bytes. The price is about 2 ns per cell.
 """
 
-# Compiled in: endian 197b51c8, kernels ee05c792
+# Compiled in: endian df3254ed, kernels b960937f
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -205,16 +205,6 @@ def double_of(typing_context, bits):
 
 
 @intrinsic
-def bits_of(typing_context, number):
-    """The 64 bits of a float."""
-
-    def build(context, builder, signature, args):
-        return builder.bitcast(args[0], ir.IntType(64))
-
-    return nb.int64(nb.float64), build
-
-
-@intrinsic
 def put_be64(typing_context, out, to, value):
     """Write eight bytes, the highest first, to ``out[to:]``."""
 

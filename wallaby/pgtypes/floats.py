@@ -1,14 +1,13 @@
 """Floats read from the shortest decimal that PostgreSQL prints for them, correctly rounded.
 
-A decimal is ``w * 10 ** q`` with at most 19 figures in ``w``. Where both are small the float operation is exact in
-itself: ``w`` and the power are floats, and one multiplication or division rounds once (Clinger, "How to read floating
-point numbers accurately", 1990). Else ``w`` is multiplied with the upper 128 bits of the power, and the product's upper
-bits are those of the float unless they lie too near to a half (Lemire, "Number parsing at a gigabyte per second",
-2021). Whatever is nearer than that, subnormal, infinite or not of the usual form is left to the caller: it gets False,
-never a guess.
+A decimal is ``w * 10 ** q`` with at most 19 figures in ``w``. ``w`` is multiplied with the upper 128 bits of the power,
+and the product's upper bits are those of the float unless they lie too near to a half (Lemire, "Number parsing at a
+gigabyte per second", 2021). Whatever is nearer than that, subnormal, infinite or not of the usual form is left to the
+caller: it gets False, never a guess. There is no other way for small numbers, though one division would do (Clinger,
+1990): PostgreSQL's 15 to 17 figures lie on both sides of that border, and to guess the side wrong costs more.
 """
 
-# Compiled in: endian 197b51c8, figures 4aced0a9
+# Compiled in: endian df3254ed, figures f966935c
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -20,20 +19,17 @@ import numpy as np
 from numba import njit
 
 from wallaby.pgtypes.compiled import INLINED
-from wallaby.pgtypes.endian import be64, bits_of, byte, double_of, high_product, leading_zeros
+from wallaby.pgtypes.endian import be64, byte, double_of, high_product, leading_zeros
 from wallaby.pgtypes.figures import figures_at
 
 _POWER_MAX: Final = 64
 _FIGURES_MAX: Final = 19
-_EXACT_POWER_MAX: Final = 22
-_EXACT_MAX: Final = 1 << 53
 _NINES: Final = np.uint64(0x7676767676767676)
 _LOW_SEVEN: Final = np.uint64(0x7F7F7F7F7F7F7F7F)
 _HIGH: Final = np.uint64(0x8080808080808080)
 _ZEROS: Final = np.uint64(0x3030303030303030)
 _BELOW_FLOAT: Final = np.uint64(0x1FF)
 """The bits of the product's upper word beyond a float's 53 and one to round by."""
-_SIGN: Final = -(1 << 63)
 _FRACTION: Final = (1 << 52) - 1
 _BEYOND_FLOAT4: Final = (1 << 29) - 1
 _HALF_OF_FLOAT4: Final = 1 << 28
@@ -55,7 +51,6 @@ def _upper_bits(power: int) -> tuple[int, int]:
 
 
 _FIVES: Final = np.array([_upper_bits(power) for power in range(-_POWER_MAX, _POWER_MAX + 1)], np.uint64)
-_TENS: Final = np.array([10.0**power for power in range(_EXACT_POWER_MAX + 1)])
 _WHOLE_TENS: Final = np.array([10**power for power in range(20)], np.uint64)
 
 
@@ -80,9 +75,6 @@ def nearest_float(whole, power):
     """(The bits of the float nearest to ``whole * 10 ** power``, whether they are certain)."""
     if whole == np.uint64(0):
         return np.int64(0), True
-    if whole <= np.uint64(_EXACT_MAX) and -_EXACT_POWER_MAX <= power <= _EXACT_POWER_MAX:
-        number = np.float64(np.int64(whole))
-        return bits_of(number * _TENS[power] if power >= 0 else number / _TENS[-power]), True
     if power < -_POWER_MAX or power > _POWER_MAX:
         return np.int64(0), False
     zeros = leading_zeros(whole)
@@ -124,10 +116,8 @@ def nearest_float(whole, power):
 @njit(**INLINED)
 def float8_at(data, at, stop):
     """A decimal such as ``-12.5`` or ``1.5e-07``: (the bits of the nearest float8, whether it was read)."""
-    sign = np.int64(0)
-    if byte(data, at) == 45:
-        sign = np.int64(_SIGN)
-        at += 1
+    is_negative = np.int64(byte(data, at) == 45)
+    at += is_negative
     p = figures_of(data, at, stop)
     count = p - at
     if count < 1:
@@ -169,7 +159,7 @@ def float8_at(data, at, stop):
             return np.int64(0), False
         power += -exponent if is_below else exponent
     bits, is_certain = nearest_float(value, power)
-    return bits | sign, is_certain
+    return bits | (is_negative << 63), is_certain
 
 
 @njit(**INLINED)

@@ -9,7 +9,7 @@ there and has no bit is an outlier, or malformed when the gather says so: gather
 need no checks of their own unless the type has a variable width.
 """
 
-# Compiled in: endian 197b51c8
+# Compiled in: endian df3254ed
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

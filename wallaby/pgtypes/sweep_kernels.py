@@ -9,11 +9,12 @@ none) and returns the word of validity: a bit for each value that is of the loop
 where bits are missing are the block's cells counted: NULL, text, or binary of a wrong width. What the counts then say
 (outliers, both formats in one column, malformed cells) is for ``wallaby.pgtypes.sweep``.
 
-A block whose first value is text takes the loop of the column's ``TEXT_KIND``, else that of its ``BINARY_KIND``.
+A block whose first value is text takes the loop of the column's ``TEXT_KIND``, else that of its ``BINARY_KIND``. A
+column that is gathered at all has every block written, those of NULLs alone too: nothing clears the arena.
 """
 
-# Compiled in: endian 197b51c8, figures 4aced0a9, floats 228f5930
-# Compiled in: kernels ee05c792, numeric_kernels 8993c1d2, text_kernels 94d9795f
+# Compiled in: endian df3254ed, figures f966935c, floats dffbad83
+# Compiled in: kernels b960937f, numeric_kernels a8f0216f, text_kernels fdce2da6
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -588,13 +589,13 @@ def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, f
 
 
 @njit(**CALLED)
-def is_text_block(offset, length, base, column, begin, stop):
-    """True when the first value is text."""
+def is_text_block(offset, length, base, plan, begin, stop):
+    """True when the first value is text; without a value, when only the loop for text writes the column."""
     for i in range(begin, stop):
-        j = item(base, i) + column
+        j = item(base, i) + plan[COLUMN]
         if item(length, j) >= 0:
             return item(offset, j) < 0
-    return False
+    return plan[BINARY_KIND] == COUNTED
 
 
 @njit(**CALLED)
@@ -648,7 +649,7 @@ def sweep(data, offset, length, base, plans, bounds, out, words, counts):
             plan = plans[k]
             count = counts[k]
             column = plan[COLUMN]
-            is_text = is_text_block(offset, length, base, column, begin, stop)
+            is_text = is_text_block(offset, length, base, plan, begin, stop)
             kind = plan[TEXT_KIND] if is_text else plan[BINARY_KIND]
             if kind == COUNTED:
                 count_block(offset, length, base, column, plan[WIDTH], begin, stop, count)

@@ -5,8 +5,8 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: endian 197b51c8, figures 4aced0a9, kernels ee05c792
-# Compiled in: numeric_kernels 8993c1d2
+# Compiled in: endian df3254ed, figures f966935c, kernels b960937f
+# Compiled in: numeric_kernels a8f0216f
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -144,6 +144,17 @@ def test_a_change_of_format_at_any_row_is_followed(row: int) -> None:
     assert _swept([_layout(23)], cells)[0].to_pylist() == numbers
 
 
+@pytest.mark.parametrize("oid", [18, 869, 1700, 25, 17])
+def test_blocks_of_nulls_beside_blocks_of_text_are_null(oid: int) -> None:
+    """Also of types that take part in text alone: "char", inet, numeric without scale."""
+    values: list[str | None] = [None] * 70 + ["\\x31"] * 70 + [None] * 130 + ["\\x32"] + [None] * 70
+    array, outliers = gather(_layout(oid), _index([[value] for value in values]))
+    array.validate(full=True)
+    assert outliers is None
+    expected = [value if oid != 17 or value is None else bytes.fromhex(value[2:]) for value in values]
+    assert array.to_pylist() == expected
+
+
 @pytest.mark.parametrize("oid", [16, 20, 21, 23, 25, 700, 701, 1082, 1083, 1114, 1186, 2950, 3802])
 def test_only_nulls_give_only_nulls(oid: int) -> None:
     array, outliers = gather(_layout(oid), _index([[None]] * 100))
