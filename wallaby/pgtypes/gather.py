@@ -1,8 +1,8 @@
-"""Cells of one column to one Arrow array, plus the values that array cannot hold.
+"""Cells to Arrow arrays, plus the values those arrays cannot hold.
 
-A column's cells are binary or text, each by itself. They are all of one kind in practice; a column with both is
-gathered twice and put together. Strings in Arrow must be UTF-8: a column that is not pure ASCII is validated before it
-leaves.
+Most columns leave a sweep (``wallaby.pgtypes.sweep``) as they should be, and `finish` has nothing to do. It deals with
+the others: outliers, malformed cells, families that take no part in sweeps. A column's cells are binary or text, each
+by itself; they are all of one kind in practice, and a column with both is gathered twice and put together.
 """
 
 from __future__ import annotations

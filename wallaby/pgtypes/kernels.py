@@ -1,12 +1,14 @@
-"""Compiled gathers for binary cells, one per physical type.
+"""Compiled gathers for arrays in binary, and the types and constants that all kernels share.
 
 A column of a tuple set is (``data``, ``offset``, ``length``, ``base``, ``column``): row i's cell is number
-``base[i] + column`` of the index, ``data[offset : offset + length]`` its bytes; a negative length means no value. Every
-gather fills ``out`` and sets a bit of ``valid`` (zeroed by the caller) for each value Arrow can hold. A cell that is
-there and has no bit is an outlier, or malformed when the gather says so: gathers return the first malformed row, or -1.
+``base[i] + column`` of the index, ``data[offset : offset + length]`` its bytes; a negative length means no value, a
+negative offset text. A gather fills its outputs and sets a bit of ``valid`` (zeroed by the caller) for each value Arrow
+can hold. A cell that is there and has no bit is an outlier, or malformed when the gather says so: the first malformed
+row, or -1.
 
-``scan`` runs first: it has counted NULLs and text cells and checked the width of fixed-size types, so the gathers below
-need no checks of their own unless the type has a variable width.
+`wallaby.pgtypes.sweep` gathers all that has one value of one or few bytes per cell, many columns at a time. Gathers of
+single columns, here and in ``numeric_kernels`` and ``text_kernels``, are for what does not fit that: values of values.
+A sweep has counted NULLs and text cells before they run.
 """
 
 # Compiled in: endian df3254ed

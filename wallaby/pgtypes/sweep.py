@@ -56,11 +56,8 @@ class Sweep:
         plan[sweep_plan.BYTES_PER_ROW], plan[sweep_plan.PREFIX] = swept.bytes_per_row, swept.prefix
         if layout.family is Family.DECIMAL:
             limbs = layout.arrow.bit_width // 64
-            plan[sweep_plan.BYTES_PER_ROW], plan[sweep_plan.LIMBS], plan[sweep_plan.SCALE] = (
-                8 * limbs,
-                limbs,
-                layout.scale,
-            )
+            plan[sweep_plan.LIMBS], plan[sweep_plan.SCALE] = limbs, layout.scale
+            plan[sweep_plan.BYTES_PER_ROW] = 8 * limbs
             self._bounds[k] = power_limbs(layout.precision)
         elif swept.text == sweep_plan.TEXT_INTEGERS:
             limits = np.iinfo(layout.arrow.to_pandas_dtype())

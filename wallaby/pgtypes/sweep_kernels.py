@@ -13,8 +13,8 @@ A block whose first value is text takes the loop of the column's ``TEXT_KIND``, 
 column that is gathered at all has every block written, those of NULLs alone too: nothing clears the arena.
 """
 
-# Compiled in: binary_loops 0185f553, endian df3254ed, kernels b960937f
-# Compiled in: sweep_plan fed8e788, text_loops 6a97efc7
+# Compiled in: binary_loops 59647ebb, endian df3254ed, kernels 253c3a1d
+# Compiled in: sweep_plan 81f1d3aa, text_loops a7d575a6
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -1,4 +1,4 @@
-"""What a sweep is to do with each column, and what it found: the rows of two tables of integers, and who lays them out."""
+"""What a sweep is to do with each column and what it found there: two tables of integers, a row for each column."""
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.

@@ -4,9 +4,9 @@ Each writes a value for every row, zero where there is none, and returns the wor
 prints is read in place; anything else by a careful reader, which is called.
 """
 
-# Compiled in: binary_loops 0185f553, endian df3254ed, figures f966935c
-# Compiled in: floats dffbad83, numeric_kernels a8f0216f, sweep_plan fed8e788
-# Compiled in: text_kernels a58d1823, text_numbers 96830fb7, text_times 8bd5bf73
+# Compiled in: binary_loops 59647ebb, endian df3254ed, figures f966935c
+# Compiled in: floats dffbad83, numeric_kernels 545a92a0, sweep_plan 81f1d3aa
+# Compiled in: text_kernels 392d9281, text_numbers 85581749, text_times 5530eb21
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -1,10 +1,10 @@
-"""Integers and decimals read from text: short cuts for what PostgreSQL usually prints, and careful readers for the rest.
+"""Integers and decimals read from text: short cuts for what PostgreSQL usually prints, careful readers for the rest.
 
 A ``usual_`` function returns ``NOT_USUAL`` for whatever does not look exactly as expected, never a guess; a careful one
 says whether the text is a value at all.
 """
 
-# Compiled in: endian df3254ed, figures f966935c, numeric_kernels a8f0216f
+# Compiled in: endian df3254ed, figures f966935c, numeric_kernels 545a92a0
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -1,11 +1,11 @@
 """Dates, times and intervals read from text, as PostgreSQL prints them with DateStyle ISO and IntervalStyle postgres.
 
-A ``usual_`` function is a short cut for the years 1 to 9999 and returns ``NOT_USUAL`` for whatever does not look exactly
-as expected, never a guess; a careful one says whether the text is a value at all.
+A ``usual_`` function is a short cut for the years 1 to 9999 and returns ``NOT_USUAL`` for whatever does not look as
+expected, never a guess; a careful one says whether the text is a value at all.
 """
 
-# Compiled in: endian df3254ed, figures f966935c, kernels b960937f
-# Compiled in: numeric_kernels a8f0216f, text_numbers 96830fb7
+# Compiled in: endian df3254ed, figures f966935c, kernels 253c3a1d
+# Compiled in: numeric_kernels 545a92a0, text_numbers 85581749
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
