@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import pyarrow as pa
 
@@ -19,6 +20,8 @@ from wallaby.settings import Limits
 from wallaby.window import Barrier, BarrierKind, TablePart, Window
 
 _IPC = pa.ipc.IpcWriteOptions(use_threads=False)
+_END_BYTES: Final = 8
+"""What closes an IPC stream."""
 
 
 @dataclass(slots=True)
@@ -157,8 +160,12 @@ class WindowBuilder:
 
 def encode_part(schema: TableSchema, batches: Sequence[pa.RecordBatch]) -> TablePart:
     """One table's batches as a single IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batches[0].schema, options=_IPC) as writer:
+    arrow = batches[0].schema
+    size = arrow.serialize().size + sum(map(pa.ipc.get_record_batch_size, batches)) + _END_BYTES
+    stream = pa.allocate_buffer(size)
+    sink = pa.FixedSizeBufferWriter(stream)
+    with pa.ipc.new_stream(sink, arrow, options=_IPC) as writer:
         for batch in batches:
             writer.write_batch(batch)
-    return TablePart(schema, sum(batch.num_rows for batch in batches), sink.getvalue())
+    assert sink.tell() == size, (sink.tell(), size)
+    return TablePart(schema, sum(batch.num_rows for batch in batches), stream)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wallaby.pgoutput import kernel
+from wallaby.pgoutput.batches import Rows
 
 _ROWS_START: Final = 1 << 12
 _CELLS_START: Final = 1 << 16
@@ -61,6 +62,35 @@ class Arrays:
             self.transaction_lsn,
             self.transaction_time,
         )
+
+    def rows(self, begin: int, order: npt.NDArray[np.int32], count: int) -> Rows:
+        """A copy of ``count`` rows, in ``order`` when it is not empty; it and the rows themselves from ``begin`` on."""
+        op, xid = np.empty(count, np.uint8), np.empty(count, np.int32)
+        commit_lsn, ordinal, committed_at = (np.empty(count, np.int64) for _ in range(3))
+        new, old, found = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(3, np.int64)
+        kernel.take_rows(
+            order,
+            begin,
+            self.row_op,
+            self.row_flags,
+            self.row_transaction,
+            self.row_ordinal,
+            self.row_new,
+            self.row_old,
+            self.transaction_xid,
+            self.transaction_lsn,
+            self.transaction_time,
+            op,
+            commit_lsn,
+            ordinal,
+            xid,
+            committed_at,
+            new,
+            old,
+            found,
+        )
+        news, olds, has_unchanged = found.tolist()
+        return Rows(op, commit_lsn, ordinal, xid, committed_at, new, old, news, olds, bool(has_unchanged))
 
     def grow(self) -> None:
         """Double everything, keeping the contents."""

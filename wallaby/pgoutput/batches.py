@@ -12,8 +12,7 @@ import pyarrow as pa
 from wallaby.errors import BinaryUnsupported, DecodeError
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.kernel import UNCHANGED_LENGTH
-from wallaby.pgtypes.gather import Bytes, Cells, Index, MalformedCell, NoBinaryForm, Outliers, gather, scan_columns
-from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
+from wallaby.pgtypes.gather import Bytes, Cells, Index, MalformedCell, NoBinaryForm, Outliers, Sweep, finish
 from wallaby.pgtypes.layout import Family, Layout, layout_of
 from wallaby.pgtypes.types import change_schema
 from wallaby.schema import TableSchema
@@ -25,15 +24,21 @@ _STRING: Final = Layout(Family.STRING, pa.string())
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The row arrays of one batch, all of one length, in stream order. ``committed_at`` counts from 2000."""
+    """The row arrays of one batch, all of one length, in stream order; the batch keeps the first five.
+
+    LSNs and xids are the signed integers of the same bits; ``committed_at`` counts from 1970.
+    """
 
     op: npt.NDArray[np.uint8]
-    commit_lsn: npt.NDArray[np.uint64]
-    ordinal: npt.NDArray[np.uint64]
-    xid: npt.NDArray[np.uint32]
+    commit_lsn: npt.NDArray[np.int64]
+    ordinal: npt.NDArray[np.int64]
+    xid: npt.NDArray[np.int32]
     committed_at: npt.NDArray[np.int64]
     new: Index
     old: Index
+    news: int
+    """Rows with a new tuple."""
+    olds: int
     has_unchanged: bool
 
 
@@ -41,7 +46,7 @@ class BatchBuilder:
     """Builds the batches of one table version. ``opaque_as_text``: the copier selected such columns as text, so their
     binary cells hold text."""
 
-    __slots__ = ("_after_type", "_arrow", "_before_type", "_key", "_layouts", "schema")
+    __slots__ = ("_after", "_after_type", "_arrow", "_before", "_before_type", "_columns", "_key", "schema")
 
     def __init__(self, schema: TableSchema, *, opaque_as_text: bool = False) -> None:
         self.schema = schema
@@ -52,24 +57,24 @@ class BatchBuilder:
         layouts = [layout_of(column.type, column.typmod) for column in schema.columns]
         if opaque_as_text:
             layouts = [_STRING if layout.family is Family.OPAQUE else layout for layout in layouts]
-        self._layouts = tuple(layouts)
+        self._columns = range(len(layouts))
+        self._after = Sweep(layouts, self._columns)
+        self._before = Sweep(layouts, self._key)
 
     def build(self, data: Bytes, offset: Index, length: Index, rows: Rows) -> pa.RecordBatch:
         """One batch of all ``rows``. Everything is copied out of ``data``. DecodeError for a malformed cell."""
         count = len(rows.op)
         outliers: dict[int, Outliers] = {}
-        after = self._struct(self._after_type, range(len(self._layouts)), data, offset, length, rows, outliers)
+        after = self._struct(self._after_type, self._columns, data, offset, length, rows, outliers)
         before = self._struct(self._before_type, self._key, data, offset, length, rows, outliers, is_before=True)
-        unchanged = _unchanged(length, rows.new, len(self._layouts)) if rows.has_unchanged else None
+        unchanged = _unchanged(length, rows.new, len(self._columns)) if rows.has_unchanged else None
         return pa.RecordBatch.from_arrays(
             [
-                pa.array(rows.op),
-                pa.array(rows.commit_lsn),
-                pa.array(rows.ordinal),
-                pa.array(rows.xid),
-                pa.Array.from_buffers(
-                    _TIME, count, [None, pa.py_buffer(rows.committed_at + MICROSECONDS_1970_TO_2000)], 0
-                ),
+                _values(pa.uint8(), rows.op),
+                _values(pa.uint64(), rows.commit_lsn),
+                _values(pa.uint64(), rows.ordinal),
+                _values(pa.uint32(), rows.xid),
+                _values(_TIME, rows.committed_at),
                 pa.nulls(count, UNCHANGED_TYPE) if unchanged is None else unchanged,
                 before,
                 after,
@@ -90,23 +95,23 @@ class BatchBuilder:
         *,
         is_before: bool = False,
     ) -> pa.StructArray:
-        base = rows.old if is_before else rows.new
+        base, present = (rows.old, rows.olds) if is_before else (rows.new, rows.news)
         count = len(base)
-        is_present = base != 0
-        present = int(np.count_nonzero(is_present))
-        if present == 0 or not columns:
-            return pa.nulls(count, arrow) if present == 0 else _empty_struct(is_present, arrow)
+        if present == 0:
+            return pa.nulls(count, arrow)
+        valid = None if present == count else pa.py_buffer(np.packbits(base != 0, bitorder="little"))
         children = []
-        counts = scan_columns(self._layouts, columns, Cells(data, offset, length, base))
-        for place, column in enumerate(columns):
+        cells = Cells(data, offset, length, base)
+        swept = (self._before if is_before else self._after).over(cells)
+        for k, column in enumerate(columns):
             try:
-                child, found = gather(self._layouts[column], Cells(data, offset, length, base, column), counts[place])
+                child, found = finish(swept, k, cells, column)
             except MalformedCell as error:
                 raise self._error(error, column, rows) from error
             children.append(child)
             if found is not None:
                 outliers[column | (BEFORE_OUTLIER_BIT if is_before else 0)] = found
-        return pa.Array.from_buffers(arrow, count, [_validity(is_present, present)], children=children)
+        return pa.Array.from_buffers(arrow, count, [valid], count - present, children=children)
 
     def _error(self, error: MalformedCell, column: int, rows: Rows) -> DecodeError:
         kind: type[DecodeError] = DecodeError
@@ -123,15 +128,8 @@ class BatchBuilder:
         )
 
 
-def _validity(is_present: npt.NDArray[np.bool_], present: int) -> pa.Buffer | None:
-    if present == len(is_present):
-        return None
-    return pa.py_buffer(np.packbits(is_present, bitorder="little"))
-
-
-def _empty_struct(is_present: npt.NDArray[np.bool_], arrow: pa.StructType) -> pa.StructArray:
-    buffers = [_validity(is_present, int(np.count_nonzero(is_present)))]
-    return pa.Array.from_buffers(arrow, len(is_present), buffers, children=[])
+def _values(arrow: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
+    return pa.Array.from_buffers(arrow, len(values), [None, pa.py_buffer(values)], 0)
 
 
 def _unchanged(length: Index, new: Index, columns: int) -> pa.Array | None:

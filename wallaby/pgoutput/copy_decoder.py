@@ -12,7 +12,6 @@ from wallaby.errors import DecodeError
 from wallaby.lsn import Lsn
 from wallaby.pgoutput import kernel
 from wallaby.pgoutput.batches import BatchBuilder, Rows
-from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
 from wallaby.pgtypes.types import has_binary_kernel
 from wallaby.schema import Column, TableSchema, quote_identifier
 from wallaby.window import OP_COPY
@@ -45,7 +44,7 @@ class CopyDecoder:
     def __init__(self, schema: TableSchema, *, snapshot_lsn: Lsn, taken_at_us: int, first_ordinal: int = 0) -> None:
         self.schema = schema
         self._snapshot_lsn = snapshot_lsn
-        self._taken_at = taken_at_us - MICROSECONDS_1970_TO_2000
+        self._taken_at = taken_at_us
         self._builder = BatchBuilder(schema, opaque_as_text=True)
         self._ordinal = first_ordinal
         self._has_header = False
@@ -126,17 +125,19 @@ class CopyDecoder:
 
     def _batch(self, data: npt.NDArray[np.uint8], count: int) -> pa.RecordBatch:
         columns = len(self.schema.columns)
-        ordinal = np.arange(self._ordinal, self._ordinal + count, dtype=np.uint64)
+        ordinal = np.arange(self._ordinal, self._ordinal + count, dtype=np.int64)
         self._ordinal += count
         new = np.arange(kernel.NULL_CELLS, kernel.NULL_CELLS + count * columns, max(columns, 1), dtype=np.int32)[:count]
         rows = Rows(
             op=np.full(count, OP_COPY, np.uint8),
-            commit_lsn=np.full(count, int(self._snapshot_lsn), np.uint64),
+            commit_lsn=np.full(count, int(self._snapshot_lsn), np.uint64).view(np.int64),
             ordinal=ordinal,
-            xid=np.zeros(count, np.uint32),
+            xid=np.zeros(count, np.int32),
             committed_at=np.full(count, self._taken_at, np.int64),
             new=new if columns else np.full(count, kernel.NULL_CELLS, np.int32),
             old=np.zeros(count, np.int32),
+            news=count,
+            olds=0,
             has_unchanged=False,
         )
         return self._builder.build(data, self._offset, self._length, rows)

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,6 @@ from wallaby.errors import DecodeError
 from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput import kernel, messages, spool_kernel
 from wallaby.pgoutput.arrays import Arrays
-from wallaby.pgoutput.batches import Rows
 from wallaby.pgoutput.messages import Committed, LogicalMessage, Prepared, RolledBack
 from wallaby.pgoutput.relations import Relation, SchemaResolver, parse_relation
 from wallaby.pgoutput.resume import drop_applied
@@ -55,7 +55,7 @@ _BETWEEN_TRANSACTIONS: Final = frozenset(
         messages.ROLLBACK_PREPARED,
     }
 )
-_Scalar = TypeVar("_Scalar", bound=np.generic)
+_AS_THEY_LIE: Final = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,31 +414,22 @@ class Decoder:
         arrays = self._arrays
         relation = arrays.row_relation[begin:end]
         if relation[0] == relation[-1] and (relation == relation[0]).all():
-            return (self._part(data, int(relation[0]), slice(begin, end)),)
+            return (self._part(data, int(relation[0]), begin, _AS_THEY_LIE, end - begin),)
         starts = np.zeros(len(self._tables.builders) + 1, np.int32)
         order = np.empty(end - begin, np.int32)
         kernel.order_by_table(relation, starts, order)
-        order += begin
+        places = starts.tolist()
         return tuple(
-            self._part(data, slot, order[starts[slot] : starts[slot + 1]])
-            for slot in np.flatnonzero(np.diff(starts)).tolist()
+            self._part(data, slot, begin, order[first:last], last - first)
+            for slot, (first, last) in enumerate(pairwise(places))
+            if first != last
         )
 
     def _part(
-        self, data: npt.NDArray[np.uint8], slot: int, which: slice | npt.NDArray[np.int32]
+        self, data: npt.NDArray[np.uint8], slot: int, begin: int, order: npt.NDArray[np.int32], count: int
     ) -> tuple[TableSchema, pa.RecordBatch]:
         arrays, builder = self._arrays, self._tables.builders[slot]
-        transaction = arrays.row_transaction[which]
-        rows = Rows(
-            op=_owned(arrays.row_op[which]),
-            commit_lsn=arrays.transaction_lsn[transaction].view(np.uint64),
-            ordinal=_owned(arrays.row_ordinal[which]).view(np.uint64),
-            xid=arrays.transaction_xid[transaction].astype(np.uint32),
-            committed_at=arrays.transaction_time[transaction],
-            new=arrays.row_new[which],
-            old=arrays.row_old[which],
-            has_unchanged=bool(arrays.row_flags[which].any()),
-        )
+        rows = arrays.rows(begin, order, count)
         return builder.schema, builder.build(data, arrays.cell_offset, arrays.cell_length, rows)
 
 
@@ -450,11 +441,6 @@ def _out_of_place(tag: int) -> DecodeError:
         f"a {name} message came where none may be",
         advice="Restart the flow: the server resends from the last confirmed position.",
     )
-
-
-def _owned(view: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
-    """A copy when ``view`` is a view of the row arrays, which are overwritten by the next feed."""
-    return view.copy() if view.base is not None else view
 
 
 __all__ = ["Decoder", "Event", "LogicalMessage", "Segment", "drop_applied"]

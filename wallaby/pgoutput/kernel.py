@@ -14,19 +14,21 @@ Every length is compared with the end of its frame before it is used: malformed 
 never with rows made of somebody else's bytes. The price is about 2 ns per cell.
 """
 
-# Compiled in: endian 3d9d1674
+# Compiled in: endian df3254ed, kernels 253c3a1d
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numba as nb
 import numpy as np
 from numba import njit
 
+from wallaby.pgtypes.compiled import CALLED, OPTIONS
 from wallaby.pgtypes.endian import be16, be32, be64, le32
+from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
 
 NULL_CELLS: Final = 1664
 """PostgreSQL allows 1600 columns in a table and 1664 in a target list."""
@@ -95,7 +97,6 @@ PROBLEMS: Final[dict[int, str]] = {
 # Bits of ``row_flags``.
 HAS_UNCHANGED: Final = 1
 
-_OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False}
 _BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 _U8 = nb.uint8[::1]
 _I32 = nb.int32[::1]
@@ -138,7 +139,7 @@ def index_tuple(data, at, stop, columns, cell, cell_offset, cell_length):
     return np.int64(at), unchanged
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def later(one, other):
     """The greater of two LSNs held as signed integers."""
     return one if np.uint64(one) > np.uint64(other) else other
@@ -157,7 +158,7 @@ def read_keepalive(data, body, wal_end, state):
     nb.int64(
         _BYTES, nb.int64, _I64, _I64, _I32, _I32, _U8, _U8, _I32, _I32, _I64, _I32, _I32, _I32, _I32, _I64, _I64, _I64
     ),
-    **_OPTIONS,
+    **OPTIONS,
 )
 def parse(
     data,
@@ -356,7 +357,7 @@ def parse(
     return np.int64(ERROR) if problem != 0 else status
 
 
-@njit(nb.void(_I32, _I32, _I32), **_OPTIONS)
+@njit(nb.void(_I32, _I32, _I32), **OPTIONS)
 def order_by_table(row_relation, starts, order):
     """Stable counting sort: ``order`` lists rows table by table, slot s at ``starts[s]:starts[s + 1]``.
 
@@ -373,7 +374,78 @@ def order_by_table(row_relation, starts, order):
         cursor[s] += 1
 
 
-@njit(nb.int64(_BYTES, nb.int64, nb.int64, nb.int64, _I32, _I32, _I64), **_OPTIONS)
+@njit(
+    nb.void(
+        _I32,
+        nb.int64,
+        _U8,
+        _U8,
+        _I32,
+        _I64,
+        _I32,
+        _I32,
+        _I64,
+        _I64,
+        _I64,
+        _U8,
+        _I64,
+        _I64,
+        _I32,
+        _I64,
+        _I32,
+        _I32,
+        _I64,
+    ),
+    **OPTIONS,
+)
+def take_rows(
+    order,
+    begin,
+    row_op,
+    row_flags,
+    row_transaction,
+    row_ordinal,
+    row_new,
+    row_old,
+    transaction_xid,
+    transaction_lsn,
+    transaction_time,
+    op,
+    commit_lsn,
+    ordinal,
+    xid,
+    committed_at,
+    new,
+    old,
+    found,
+):
+    """Copy rows out of the row arrays: those ``order`` lists, all counted from ``begin``; without order, as they lie.
+
+    ``committed_at`` counts from 1970. ``found`` becomes how many rows have a new tuple, how many an old one, and 1 when
+    one has an unchanged cell.
+    """
+    news = np.int64(0)
+    olds = np.int64(0)
+    flags = np.uint8(0)
+    for i in range(op.shape[0]):
+        row = np.uint64(begin + (order[i] if order.shape[0] else i))
+        transaction = np.uint64(row_transaction[row])
+        op[i] = row_op[row]
+        commit_lsn[i] = transaction_lsn[transaction]
+        ordinal[i] = row_ordinal[row]
+        xid[i] = transaction_xid[transaction]
+        committed_at[i] = transaction_time[transaction] + MICROSECONDS_1970_TO_2000
+        new[i] = row_new[row]
+        old[i] = row_old[row]
+        news += np.int64(row_new[row] != 0)
+        olds += np.int64(row_old[row] != 0)
+        flags |= row_flags[row]
+    found[0] = news
+    found[1] = olds
+    found[2] = flags
+
+
+@njit(nb.int64(_BYTES, nb.int64, nb.int64, nb.int64, _I32, _I32, _I64), **OPTIONS)
 def parse_copy(data, at, end, columns, cell_offset, cell_length, state):
     """Index the rows of COPY BINARY frames, one row per frame; returns where it stopped.
 

@@ -6,13 +6,13 @@ looking at what they say. ``release`` copies a run without the ids and without w
 that reads ordinary transactions reads these, too.
 """
 
-# Compiled in: kernel 3f9544b0, endian 3d9d1674
+# Compiled in: kernel ac1b68d8, endian df3254ed
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numba as nb
 import numpy as np
@@ -33,6 +33,7 @@ from wallaby.pgoutput.kernel import (
     later,
     read_keepalive,
 )
+from wallaby.pgtypes.compiled import OPTIONS
 from wallaby.pgtypes.endian import be32, be64, le32
 
 OWNER_UNKNOWN: Final = -1
@@ -43,7 +44,6 @@ OWNERS_MANY: Final = -2
 HELD_RELATION: Final = ord("h")
 """A Relation message of a transaction that was rolled back: only ``release`` writes this tag, no server does."""
 
-_OPTIONS: Final[dict[str, Any]] = {"cache": True, "nogil": True, "boundscheck": False}
 _BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
 _U8 = nb.uint8[::1]
 _I64 = nb.int64[::1]
@@ -52,7 +52,7 @@ _HEADER: Final = 25
 """XLogData before its message."""
 
 
-@njit(nb.int64(_BYTES, nb.int64, nb.boolean, _I64), **_OPTIONS)
+@njit(nb.int64(_BYTES, nb.int64, nb.boolean, _I64), **OPTIONS)
 def scan(data, end, has_owner, state):
     """Step from ``state[AT]`` over the frames of one waiting transaction, and keepalives between them.
 
@@ -115,7 +115,7 @@ def scan(data, end, has_owner, state):
     return np.int64(ERROR) if state[PROBLEM] != 0 else status
 
 
-@njit(nb.types.UniTuple(nb.int64, 3)(_BYTES, nb.int64, nb.int64, nb.boolean, _I64, _U8, nb.int64), **_OPTIONS)
+@njit(nb.types.UniTuple(nb.int64, 3)(_BYTES, nb.int64, nb.int64, nb.boolean, _I64, _U8, nb.int64), **OPTIONS)
 def release(data, at, end, has_owner, aborted, out, out_at):
     """Copy whole frames of ``data[at:end]`` to ``out`` as those of an ordinary transaction.
 

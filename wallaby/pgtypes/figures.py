@@ -6,7 +6,7 @@ careful readers in ``text_kernels``: functions here return -1, never a guess. Th
 around a cell; never beyond the array.
 """
 
-# Compiled in: endian 3d9d1674
+# Compiled in: endian df3254ed
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -17,7 +17,8 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.endian import be16, be32, be64, put_be64
+from wallaby.pgtypes.compiled import INLINED
+from wallaby.pgtypes.endian import be16, be32, be64, byte, put_be64
 
 FIGURES_MAX: Final = 16
 """``figures_at`` reads so many."""
@@ -45,25 +46,33 @@ _CLOCK_MARKS: Final = np.uint64(0x0000FF0000FF0000)
 _SPACE_AND_COLON: Final = np.uint64(0x00002000003A0000)
 
 
-@njit(inline="always")
+@njit(**INLINED)
+def figure_pairs(word):
+    """Eight ASCII figures, the first in the highest byte, as four numbers of 16 bits; all ones if one is no figure."""
+    if (((word + _ABOVE_NINE) | (word - _ZEROS)) & _HIGH) != np.uint64(0):
+        return _ALL
+    word = word - _ZEROS
+    return ((word >> _8) & _BYTES) * np.uint64(10) + (word & _BYTES)
+
+
+@njit(**INLINED)
 def word_value(word):
     """The value of eight ASCII figures, the first in the highest byte; -1 when one is not a figure."""
-    if (((word + _ABOVE_NINE) | (word - _ZEROS)) & _HIGH) != np.uint64(0):
+    word = figure_pairs(word)
+    if word == _ALL:
         return np.int64(-1)
-    word = word - _ZEROS
-    word = ((word >> _8) & _BYTES) * np.uint64(10) + (word & _BYTES)
     word = ((word >> _16) & _PAIRS) * np.uint64(100) + (word & _PAIRS)
     return np.int64((word >> _32) * np.uint64(10_000) + (word & _FOURS))
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def last_figures(data, stop, size):
     """The value of the ``size`` (1 to 8) figures that end at ``stop``, with eight readable bytes before it; or -1."""
     kept = _ALL >> np.uint64(64 - 8 * size)
     return word_value((np.uint64(be64(data, stop - 8)) & kept) | (_ZEROS & ~kept))
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def figures_at(data, at, stop):
     """The value of 1 to 16 figures that are all of ``data[at:stop]``; -1 for anything else, or at the array's start."""
     size = stop - at
@@ -76,32 +85,32 @@ def figures_at(data, at, stop):
     return high * 100_000_000 + low if high >= 0 and low >= 0 else np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def ymd_at(data, at):
-    """``YYYY-MM-DD`` as the number YYYYMMDD, not yet in range; -1 otherwise. Ten bytes are read."""
+    """``YYYY-MM-DD`` as four pairs of figures, not yet in range; all ones otherwise. Ten bytes are read."""
     word = np.uint64(be64(data, at))
     if (word & _DATE_MARKS) != _DATE_DASHES:
-        return np.int64(-1)
+        return _ALL
     year = word & ~_FOURS
     month = (word >> _8) & np.uint64(0xFFFF)
-    return word_value(year | (month << _16) | np.uint64(be16(data, at + 8)))
+    return figure_pairs(year | (month << _16) | np.uint64(be16(data, at + 8)))
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def ymd_hms_at(data, at):
-    """(YYYYMMDD, HHMMSS) of ``YYYY-MM-DD HH:MM:SS``, not yet in range; -1 where it is not so. 19 bytes are read."""
+    """The pairs of ``YYYY-MM-DD`` and of ``00HH:MM:SS`` with a blank between; all ones otherwise. 19 bytes are read."""
     word = np.uint64(be64(data, at))
     clock = np.uint64(be64(data, at + 8))
-    if (word & _DATE_MARKS) != _DATE_DASHES or (clock & _CLOCK_MARKS) != _SPACE_AND_COLON or data[at + 16] != 58:
-        return np.int64(-1), np.int64(-1)
+    if (word & _DATE_MARKS) != _DATE_DASHES or (clock & _CLOCK_MARKS) != _SPACE_AND_COLON or byte(data, at + 16) != 58:
+        return _ALL, _ALL
     date = (word & ~_FOURS) | (((word >> _8) & np.uint64(0xFFFF)) << _16) | (clock >> _48)
     hours = (clock >> _24) & np.uint64(0xFFFF)
     minutes = clock & np.uint64(0xFFFF)
     time = (_ZEROS << _48) | (hours << _32) | (minutes << _16) | np.uint64(be16(data, at + 17))
-    return word_value(date), word_value(time)
+    return figure_pairs(date), figure_pairs(time)
 
 
-@njit(inline="always")
+@njit(**INLINED)
 def hex_word(word):
     """The 32 bits of eight lower-case hexadecimal figures; -1 when one is not such a figure."""
     nibbles = (word & _NIBBLES) + ((word >> np.uint64(6)) & _ONES) * np.uint64(9)
@@ -114,10 +123,10 @@ def hex_word(word):
     return np.int64((packed | (packed >> _16)) & _FOURS)
 
 
-@njit(cache=True, nogil=True)
+@njit(**INLINED)
 def uuid_at(data, at, out, first):
     """``8-4-4-4-12`` lower-case figures to 16 bytes at ``out[first:]``; False (and nothing written) otherwise."""
-    if data[at + 8] != 45 or data[at + 13] != 45 or data[at + 18] != 45 or data[at + 23] != 45:
+    if byte(data, at + 8) != 45 or byte(data, at + 13) != 45 or byte(data, at + 18) != 45 or byte(data, at + 23) != 45:
         return False
     one = hex_word(np.uint64(be64(data, at)))
     two = hex_word((np.uint64(be32(data, at + 9)) << _32) | np.uint64(be32(data, at + 14)))

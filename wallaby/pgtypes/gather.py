@@ -1,15 +1,16 @@
-"""Cells of one column to one Arrow array, plus the values that array cannot hold.
+"""Cells to Arrow arrays, plus the values those arrays cannot hold.
 
-A column's cells are binary or text, each by itself. They are all of one kind in practice; a column with both is
-gathered twice and put together. Strings in Arrow must be UTF-8: a column that is not pure ASCII is validated before it
-leaves.
+Most columns leave a sweep (``wallaby.pgtypes.sweep``) as they should be, and `finish` has nothing to do. It deals with
+the others: outliers, malformed cells, families that take no part in sweeps. A column's cells are binary or text, each
+by itself; they are all of one kind in practice, and a column with both is gathered twice and put together.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -18,12 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.pgtypes import kernels, numeric_kernels, text_kernels
+from wallaby.pgtypes.cells import Bytes, Cells, Index, MalformedCell, NoBinaryForm
 from wallaby.pgtypes.layout import Family, Layout
 from wallaby.pgtypes.render import render
-
-Bytes = npt.NDArray[np.uint8]
-Index = npt.NDArray[np.int32]
-Counts = npt.NDArray[np.int64]
+from wallaby.pgtypes.sweep import Sweep, Swept
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,78 +33,56 @@ class Outliers:
     texts: pa.StringArray
 
 
-class MalformedCell(Exception):
-    """A cell's bytes are not of its type: ``row`` of the column, ``reason`` without the value."""
-
-    def __init__(self, row: int, reason: str) -> None:
-        super().__init__(reason)
-        self.row = row
-        self.reason = reason
-
-
-class NoBinaryForm(MalformedCell):
-    """The cell is of a type that must travel as text, yet came in binary."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """One column of some tuples: cell ``base[i] + column`` of the index is row i. ``data`` is read-only.
-
-    ``offset`` is inverted (negative) for text; ``length`` is negative where there is no value.
-    """
-
-    data: Bytes
-    offset: Index
-    length: Index
-    base: Index
-    column: int = 0
-
-    @property
-    def rows(self) -> int:
-        return len(self.base)
-
-    def args(self) -> tuple[Bytes, Index, Index, Index, int]:
-        """The leading arguments of every gather."""
-        return self.data, self.offset, self.length, self.base, self.column
-
-    def lengths(self) -> Index:
-        """Each row's cell length."""
-        return self.length[self.base + self.column]
-
-
-def scan_columns(layouts: Sequence[Layout], columns: Sequence[int], cells: Cells) -> Counts:
-    """What `gather` must know of each of these columns beforehand, in one pass over them: a row of three each."""
-    counts = np.zeros((len(columns), 3), np.int64)
-    widths = np.array([_WIDTHS.get(layouts[column].family, 0) for column in columns], np.int64)
-    kernels.scan_columns(
-        cells.offset, cells.length, cells.base, np.array(columns, np.int64), widths, counts.reshape(-1)
-    )
-    return counts
-
-
-def gather(layout: Layout, cells: Cells, counts: Counts | None = None) -> tuple[pa.Array, Outliers | None]:
+def gather(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | None]:
     """The column as ``layout.arrow``; nulls where there is no value and at outliers. Keeps no reference to ``data``.
 
-    ``counts`` is the column's row of `scan_columns`. MalformedCell when a cell cannot be of the type.
+    MalformedCell when a cell cannot be of the type.
     """
-    if counts is None:
-        counts = np.zeros(3, np.int64)
-        kernels.scan(*cells.args()[1:], _WIDTHS.get(layout.family, 0), counts)
-    nulls, texts, misfits = (int(count) for count in counts)
-    if misfits:
-        raise MalformedCell(_first_misfit(layout, cells), "a binary value has the wrong width")
+    return finish(_single(layout).over(cells), 0, cells, cells.column)
+
+
+def finish(swept: Swept, k: int, tuples: Cells, column: int) -> tuple[pa.Array, Outliers | None]:
+    """What `gather` returns, for the k-th column of a sweep over ``tuples``, where it is number ``column``."""
+    if swept.is_plain(k):
+        return swept.array(k), None
+    cells = replace(tuples, column=column)
+    layout, nulls, texts = swept.layout(k), swept.nulls(k), swept.texts(k)
+    misfit = swept.misfit(k)
+    if misfit is not None:
+        raise MalformedCell(misfit, _MISFITS.get(layout.family, "a binary value has the wrong width"))
     present = cells.rows - nulls
     if present == 0:
         return pa.nulls(cells.rows, layout.arrow), None
     if layout.family is Family.OPAQUE and texts < present:
         raise NoBinaryForm(_first_binary(cells), "the type has no binary form here, yet a value came in binary")
-    if 0 < texts < present:
-        return _gather_both(layout, cells)
-    gather_column = _TEXT[layout.family] if texts else _BINARY[layout.family]
-    array = gather_column(layout, cells)
-    if array.null_count == nulls:
-        return array, None
-    return array, _outliers(layout, cells, array, are_texts=texts > 0)
+    if not swept.is_gathered(k):
+        if 0 < texts < present:
+            return _gather_both(layout, cells)
+        array = (_TEXT if texts else _BINARY)[layout.family](layout, cells)
+        if array.null_count == nulls:
+            return array, None
+        return array, _outliers(layout, cells, array, are_texts=texts > 0)
+    if swept.lost(k) and texts and layout.family in (Family.FLOAT4, Family.FLOAT8):
+        _read_floats(swept, k, cells)
+    array = swept.array(k)
+    return array, _outliers(layout, cells, array, are_texts=texts > 0) if swept.lost(k) else None
+
+
+@lru_cache(maxsize=256)
+def _single(layout: Layout) -> Sweep:
+    return Sweep((layout,), (0,))
+
+
+def _read_floats(swept: Swept, k: int, cells: Cells) -> None:
+    """NaN, infinities and what is nearer to the middle of two floats than the kernel can tell."""
+    layout = swept.layout(k)
+    is_lost = pc.is_null(swept.array(k)).to_numpy(zero_copy_only=False) & (cells.lengths() >= 0)
+    rows = np.flatnonzero(is_lost)
+    texts = _string(_TEXTS, replace(cells, base=np.ascontiguousarray(cells.base[rows])))
+    try:
+        swept.put(k, rows, texts.cast(layout.arrow).to_numpy())
+    except pa.ArrowInvalid as error:
+        raise MalformedCell(int(rows[0]), "a text value is not a number") from error
 
 
 def _outliers(layout: Layout, cells: Cells, array: pa.Array, *, are_texts: bool) -> Outliers:
@@ -124,7 +101,7 @@ def _outliers(layout: Layout, cells: Cells, array: pa.Array, *, are_texts: bool)
 
 
 def _gather_both(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | None]:
-    is_text = (cells.offset[cells.base + cells.column] < 0) & (cells.lengths() >= 0)
+    is_text = cells.are_texts() & (cells.lengths() >= 0)
     arrays: list[pa.Array] = []
     outliers: list[Outliers] = []
     rows = (np.flatnonzero(~is_text), np.flatnonzero(is_text))
@@ -149,14 +126,8 @@ def _in_order(outliers: list[Outliers]) -> Outliers | None:
     return Outliers(rows[order], pa.concat_arrays([found.texts for found in outliers]).take(pa.array(order)))
 
 
-def _first_misfit(layout: Layout, cells: Cells) -> int:
-    lengths = cells.lengths()
-    is_binary = cells.offset[cells.base + cells.column] >= 0
-    return int(np.flatnonzero((lengths >= 0) & is_binary & (lengths != _WIDTHS[layout.family]))[0])
-
-
 def _first_binary(cells: Cells) -> int:
-    return int(np.flatnonzero((cells.lengths() >= 0) & (cells.offset[cells.base + cells.column] >= 0))[0])
+    return int(np.flatnonzero((cells.lengths() >= 0) & ~cells.are_texts())[0])
 
 
 def _bitmap(rows: int) -> Bytes:
@@ -167,91 +138,15 @@ def _assemble(arrow: pa.DataType, rows: int, valid: Bytes, *buffers: npt.NDArray
     return pa.Array.from_buffers(arrow, rows, [pa.py_buffer(valid), *map(pa.py_buffer, buffers)])
 
 
-def _fixed(kernel: Callable[..., None], dtype: type[np.generic], per_row: int = 1) -> _GatherColumn:
-    """A gather of fixed-width values written whole by ``kernel``."""
-
-    def column(layout: Layout, cells: Cells) -> pa.Array:
-        out = np.empty(cells.rows * per_row, dtype)
-        valid = _bitmap(cells.rows)
-        kernel(*cells.args(), out, valid)
-        return _assemble(layout.arrow, cells.rows, valid, out)
-
-    return column
-
-
-def _bits(kernel: Callable[..., None]) -> _GatherColumn:
-    def column(layout: Layout, cells: Cells) -> pa.Array:
-        out, valid = _bitmap(cells.rows), _bitmap(cells.rows)
-        kernel(*cells.args(), out, valid)
-        return _assemble(layout.arrow, cells.rows, valid, out)
-
-    return column
-
-
-def _string(layout: Layout, cells: Cells, prefix: int = 0) -> pa.Array:
-    starts = np.empty(cells.rows + 1, np.int32)
-    valid = _bitmap(cells.rows)
-    malformed = kernels.string_offsets(cells.length, cells.base, cells.column, prefix, starts, valid)
-    if malformed >= 0:
-        raise MalformedCell(malformed, "a value is shorter than its type allows")
-    size = int(starts[-1])
-    out = np.empty(size + kernels.SHORT_BYTES, np.uint8)
-    kernels.gather_string(*cells.args(), prefix, starts, out)
-    out = out[:size]
-    array = _assemble(layout.arrow, cells.rows, valid, starts, out)
-    if pa.types.is_string(layout.arrow) and not kernels.is_ascii(out):
-        _require_utf8(array)
-    return array
-
-
-def _require_utf8(array: pa.Array) -> None:
-    try:
-        array.validate(full=True)
-    except pa.ArrowInvalid as error:
-        raise MalformedCell(0, "a text value is not UTF-8; set client_encoding to UTF8") from error
-
-
-def _jsonb(layout: Layout, cells: Cells) -> pa.Array:
-    return _string(layout, cells, prefix=1)
+def _string(layout: Layout, cells: Cells) -> pa.Array:
+    """Cells of either format as they are, as a type of strings or bytes."""
+    return _single(layout).over(cells).array(0)
 
 
 def _char(layout: Layout, cells: Cells) -> pa.Array:
-    out, valid = np.zeros(cells.rows, np.uint8), _bitmap(cells.rows)
-    kernels.gather_fixed(*cells.args(), 1, out, valid)
-    codes = _assemble(pa.uint8(), cells.rows, valid, out)
-    return pa.DictionaryArray.from_arrays(codes, _CHARS).cast(pa.string())
-
-
-def _uuid(layout: Layout, cells: Cells) -> pa.Array:
-    out, valid = np.zeros(cells.rows * 16, np.uint8), _bitmap(cells.rows)
-    kernels.gather_16(*cells.args(), out, valid)
-    return _assemble(layout.arrow, cells.rows, valid, out)
-
-
-def _text_uuid(layout: Layout, cells: Cells) -> pa.Array:
-    out, valid = np.zeros(cells.rows * 16, np.uint8), _bitmap(cells.rows)
-    text_kernels.text_uuid(*cells.args(), out, valid)
-    return _assemble(layout.arrow, cells.rows, valid, out)
-
-
-def _decimal(layout: Layout, cells: Cells) -> pa.Array:
-    limbs = layout.arrow.bit_width // 64
-    out = np.empty(cells.rows * limbs, np.uint64)
-    valid = _bitmap(cells.rows)
-    bound = numeric_kernels.power_limbs(layout.precision)
-    malformed = numeric_kernels.gather_decimal(*cells.args(), layout.scale, limbs, bound, out, valid)
-    if malformed >= 0:
-        raise MalformedCell(malformed, "a numeric is malformed")
-    return _assemble(layout.arrow, cells.rows, valid, out)
-
-
-def _text_decimal(layout: Layout, cells: Cells) -> pa.Array:
-    limbs = layout.arrow.bit_width // 64
-    out = np.empty(cells.rows * limbs, np.uint64)
-    valid = _bitmap(cells.rows)
-    bound = numeric_kernels.power_limbs(layout.precision)
-    text_kernels.text_decimal(*cells.args(), layout.scale, limbs, bound, out, valid)
-    return _assemble(layout.arrow, cells.rows, valid, out)
+    is_null = cells.lengths() < 0
+    codes = cells.data[np.where(is_null, 0, cells.offset[cells.base + cells.column])]
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=is_null), _CHARS).cast(layout.arrow)
 
 
 def _numeric_text(layout: Layout, cells: Cells) -> pa.Array:
@@ -265,30 +160,6 @@ def _numeric_text(layout: Layout, cells: Cells) -> pa.Array:
     out = np.empty(int(starts[-1]), np.uint8)
     numeric_kernels.gather_numeric_text(*cells.args(), starts, out)
     return _assemble(layout.arrow, cells.rows, valid, starts, out)
-
-
-def _text_integer(layout: Layout, cells: Cells) -> pa.Array:
-    dtype = np.dtype(layout.arrow.to_pandas_dtype())
-    limits = np.iinfo(dtype)
-    out = np.empty(cells.rows, np.int64)
-    valid = _bitmap(cells.rows)
-    text_kernels.text_integer(*cells.args(), int(limits.min), int(limits.max), out, valid)
-    return _assemble(layout.arrow, cells.rows, valid, out.astype(dtype, copy=False))
-
-
-def _text_float(layout: Layout, cells: Cells) -> pa.Array:
-    text = _string(_TEXTS, cells)
-    try:
-        return text.cast(layout.arrow)
-    except pa.ArrowInvalid as error:
-        raise MalformedCell(0, "a text value is not a number") from error
-
-
-def _text_timestamp(layout: Layout, cells: Cells) -> pa.Array:
-    out = np.empty(cells.rows, np.int64)
-    valid = _bitmap(cells.rows)
-    text_kernels.text_timestamp(*cells.args(), layout.family is Family.TIMESTAMPTZ, out, valid)
-    return _assemble(layout.arrow, cells.rows, valid, out)
 
 
 def _text_bytea(layout: Layout, cells: Cells) -> pa.Array:
@@ -351,70 +222,24 @@ _GatherColumn = Callable[[Layout, Cells], pa.Array]
 _TEXTS: Final = Layout(Family.STRING, pa.string())
 _BYTES: Final = Layout(Family.BYTEA, pa.binary())
 
-_WIDTHS: Final[dict[Family, int]] = {
-    Family.BOOL: 1,
-    Family.INT2: 2,
-    Family.INT4: 4,
-    Family.INT8: 8,
-    Family.OID: 4,
-    Family.FLOAT4: 4,
-    Family.FLOAT8: 8,
-    Family.CHAR: 1,
-    Family.UUID: 16,
-    Family.DATE: 4,
-    Family.TIME: 8,
-    Family.TIMESTAMP: 8,
-    Family.TIMESTAMPTZ: 8,
-    Family.INTERVAL: 16,
+_MISFITS: Final[dict[Family, str]] = {
+    Family.DECIMAL: "a numeric is malformed",
+    Family.JSONB: "a value is shorter than its type allows",
 }
-"""Bytes of a binary value, where fixed."""
 
 _CHARS: Final = pa.array(["", *(chr(code) if code < 0x80 else f"\\{code:o}" for code in range(1, 256))])
 """What ``charout`` prints for each byte."""
 
+# What takes no part in a sweep.
 _BINARY: Final[dict[Family, _GatherColumn]] = {
-    Family.BOOL: _bits(kernels.gather_bool),
-    Family.INT2: _fixed(kernels.gather_2, np.int16),
-    Family.INT4: _fixed(kernels.gather_4, np.int32),
-    Family.INT8: _fixed(kernels.gather_8, np.int64),
-    Family.OID: _fixed(kernels.gather_4, np.int32),
-    Family.FLOAT4: _fixed(kernels.gather_4, np.int32),
-    Family.FLOAT8: _fixed(kernels.gather_8, np.int64),
-    Family.STRING: _string,
     Family.CHAR: _char,
-    Family.JSONB: _jsonb,
-    Family.BYTEA: _string,
-    Family.UUID: _uuid,
-    Family.DATE: _fixed(kernels.gather_date, np.int32),
-    Family.TIME: _fixed(kernels.gather_time, np.int64),
-    Family.TIMESTAMP: _fixed(kernels.gather_timestamp, np.int64),
-    Family.TIMESTAMPTZ: _fixed(kernels.gather_timestamp, np.int64),
-    Family.DECIMAL: _decimal,
     Family.NUMERIC_TEXT: _numeric_text,
-    Family.INTERVAL: _fixed(kernels.gather_interval, np.int32, per_row=4),
     Family.LIST: _list,
 }
 
 _TEXT: Final[dict[Family, _GatherColumn]] = {
-    Family.BOOL: _bits(text_kernels.text_bool),
-    Family.INT2: _text_integer,
-    Family.INT4: _text_integer,
-    Family.INT8: _text_integer,
-    Family.OID: _text_integer,
-    Family.FLOAT4: _text_float,
-    Family.FLOAT8: _text_float,
-    Family.STRING: _string,
-    Family.CHAR: _string,
-    Family.JSONB: _string,
     Family.BYTEA: _text_bytea,
-    Family.UUID: _text_uuid,
-    Family.DATE: _fixed(text_kernels.text_date, np.int32),
-    Family.TIME: _fixed(text_kernels.text_time, np.int64),
-    Family.TIMESTAMP: _text_timestamp,
-    Family.TIMESTAMPTZ: _text_timestamp,
-    Family.DECIMAL: _text_decimal,
-    Family.NUMERIC_TEXT: _string,
-    Family.INTERVAL: _fixed(text_kernels.text_interval, np.int32, per_row=4),
     Family.LIST: _text_list,
-    Family.OPAQUE: _string,
 }
+
+__all__ = ["Bytes", "Cells", "Index", "MalformedCell", "NoBinaryForm", "Outliers", "Sweep", "finish", "gather"]

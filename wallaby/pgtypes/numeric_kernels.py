@@ -1,12 +1,12 @@
 """Compiled gathers for ``numeric``: to Arrow decimals, and to PostgreSQL's text where no decimal can hold it.
 
 The binary form is four 16-bit fields (digits, weight, sign, display scale) and base-10000 digits; the value is the sum
-of ``digit[k] * 10000 ** (weight - k)``. Most values fit 18 decimal digits and take a 64-bit path; the others are
+of ``digit[k] * 10000 ** (weight - k)``. Most values have at most four digits and are read as one word; the others are
 multiplied out in two or four 64-bit limbs where every carry out of the top counts as overflow. A decimal that overflows
 or would lose a digit is an outlier, never rounded.
 """
 
-# Compiled in: endian 3d9d1674, kernels 7b1796ba
+# Compiled in: endian df3254ed, kernels 253c3a1d
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -18,8 +18,9 @@ import numba as nb
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.endian import be16
-from wallaby.pgtypes.kernels import BYTES, I32, OPTIONS, U8, U64, set_valid
+from wallaby.pgtypes.compiled import CALLED, INLINED, OPTIONS
+from wallaby.pgtypes.endian import be16, be64
+from wallaby.pgtypes.kernels import BYTES, I32, U8, set_valid
 
 NEGATIVE: Final = 0x4000
 NAN: Final = 0xC000
@@ -33,6 +34,10 @@ _SCALE_MAX: Final = 0x3FFF
 _OFFSET_MAX: Final = 2**31 - 1
 _MASK32: Final = 0xFFFFFFFF
 _LIMBS_MAX: Final = 4
+# Words are uint64 throughout: numba makes a float of a signed and an unsigned integer.
+_ABOVE_9999: Final = np.uint64(0x58F058F058F058F0)
+_HIGH_BITS: Final = np.uint64(0x8000800080008000)
+_LOW_HALVES: Final = np.uint64(0x0000FFFF0000FFFF)
 _POWERS: Final = np.array([10**exponent for exponent in range(19)], dtype=np.int64)
 
 
@@ -42,7 +47,7 @@ def power_limbs(exponent: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     return np.array([(value >> (64 * k)) & (2**64 - 1) for k in range(_LIMBS_MAX)], dtype=np.uint64)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def multiply_add(out, first, limbs, factor, addend):
     """``out[first : first + limbs] = that * factor + addend`` for a factor below 2**32; True when it overflows."""
     carry = np.uint64(addend)
@@ -56,7 +61,7 @@ def multiply_add(out, first, limbs, factor, addend):
     return carry != 0
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def reaches(out, first, limbs, bound):
     """True when the unsigned value at ``out[first:]`` is at least ``bound``."""
     for k in range(_LIMBS_MAX - 1, -1, -1):
@@ -66,7 +71,7 @@ def reaches(out, first, limbs, bound):
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def negate(out, first, limbs):
     """Two's complement in place."""
     carry = np.uint64(1)
@@ -75,13 +80,13 @@ def negate(out, first, limbs):
         carry = np.uint64(1) if carry != 0 and out[first + k] == 0 else np.uint64(0)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def power_of_ten(exponent):
     """``10 ** exponent`` for 0..18."""
     return _POWERS[exponent]
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def wide_decimal(data, at, digits, weight, scale, out, first, limbs):
     """The absolute value times ``10 ** scale`` into limbs; True when it overflows or loses a digit."""
     for k in range(digits):
@@ -108,7 +113,7 @@ def wide_decimal(data, at, digits, weight, scale, out, first, limbs):
     return False
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def is_well_formed(data, at, size):
     """True when a binary numeric has its header, its digits and nothing else."""
     if size < 8:
@@ -125,60 +130,61 @@ def is_well_formed(data, at, size):
     return highest < 10000
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, U64, U64, U8), **OPTIONS)
-def gather_decimal(data, offset, length, base, column, scale, limbs, bound, out, valid):
-    """Binary numerics to ``limbs`` 64-bit words per row; values of ``bound`` or more, NaN and infinities are outliers.
+@njit(**INLINED)
+def usual_decimal(data, at, size, kept, divisor, reciprocal):
+    """The absolute value of a binary numeric with up to four digits, in units of the column's scale; -1 for others.
 
-    Returns the first malformed row, or -1.
+    ``kept`` is how many base-10000 digits the scale needs, ``divisor`` what the last of them is too fine by (1 to
+    1000), ``reciprocal`` 2**32 / divisor rounded up. Anything unusual is left to ``decimal_at``: it is -1 here.
     """
-    fits_small = bound[1] != 0 or bound[2] != 0 or bound[3] != 0 or bound[0] >= np.uint64(10) ** np.uint64(18)
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        first = i * limbs
+    if size > 16 or size < 8 or at + 16 > data.shape[0]:
+        return np.int64(-1)
+    head = be64(data, at)
+    digits = (head >> 48) & 0xFFFF
+    # Digits, weight, sign, display scale; a sign other than minus leaves bits behind, as does a scale out of range.
+    if size != 8 + 2 * digits or (head & 0xBFFFC000) != 0:
+        return np.int64(-1)
+    if digits == 0:
+        return np.int64(0)
+    # The digits in 16 bits each, moved to where the last is the last the scale keeps.
+    places = ((head << 16) >> 48) + 1 + kept
+    if places < digits or places > 4:
+        return np.int64(-1)
+    word = np.uint64(be64(data, at + 8)) >> np.uint64(16 * (4 - digits)) << np.uint64(16 * (places - digits))
+    if ((word | (word + _ABOVE_9999)) & _HIGH_BITS) != np.uint64(0):
+        return np.int64(-1)
+    pairs = ((word >> np.uint64(16)) & _LOW_HALVES) * np.uint64(10_000) + (word & _LOW_HALVES)
+    if divisor == 1:
+        return np.int64((pairs >> np.uint64(32)) * np.uint64(100_000_000) + (pairs & np.uint64(_MASK32)))
+    last = np.int64(word & np.uint64(0xFFFF))
+    part = (last * reciprocal) >> 32
+    if part * divisor != last:
+        return np.int64(-1)
+    # Without the last digit: 10000 of it are 10000 / divisor units.
+    rest = np.int64((pairs >> np.uint64(32)) * np.uint64(10_000) + ((word >> np.uint64(16)) & np.uint64(0xFFFF)))
+    return rest * ((10_000 * reciprocal) >> 32) + part
+
+
+@njit(**CALLED)
+def decimal_at(data, at, size, scale, limbs, bound, out, first):
+    """One binary numeric to ``limbs`` zeroed words at ``out[first:]``: 1 when it fits.
+
+    0 (and zeros) for an outlier: ``bound`` or more, digits beyond ``scale``, NaN, an infinity. -1 for a malformed one.
+    """
+    if not is_well_formed(data, at, size):
+        return -1
+    digits = be16(data, at)
+    weight = np.int64(np.int16(be16(data, at + 2)))
+    sign = be16(data, at + 4)
+    if sign >= NAN:
+        return 0
+    if wide_decimal(data, at, digits, weight, scale, out, first, limbs) or reaches(out, first, limbs, bound):
         for k in range(limbs):
             out[first + k] = 0
-        size = length[j]
-        if size < 0:
-            continue
-        at = offset[j]
-        if not is_well_formed(data, at, size):
-            return np.int64(i)
-        digits = be16(data, at)
-        weight = np.int64(np.int16(be16(data, at + 2)))
-        sign = be16(data, at + 4)
-        if sign >= NAN:
-            continue
-        exponent = 4 * (weight - digits + 1) + scale
-        if digits <= 4 and 4 * (weight + 1) + scale <= 18 and exponent > -16:
-            value = np.int64(0)
-            for k in range(digits):
-                value = value * 10000 + be16(data, at + 8 + 2 * k)
-            if digits == 0:
-                exponent = 0
-            if exponent >= 0:
-                value *= power_of_ten(exponent)
-            else:
-                part = power_of_ten(-exponent)
-                if value % part != 0:
-                    continue
-                value //= part
-            if not fits_small and np.uint64(value) >= bound[0]:
-                continue
-            if sign == NEGATIVE:
-                value = -value
-            out[first] = np.uint64(value)
-            if value < 0:
-                for k in range(1, limbs):
-                    out[first + k] = ~np.uint64(0)
-        else:
-            if wide_decimal(data, at, digits, weight, scale, out, first, limbs) or reaches(out, first, limbs, bound):
-                for k in range(limbs):
-                    out[first + k] = 0
-                continue
-            if sign == NEGATIVE:
-                negate(out, first, limbs)
-        set_valid(valid, i)
-    return np.int64(-1)
+        return 0
+    if sign == NEGATIVE:
+        negate(out, first, limbs)
+    return 1
 
 
 @njit(nb.int64(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
@@ -218,7 +224,7 @@ def numeric_text_offsets(data, offset, length, base, column, starts, valid):
     return np.int64(-1)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def write_word(out, at, word):
     """Copy the bytes of a short tuple of numbers."""
     for k in range(len(word)):

@@ -1,420 +1,26 @@
-"""Compiled gathers for text cells: what PostgreSQL prints with DateStyle ISO, IntervalStyle postgres, bytea_output hex.
+"""UUIDs, bytes and arrays read from text: what PostgreSQL prints with bytea_output hex.
 
 Columns look as in ``wallaby.pgtypes.kernels``; every cell with a value is text (its offset is stored inverted). A text
 that is not of the expected form, or has no place in Arrow, gets no bit in ``valid`` and becomes an outlier with that
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: figures 8b7a661f, kernels 7b1796ba, numeric_kernels 2ba6493d
+# Compiled in: endian df3254ed, kernels 253c3a1d
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numba as nb
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.figures import figures_at, uuid_at, ymd_at, ymd_hms_at
-from wallaby.pgtypes.kernels import BYTES, I32, I64, MICROSECONDS_PER_DAY, OPTIONS, U8, U64, set_valid
-from wallaby.pgtypes.numeric_kernels import multiply_add, negate, power_of_ten, reaches
-
-_INT64_MAX: Final = 2**63 - 1
-_INT32_MAX: Final = 2**31 - 1
-_NOT_USUAL: Final = -(2**63)
-"""What the short cuts return for what they leave to the careful readers; no date or time has this value."""
-_YEAR_MAX: Final = 6_000_000
-_DAYS_MIN: Final = -3_000_000
-"""Before PostgreSQL's first day, 4713 BC."""
-_HOURS_MAX: Final = 2_562_047_788
-"""What 64 bits of microseconds hold, less one hour."""
+from wallaby.pgtypes.compiled import CALLED, OPTIONS
+from wallaby.pgtypes.endian import put_64
+from wallaby.pgtypes.kernels import BYTES, I32, U8, set_valid
 
 
-@njit(cache=True, nogil=True)
-def number_at(data, at, stop):
-    """Read up to 18 decimal digits; returns (value, where they end). No digits: the end is ``at``."""
-    value = np.int64(0)
-    p = at
-    while p < stop and p - at < 18 and 48 <= data[p] <= 57:
-        value = value * 10 + (np.int64(data[p]) - 48)
-        p += 1
-    return value, p
-
-
-@njit(inline="always")
-def pair_at(data, at):
-    """The value of two decimal figures, or -1."""
-    tens = np.int64(data[at]) - 48
-    ones = np.int64(data[at + 1]) - 48
-    return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else np.int64(-1)
-
-
-@njit(cache=True, nogil=True)
-def days_from_civil(year, month, day):
-    """Days since 1970-01-01 of a proleptic Gregorian date; year 0 is 1 BC."""
-    if month <= 2:
-        year -= 1
-    era = year // 400
-    year_of_era = year - era * 400
-    day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
-    return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
-
-
-@njit(cache=True, nogil=True)
-def date_at(data, at, stop):
-    """Read ``YYYY-MM-DD`` with four or more figures of year: (year, month, day, end); end -1 when it is not one."""
-    year, p = number_at(data, at, stop)
-    if p - at < 4 or p - at > 7 or p + 6 > stop or data[p] != 45 or data[p + 3] != 45 or year > _YEAR_MAX:
-        return np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
-    month = pair_at(data, p + 1)
-    day = pair_at(data, p + 4)
-    if not 1 <= month <= 12 or not 1 <= day <= 31:
-        return np.int64(0), np.int64(0), np.int64(0), np.int64(-1)
-    return year, month, day, np.int64(p + 6)
-
-
-@njit(inline="always")
-def usual_days(ymd):
-    """Days since 1970 of a date in the years 1 to 9999, given as YYYYMMDD; ``_NOT_USUAL`` for any other number."""
-    if ymd < 10_000:
-        return np.int64(_NOT_USUAL)
-    # Unsigned: a division by a constant is then one multiplication.
-    whole = np.uint64(ymd)
-    year = whole // np.uint64(10_000)
-    month_and_day = whole - year * np.uint64(10_000)
-    month = month_and_day // np.uint64(100)
-    day = month_and_day - month * np.uint64(100)
-    if month - np.uint64(1) > np.uint64(11) or day - np.uint64(1) > np.uint64(30):
-        return np.int64(_NOT_USUAL)
-    # Years begin in March, so that the leap day is their last.
-    if month < np.uint64(3):
-        year -= np.uint64(1)
-        month += np.uint64(12)
-    century = year // np.uint64(100)
-    leaps = (year >> np.uint64(2)) - century + (century >> np.uint64(2))
-    return np.int64(year * np.uint64(365) + leaps + (month * np.uint64(153) - np.uint64(457)) // np.uint64(5) + day) - (
-        306 + 719_163
-    )
-
-
-@njit(inline="always")
-def usual_clock(hms):
-    """Seconds since midnight of a time given as HHMMSS; ``_NOT_USUAL`` when it is out of range."""
-    if hms < 0:
-        return np.int64(_NOT_USUAL)
-    whole = np.uint64(hms)
-    hours = whole // np.uint64(10_000)
-    minutes_and_seconds = whole - hours * np.uint64(10_000)
-    minutes = minutes_and_seconds // np.uint64(100)
-    seconds = minutes_and_seconds - minutes * np.uint64(100)
-    if hours > np.uint64(23) or minutes > np.uint64(59) or seconds > np.uint64(59):
-        return np.int64(_NOT_USUAL)
-    return np.int64((hours * np.uint64(60) + minutes) * np.uint64(60) + seconds)
-
-
-@njit(cache=True, nogil=True)
-def usual_timestamp(data, at, stop, has_zone):
-    """Microseconds since 1970 of ``YYYY-MM-DD HH:MM:SS[.ffffff]``, with ``+00`` if there is a zone.
-
-    ``_NOT_USUAL`` for everything else.
-    """
-    if has_zone:
-        stop -= 3
-        if stop - at < 19 or data[stop] != 43 or data[stop + 1] != 48 or data[stop + 2] != 48:
-            return np.int64(_NOT_USUAL)
-    size = stop - at
-    if size < 19 or size > 26:
-        return np.int64(_NOT_USUAL)
-    ymd, hms = ymd_hms_at(data, at)
-    days = usual_days(ymd)
-    seconds = usual_clock(hms)
-    if days == _NOT_USUAL or seconds == _NOT_USUAL:
-        return np.int64(_NOT_USUAL)
-    microseconds = np.int64(0)
-    if size > 19:
-        microseconds = figures_at(data, at + 20, stop)
-        if data[at + 19] != 46 or microseconds < 0:
-            return np.int64(_NOT_USUAL)
-        microseconds *= power_of_ten(26 - size)
-    return (days * 86_400 + seconds) * 1_000_000 + microseconds
-
-
-@njit(cache=True, nogil=True)
-def fraction_at(data, at, stop):
-    """Read an optional ``.ffffff``: (microseconds, end); end -1 for more than six figures or none."""
-    if at >= stop or data[at] != 46:
-        return np.int64(0), np.int64(at)
-    value, p = number_at(data, at + 1, stop)
-    figures = p - at - 1
-    if figures < 1 or figures > 6:
-        return np.int64(0), np.int64(-1)
-    return value * power_of_ten(6 - figures), np.int64(p)
-
-
-@njit(cache=True, nogil=True)
-def time_at(data, at, stop):
-    """Read ``HH:MM:SS[.ffffff]`` with two or more figures of hours: (microseconds, end); end -1 otherwise."""
-    hours, p = number_at(data, at, stop)
-    if p - at < 2 or hours >= _HOURS_MAX or p + 6 > stop or data[p] != 58 or data[p + 3] != 58:
-        return np.int64(0), np.int64(-1)
-    minutes = pair_at(data, p + 1)
-    seconds = pair_at(data, p + 4)
-    if not 0 <= minutes <= 59 or not 0 <= seconds <= 59:
-        return np.int64(0), np.int64(-1)
-    microseconds, p = fraction_at(data, p + 6, stop)
-    return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + microseconds, p
-
-
-@njit(cache=True, nogil=True)
-def before_christ_at(data, at, stop):
-    """True when exactly `` BC`` is left."""
-    return stop - at == 3 and data[at] == 32 and data[at + 1] == 66 and data[at + 2] == 67
-
-
-@njit(cache=True, nogil=True)
-def zone_at(data, at, stop):
-    """Read ``+HH[:MM[:SS]]`` or with a minus: (seconds east of UTC, end); end -1 otherwise."""
-    if at >= stop or (data[at] != 43 and data[at] != 45):
-        return np.int64(0), np.int64(-1)
-    seconds = np.int64(0)
-    unit = np.int64(3600)
-    p = at + 1
-    while True:
-        value = pair_at(data, p) if p + 2 <= stop else np.int64(-1)
-        if value < 0:
-            return np.int64(0), np.int64(-1)
-        seconds += value * unit
-        p += 2
-        if unit == 1 or p >= stop or data[p] != 58:
-            break
-        unit //= 60
-        p += 1
-    return (seconds if data[at] == 43 else -seconds), np.int64(p)
-
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, I64, U8), **OPTIONS)
-def text_integer(data, offset, length, base, column, least, most, out, valid):
-    """Decimal integers within ``least`` and ``most``."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        out[i] = 0
-        size = length[j]
-        if size <= 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + size
-        is_negative = data[at] == 45
-        if is_negative:
-            at += 1
-        if at >= stop or stop - at > 19:
-            continue
-        value = figures_at(data, at, stop)
-        p = stop
-        if value < 0:
-            value, p = number_at(data, at, stop)
-        if p == stop - 1 and 48 <= data[p] <= 57:
-            # The nineteenth figure: counted below zero, where there is room for -2**63.
-            last = np.int64(data[p]) - 48
-            if value > 922337203685477580 or (value == 922337203685477580 and last > (8 if is_negative else 7)):
-                continue
-            value = -value * 10 - last
-            if not is_negative:
-                value = -value
-            p += 1
-        elif is_negative:
-            value = -value
-        if p == stop and least <= value <= most:
-            out[i] = value
-            set_valid(valid, i)
-
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, U8, U8), **OPTIONS)
-def text_bool(data, offset, length, base, column, out, valid):
-    """``t`` or ``f`` to one bit of ``out``, zeroed by the caller."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        if length[j] == 1:
-            byte = data[~offset[j]]
-            if byte == 116:
-                set_valid(out, i)
-                set_valid(valid, i)
-            elif byte == 102:
-                set_valid(valid, i)
-
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
-def text_date(data, offset, length, base, column, out, valid):
-    """``YYYY-MM-DD[ BC]`` to days since 1970."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        out[i] = 0
-        if length[j] < 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + length[j]
-        days = usual_days(ymd_at(data, at)) if stop - at == 10 else _NOT_USUAL
-        if days != _NOT_USUAL:
-            out[i] = days
-            set_valid(valid, i)
-            continue
-        year, month, day, p = date_at(data, at, stop)
-        if p < 0:
-            continue
-        if before_christ_at(data, p, stop):
-            year = 1 - year
-            p = stop
-        days = days_from_civil(year, month, day)
-        if p == stop and _DAYS_MIN <= days <= _INT32_MAX:
-            out[i] = days
-            set_valid(valid, i)
-
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I64, U8), **OPTIONS)
-def text_time(data, offset, length, base, column, out, valid):
-    """``HH:MM:SS[.ffffff]`` to microseconds; 24:00:00 is an outlier."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        out[i] = 0
-        if length[j] < 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + length[j]
-        time, p = time_at(data, at, stop)
-        if p == stop and time < MICROSECONDS_PER_DAY:
-            out[i] = time
-            set_valid(valid, i)
-
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.boolean, I64, U8), **OPTIONS)
-def text_timestamp(data, offset, length, base, column, has_zone, out, valid):
-    """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]`` to microseconds since 1970 (UTC with a zone)."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        out[i] = 0
-        if length[j] < 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + length[j]
-        time = usual_timestamp(data, at, stop, has_zone)
-        if time != _NOT_USUAL:
-            out[i] = time
-            set_valid(valid, i)
-            continue
-        year, month, day, p = date_at(data, at, stop)
-        if p < 0 or p >= stop or data[p] != 32:
-            continue
-        time, p = time_at(data, p + 1, stop)
-        if p < 0:
-            continue
-        if has_zone:
-            east, p = zone_at(data, p, stop)
-            if p < 0:
-                continue
-            time -= east * 1_000_000
-        if before_christ_at(data, p, stop):
-            year = 1 - year
-            p = stop
-        days = days_from_civil(year, month, day)
-        if p != stop or days < _DAYS_MIN or days > (_INT64_MAX - time) // MICROSECONDS_PER_DAY:
-            continue
-        out[i] = days * MICROSECONDS_PER_DAY + time
-        set_valid(valid, i)
-
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, nb.int64, nb.int64, U64, U64, U8), **OPTIONS)
-def text_decimal(data, offset, length, base, column, scale, limbs, bound, out, valid):
-    """Decimal numbers to ``limbs`` words per row; what reaches ``bound`` or has more figures than ``scale`` is not."""
-    is_small_bound = bound[1] == 0 and bound[2] == 0 and bound[3] == 0
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        first = i * limbs
-        for k in range(limbs):
-            out[first + k] = 0
-        size = length[j]
-        if size <= 0:
-            continue
-        at = np.int64(~offset[j])
-        stop = at + size
-        is_negative = data[at] == 45
-        if is_negative:
-            at += 1
-        # PostgreSQL prints exactly ``scale`` places; up to 16 figures on each side of the point are read as words.
-        point = stop - scale - 1
-        if 0 < scale <= 16 and at < point <= at + 16 and point - at + scale <= 18 and data[point] == 46:
-            whole = figures_at(data, at, point)
-            part = figures_at(data, point + 1, stop)
-            if whole >= 0 and part >= 0:
-                value = whole * power_of_ten(scale) + part
-                if is_small_bound and np.uint64(value) >= bound[0]:
-                    continue
-                if is_negative:
-                    value = -value
-                out[first] = np.uint64(value)
-                if value < 0:
-                    for k in range(1, limbs):
-                        out[first + k] = ~np.uint64(0)
-                set_valid(valid, i)
-                continue
-        # Up to 18 figures with room for the missing places fit one 64-bit number.
-        whole, p = number_at(data, at, stop)
-        whole_figures = p - at
-        part = np.int64(0)
-        part_figures = np.int64(0)
-        if p < stop and data[p] == 46 and whole_figures > 0:
-            part, end = number_at(data, p + 1, stop)
-            part_figures = end - p - 1
-            p = end
-        if p == stop and whole_figures > 0 and part_figures <= scale and whole_figures + scale <= 18:
-            value = whole * power_of_ten(scale) + part * power_of_ten(scale - part_figures)
-            if is_small_bound and np.uint64(value) >= bound[0]:
-                continue
-            if is_negative:
-                value = -value
-            out[first] = np.uint64(value)
-            if value < 0:
-                for k in range(1, limbs):
-                    out[first + k] = ~np.uint64(0)
-            set_valid(valid, i)
-            continue
-        places = np.int64(-1)
-        figures = 0
-        fits = True
-        for p in range(at, stop):
-            byte = data[p]
-            if byte == 46 and places < 0:
-                places = 0
-                continue
-            if byte < 48 or byte > 57:
-                fits = False
-                break
-            figures += 1
-            if places >= 0:
-                places += 1
-                if places > scale:
-                    if byte != 48:
-                        fits = False
-                        break
-                    continue
-            if multiply_add(out, first, limbs, 10, np.int64(byte) - 48):
-                fits = False
-                break
-        if fits:
-            for _ in range(scale - max(places, 0)):
-                if multiply_add(out, first, limbs, 10, 0):
-                    fits = False
-                    break
-        if not fits or figures == 0 or reaches(out, first, limbs, bound):
-            for k in range(limbs):
-                out[first + k] = 0
-            continue
-        if is_negative:
-            negate(out, first, limbs)
-        set_valid(valid, i)
-
-
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def hex_figure(byte):
     """The value of a hexadecimal figure, or -1."""
     if 48 <= byte <= 57:
@@ -426,32 +32,24 @@ def hex_figure(byte):
     return np.int64(-1)
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, U8, U8), **OPTIONS)
-def text_uuid(data, offset, length, base, column, out, valid):
-    """``8-4-4-4-12`` hexadecimal figures to 16 bytes; ``out`` is zeroed by the caller."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        if length[j] != 36:
+@njit(**CALLED)
+def uuid_text_at(data, at, out, to):
+    """The 36 bytes of ``8-4-4-4-12`` hexadecimal figures to 16 at ``out[to:]``; False when they are not such."""
+    put_64(out, to, np.int64(0))
+    put_64(out, to + 8, np.int64(0))
+    figure = np.int64(0)
+    for k in range(36):
+        byte = data[at + k]
+        if k == 8 or k == 13 or k == 18 or k == 23:
+            if byte != 45:
+                return False
             continue
-        at = np.int64(~offset[j])
-        if uuid_at(data, at, out, 16 * i):
-            set_valid(valid, i)
-            continue
-        figure = 0
-        fits = True
-        for k in range(36):
-            byte = data[at + k]
-            if k == 8 or k == 13 or k == 18 or k == 23:
-                fits = fits and byte == 45
-                continue
-            value = hex_figure(byte)
-            if value < 0:
-                fits = False
-                break
-            out[16 * i + (figure >> 1)] |= np.uint8(value << (0 if figure & 1 else 4))
-            figure += 1
-        if fits:
-            set_valid(valid, i)
+        value = hex_figure(byte)
+        if value < 0:
+            return False
+        out[to + (figure >> 1)] |= np.uint8(value << (0 if figure & 1 else 4))
+        figure += 1
+    return True
 
 
 @njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
@@ -486,59 +84,6 @@ def text_bytea(data, offset, base, column, starts, out):
         for q in range(starts[i], starts[i + 1]):
             out[q] = (hex_figure(data[at]) << 4) | hex_figure(data[at + 1])
             at += 2
-
-
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
-def text_interval(data, offset, length, base, column, out, valid):
-    """``1 year -2 mons 3 days -04:05:06.7`` to Arrow's months, days, nanoseconds (four int32 per row)."""
-    for i in range(base.shape[0]):
-        j = base[i] + column
-        for k in range(4):
-            out[4 * i + k] = 0
-        if length[j] <= 0:
-            continue
-        p = np.int64(~offset[j])
-        stop = p + length[j]
-        months = np.int64(0)
-        days = np.int64(0)
-        time = np.int64(0)
-        fits = True
-        while fits and p < stop:
-            sign = np.int64(1)
-            if data[p] == 45 or data[p] == 43:
-                sign = np.int64(-1) if data[p] == 45 else np.int64(1)
-                p += 1
-            value, end = number_at(data, p, stop)
-            if end == p or value > 9_999_999_999:
-                fits = False
-            elif end < stop and data[end] == 58:
-                time, end = time_at(data, p, stop)
-                time *= sign
-                fits = end == stop and -9223372036854775 <= time <= 9223372036854775
-                p = stop
-            elif end + 3 < stop and data[end] == 32:
-                unit = data[end + 1]
-                if unit == 121:  # year
-                    months += sign * value * 12
-                elif unit == 109:  # mon
-                    months += sign * value
-                elif unit == 100:  # day
-                    days += sign * value
-                else:
-                    fits = False
-                p = end + 1
-                while p < stop and data[p] != 32:
-                    p += 1
-                p += 1
-            else:
-                fits = False
-        if fits and -(2**31) <= months <= 2**31 - 1 and -(2**31) <= days <= 2**31 - 1:
-            nanoseconds = time * 1000
-            out[4 * i] = months
-            out[4 * i + 1] = days
-            out[4 * i + 2] = nanoseconds & 0xFFFFFFFF
-            out[4 * i + 3] = nanoseconds >> 32
-            set_valid(valid, i)
 
 
 @njit(nb.int64(BYTES, I32, I32, I32, nb.int64, U8, I32, U8, I32, I32), **OPTIONS)
