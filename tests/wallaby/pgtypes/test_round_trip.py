@@ -78,8 +78,8 @@ class Capture:
             "CREATE TYPE floatrange AS RANGE (subtype = float8)",
         ):
             self.connection.execute(statement.encode())
-        if "vector" in self.extensions:
-            self.connection.execute("CREATE EXTENSION vector")
+        for extension in {case.extension for case in self.scalars} - {""}:
+            self.connection.execute(f"CREATE EXTENSION {extension}".encode())
 
     def _fill(self, case: TypeCase) -> None:
         rows = [*case.values, *case.outliers, None]
@@ -229,6 +229,8 @@ def test_what_arrow_cannot_hold_travels_as_the_servers_own_text(capture: Capture
 def test_arrays_arrive_as_lists_and_shapes_arrow_lacks_as_text(capture: Capture, case: TypeCase, form: str) -> None:
     if case not in capture.scalars:
         pytest.skip("the server is too old for the type, or lacks its extension")
+    if not case.has_array:
+        pytest.skip("its arrays are text")
     scalars: pa.RecordBatch = getattr(capture, form)[case.table]
     expected = [_canonical(cell) for cell in scalars.column("after").field("v")]
     batch: pa.RecordBatch = getattr(capture, form)[f"{case.table}_array"]

@@ -160,6 +160,9 @@ SCALARS = (
     TypeCase("tags", ('"x"=>"y"',), probe=_PRINTED),
     TypeCase("vector(3)", ("[1,-0,0.1]", "[3.4028235e38,-1e-45,1e6]"), probe="v::real[]", extension="vector"),
     TypeCase("vector", ("[1]", "[1.5,-0.25]"), probe="v::real[]", extension="vector"),
+    TypeCase("geometry", ("POINT(1 2)", "SRID=4326;LINESTRING Z (0 0 1,1 1 2)", "POLYGON EMPTY"), has_array=False,
+             probe="decode(v::text, 'hex')", extension="postgis"),
+    TypeCase("geography", ("POINT(13.4 52.5)",), has_array=False, probe="decode(v::text, 'hex')", extension="postgis"),
     TypeCase("halfvec(2)", ("[0.1,-65504]", "[6e-8,2049]"), probe="v::vector::real[]", extension="vector"),
 )  # fmt: skip
 """Types with a binary gather. ``span`` is a domain over a range, ``tags`` one over hstore."""
