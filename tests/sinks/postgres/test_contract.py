@@ -38,6 +38,7 @@ class TestPostgresSink(SinkContract):
     @pytest.fixture(autouse=True)
     def destination(self, target_database: ScratchDatabase) -> Any:
         self.database = target_database
+        target_database.execute("CREATE EXTENSION hstore", "CREATE EXTENSION ltree")
         self.made: list[PostgresSink] = []
         yield
         for sink in self.made:
