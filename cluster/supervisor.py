@@ -27,7 +27,7 @@ from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, 
 from actors.sink import SinkShell
 from actors.source import SourceShell
 from cluster.heartbeat import Heartbeat
-from wallaby.errors import CheckFailed, Retry, Superseded, Transient, WallabyError
+from wallaby.errors import BinaryUnsupported, CheckFailed, Retry, Superseded, Transient, WallabyError
 from wallaby.flow import FailureMode, FlowSpec, GiveUpPolicy
 from wallaby.lsn import START, Lsn, Position
 from wallaby.postgres.connect import application_name
@@ -108,6 +108,7 @@ class FlowSupervisor:
         """The newest epoch taken; 0 before the first."""
         self._first_epoch = 0
         self._is_copy_due = False
+        self._is_text_due = False
         self.error: WallabyError | None = None
         self.status = FlowStatus(flow=flow.id, state="running", phase="starting")
 
@@ -132,6 +133,8 @@ class FlowSupervisor:
                 error = self._classify(raised)
             finally:
                 self._end_region()
+            # Not for ever: the epoch after next asks the catalog again.
+            self._is_text_due = isinstance(error, BinaryUnsupported)
             is_fruitful = self._furthest() > furthest
             self._fruitless_epochs = 0 if is_fruitful else self._fruitless_epochs + 1
             if error.retry is not Retry.NEVER and self._is_given_up():
@@ -223,6 +226,7 @@ class FlowSupervisor:
             resnapshot=self._is_copy_due,
             once=self._mode.once,
             until=self._mode.until,
+            as_text=self._is_text_due,
         )
         run = self._region.source.run.remote(config, self._region.sinks, self._coordinator, self._limits)
         await self._watch(run)
