@@ -217,7 +217,8 @@ class SourceOptions(OptionsModel):
     start_lsn: Lsn | None = None
     """Where a flow without any checkpoint starts streaming; the slot must still hold it. Later it has no effect."""
     binary: Annotated[BinaryMode, BeforeValidator(_lower)] = BinaryMode.AUTO
-    """pgoutput's binary option: ``auto`` (default), ``true`` or ``false``."""
+    """pgoutput's binary option: ``auto`` (default) is binary while every published column can travel so, else text;
+    ``true`` refuses such a column; ``false`` is text."""
     mode: Annotated[SourceMode, BeforeValidator(_lower)] = SourceMode.CDC
     """``cdc``. ``backfill`` of the Go WALlaby is not supported yet."""
 

@@ -99,13 +99,19 @@ SAMPLES = {
     "hstore": ["", '"a"=>"1", "b"=>NULL', r'""=>"", "q\"\\"=>"ü, =>", "NULL"=>"NULL"'],
     "hstore[]": ['{"\\"a\\"=>\\"1\\", \\"b\\"=>NULL",NULL,""}', "{}", '{{"\\"a\\"=>\\"1\\""}}'],
     "tags": ['"x"=>"y z"'],
+    "few": ["7"],
+    "ints": ["{1,NULL,3}", "{}", "[0:1]={5,6}"],
+    "nets": ["{10.0.0.0/8,NULL}"],
 }
 EXTENSIONS = ("citext", "ltree", "hstore")
 USER_TYPES = (
     *(f"CREATE EXTENSION {name}" for name in EXTENSIONS),
     "CREATE DOMAIN tags AS hstore",
+    "CREATE DOMAIN ints AS int4[]",
+    "CREATE DOMAIN nets AS inet[]",
     "CREATE TYPE mood AS ENUM ('sad', 'ok', 'very happy')",
     "CREATE DOMAIN positive AS int4 CHECK (VALUE > 0)",
+    "CREATE DOMAIN few AS positive CHECK (VALUE < 99999)",
     "CREATE TYPE pair AS (a int, b text)",
 )
 SETTINGS = "SET DateStyle = ISO; SET TimeZone = 'UTC'; SET IntervalStyle = postgres; SET extra_float_digits = 1"
@@ -195,7 +201,7 @@ def test_created_columns_have_the_source_types(drive: Callable[..., Driver], dat
         "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
         " WHERE attrelid = 'everything'::regclass AND attnum > 0 ORDER BY attnum"
     )
-    bases = {"positive": "integer", "tags": "hstore"}
+    bases = {"positive": "integer", "tags": "hstore", "few": "integer", "ints": "integer[]", "nets": "inet[]"}
     expected = [(name, bases.get(kind, kind)) for name, kind in database.fetch(query)]
     assert driver.database.fetch(query) == expected
     driver.sink.ensure_table(schema)
