@@ -27,7 +27,7 @@ from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, 
 from actors.sink import SinkShell
 from actors.source import SourceShell
 from cluster.heartbeat import Heartbeat
-from wallaby.errors import CheckFailed, Retry, StreamingUnfit, Superseded, Transient, WallabyError
+from wallaby.errors import BinaryUnsupported, CheckFailed, Retry, StreamingUnfit, Superseded, Transient, WallabyError
 from wallaby.flow import FailureMode, FlowSpec, GiveUpPolicy
 from wallaby.lsn import START, Lsn, Position
 from wallaby.postgres.connect import application_name
@@ -109,6 +109,7 @@ class FlowSupervisor:
         self._first_epoch = 0
         self._is_copy_due = False
         self._may_spool = True
+        self._is_text_due = False
         self.error: WallabyError | None = None
         self.status = FlowStatus(flow=flow.id, state="running", phase="starting")
 
@@ -134,6 +135,8 @@ class FlowSupervisor:
                 self._may_spool = self._may_spool and not isinstance(error, StreamingUnfit)
             finally:
                 self._end_region()
+            # Not for ever: the epoch after next asks the catalog again.
+            self._is_text_due = isinstance(error, BinaryUnsupported)
             is_fruitful = self._furthest() > furthest
             self._fruitless_epochs = 0 if is_fruitful else self._fruitless_epochs + 1
             if error.retry is not Retry.NEVER and self._is_given_up():
@@ -226,6 +229,7 @@ class FlowSupervisor:
             once=self._mode.once,
             until=self._mode.until,
             may_spool=self._may_spool,
+            as_text=self._is_text_due,
         )
         run = self._region.source.run.remote(config, self._region.sinks, self._coordinator, self._limits)
         await self._watch(run)

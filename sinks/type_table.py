@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from sinks.duckdb.types import duckdb_type, held_values
 from sinks.files.types import parquet_type
+from sinks.postgres.catalog import stand_in
 from sinks.postgres.sink import CAPABILITIES as POSTGRES
 from sinks.postgres.types import ElementType, TargetColumn, transport
 from wallaby.errors import Refused
@@ -26,11 +27,16 @@ What becomes of each PostgreSQL type. This page is generated from the code (`pyt
 
 - *Wire*: how the value travels from PostgreSQL. One published column that can only travel as text makes the whole
   stream text; copies stay binary, with such columns as text.
+- A type belongs to an extension when PostgreSQL says so, whatever schema it lives in; your own type of the same name is
+  a type like any other. Geometries are EWKB bytes in Arrow, as PostGIS sends them; an hstore keeps its order; half
+  vectors are widened. In a database of another encoding than UTF-8, hstore travels as text and stays text.
 - *Outliers* are values the Arrow type cannot hold. They are never rounded or cut: they travel beside the column as
   PostgreSQL's exact text. Where a destination cannot hold them either, the flow's `unrepresentable` decides: `refuse`
   (the default), `null` or `text`.
 - *exact*: the destination holds every value but the outliers. *text*: PostgreSQL's own text, byte for byte.
-- PostgreSQL as a destination holds {outliers}. DuckDB holds the outliers named in its column.
+- PostgreSQL as a destination holds {outliers}. Where it lacks an extension, `wallaby check` warns and says
+  what the columns become; arrays of vectors, which nothing stands in for, are refused until it is there.
+- DuckDB holds the outliers named in its column.
 
 | PostgreSQL | Arrow | wire | outliers | PostgreSQL | DuckDB | Parquet files |
 |---|---|---|---|---|---|---|
@@ -38,28 +44,27 @@ What becomes of each PostgreSQL type. This page is generated from the code (`pyt
 
 _INFINITE: Final = "`infinity`, `-infinity`"
 _OUTLIERS: Final[dict[Family, str]] = {
-    Family.BOOL: "",
-    Family.INT2: "",
-    Family.INT4: "",
-    Family.INT8: "",
-    Family.OID: "",
-    Family.FLOAT4: "",
-    Family.FLOAT8: "",
-    Family.STRING: "",
-    Family.CHAR: "",
-    Family.JSONB: "",
-    Family.BYTEA: "",
-    Family.UUID: "",
     Family.DATE: _INFINITE,
     Family.TIME: "`24:00:00`",
     Family.TIMESTAMP: f"{_INFINITE}, after 294247-01-10",
     Family.TIMESTAMPTZ: f"{_INFINITE}, after 294247-01-10",
     Family.DECIMAL: "`NaN`",
-    Family.NUMERIC_TEXT: "",
     Family.INTERVAL: f"{_INFINITE}, more than 292 years of hours",
     Family.LIST: "several dimensions, other bounds, an element that is an outlier",
-    Family.OPAQUE: "",
 }
+"""Families that are not listed have none."""
+_EXTENSIONS: Final = (
+    ("citext", "citext"),
+    ("hstore", "hstore"),
+    ("ltree", "ltree"),
+    ("ltree", "lquery"),
+    ("ltree", "ltxtquery"),
+    ("vector", "vector"),
+    ("vector", "halfvec"),
+    ("vector", "sparsevec"),
+    ("postgis", "geometry"),
+    ("postgis", "geography"),
+)
 _TEXTUAL: Final = frozenset({Family.STRING, Family.CHAR, Family.JSONB})
 """Types that are text by themselves."""
 
@@ -88,18 +93,18 @@ def _rows() -> Iterator[_Row]:
             yield _Row("numeric", one)
         else:
             yield _Row(f'"{one.name}"' if one.name == "char" else one.name, one)
-    integer, text = builtin_type(23), builtin_type(25)
+    integer = builtin_type(23)
     assert integer is not None
-    assert text is not None
-    network = builtin_type(869)
+    point = builtin_type(600)
     yield _Row("enums", PgType(100_000, "mood", "public", TypeKind.ENUM))
-    yield _Row("citext", PgType(100_001, "citext", "public"))
+    for extension, name in _EXTENSIONS:
+        yield _Row(f"{name} ({extension})", PgType(100_001, name, "public", extension=extension))
     yield _Row("domains", PgType(100_002, "positive", "public", TypeKind.DOMAIN, base=integer))
     yield _Row("arrays of a type with binary wire", PgType(1007, "_int4", kind=TypeKind.ARRAY, element=integer))
-    yield _Row("arrays of any other type", PgType(1041, "_inet", kind=TypeKind.ARRAY, element=network))
+    yield _Row("arrays of any other type", PgType(1017, "_point", kind=TypeKind.ARRAY, element=point))
     yield _Row("composite types", PgType(100_003, "pair", "public", TypeKind.COMPOSITE))
     yield _Row("ranges and multiranges of your own", PgType(100_004, "floatrange", "public", TypeKind.RANGE))
-    yield _Row("types of other extensions", PgType(100_005, "hstore", "public"))
+    yield _Row("types of other extensions", PgType(100_005, "cube", "public", extension="cube"))
 
 
 def _cells(row: _Row) -> list[str]:
@@ -113,7 +118,7 @@ def _cells(row: _Row) -> list[str]:
         row.name,
         arrow,
         wire,
-        _OUTLIERS[layout.family],
+        _OUTLIERS.get(layout.family, ""),
         _postgres(row, layout),
         _duckdb(layout, json),
         _files(layout, json),
@@ -123,6 +128,8 @@ def _cells(row: _Row) -> list[str]:
 def _arrow(row: _Row, layout: Layout) -> str:
     if layout.family is Family.LIST:
         return "list of the element's"
+    if layout.family in (Family.VECTOR, Family.HALF_VECTOR):
+        return "list of float"
     if layout.family is Family.DECIMAL:
         return f"decimal{layout.arrow.bit_width}(p, s)"
     return str(layout.arrow)
@@ -154,7 +161,7 @@ def _postgres(row: _Row, layout: Layout) -> str:
         transport(layout.arrow, target)
     except Refused:
         return "refused"
-    return "exact"
+    return f"exact ({stand_in(one)} without the extension)" if one.extension else "exact"
 
 
 def _duckdb(layout: Layout, json: bool) -> str:

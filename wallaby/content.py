@@ -1,8 +1,8 @@
 """What a table contains, as one hash: equal hashes mean equal rows, whatever their order and wherever they are stored.
 
 Values are compared as PostgreSQL would print them (ISO dates in UTC, numerics with their scale, ``\\x`` hex, ``{…}``
-arrays), so tables read back from different systems, with slightly different Arrow types, compare equal when their
-content is.
+arrays, ``"key"=>"value"`` pairs), so tables read back from different systems, with slightly different Arrow types,
+compare equal when their content is.
 """
 
 from __future__ import annotations
@@ -101,15 +101,17 @@ def value_texts(array: pa.Array) -> pa.Array:
         offsets = array.offsets.to_numpy()
         first, count = int(offsets[0]), int(offsets[-1] - offsets[0])
         keys, items = (value_texts(side.slice(first, count)) for side in (array.keys, array.items))
-        return _listed(array, offsets - first, _joined(_quoted(keys), _text("=>"), _quoted(items)), ("", ""))
+        pairs = _joined(_quoted(keys), _text("=>"), _quoted(items))
+        return _listed(array, offsets - first, pairs, ("", ""), separator=", ")
     if pa.types.is_fixed_size_list(kind):
         return value_texts(array.cast(pa.large_list(kind.value_field)))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if _is_list(kind):
         offsets = array.offsets.to_numpy()
         first, count = int(offsets[0]), int(offsets[-1] - offsets[0])
         cells = array.values.slice(first, count)
         texts = value_texts(cells)
-        texts = texts if pa.types.is_nested(cells.type) else _quoted_where_needed(texts)
+        # Lists in a list are one array of several dimensions; anything else nested is an element like any other.
+        texts = texts if _is_list(cells.type) else _quoted_where_needed(texts)
         return _listed(array, offsets - first, texts.fill_null("NULL"), ("{", "}"))
     if pa.types.is_struct(kind):
         cells = [_quoted_where_needed(value_texts(child)).fill_null("") for child in array.flatten()]
@@ -226,9 +228,15 @@ def _quoted_where_needed(texts: pa.Array) -> pa.Array:
     return pc.if_else(needs, _quoted(texts), texts)
 
 
-def _listed(array: pa.Array, offsets: np.ndarray, texts: pa.Array, brackets: tuple[str, str]) -> pa.Array:
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _listed(
+    array: pa.Array, offsets: np.ndarray, texts: pa.Array, brackets: tuple[str, str], *, separator: str = ","
+) -> pa.Array:
     lists = pa.LargeListArray.from_arrays(pa.array(offsets.astype(np.int64)), texts)
-    joined = _joined(_text(brackets[0]), pc.binary_join(lists, _text(",")), _text(brackets[1]))
+    joined = _joined(_text(brackets[0]), pc.binary_join(lists, _text(separator)), _text(brackets[1]))
     return pc.if_else(array.is_valid(), joined, pa.scalar(None, pa.large_string()))
 
 

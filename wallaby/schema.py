@@ -62,6 +62,8 @@ class PgType:
     """Enum labels in sort order; empty for other kinds."""
     base_typmod: int = -1
     """The type modifier a domain gives its base type."""
+    extension: str = ""
+    """The extension the type belongs to and whose binary form is known to be sent; empty for any other type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from sinks.postgres.catalog import Target
 from sinks.postgres.encode import Encoding
 from sinks.postgres.stage import Slot, Stages, copy_into
 from sinks.postgres.statements import Shape
-from sinks.postgres.types import TEXT_OID, Transport, transport
+from sinks.postgres.types import TEXT_OID, Transport, is_printed, transport
+from wallaby.content import value_texts
 from wallaby.errors import Refused
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema
@@ -253,11 +254,26 @@ class TableApply:
     def _slot(self, name: str, way: Transport, array: pa.ChunkedArray) -> Slot:
         if way.staged == "int8" and array.type == pa.uint64():
             array = array.cast(pa.int64())
+        if is_printed(array.type):
+            array = pa.chunked_array([printed(chunk) for chunk in array.chunks], pa.large_string())
         return Slot(name, way.staged, way.encoding, array)
 
     @staticmethod
     def _outliers(slots: Sequence[Slot]) -> frozenset[int]:
         return frozenset(int(slot.name[1:]) for slot in slots if slot.name[0] == "x")
+
+
+def printed(array: pa.Array) -> pa.Array:
+    """The text PostgreSQL reads for each value of a column that `is_printed`."""
+    if pa.types.is_list(array.type) and pa.types.is_list(array.type.value_type):
+        # Lists in a list are vectors in an array: brackets around their numbers.
+        offsets = array.offsets
+        first = offsets[0].as_py()
+        vectors = value_texts(array.values.slice(first, offsets[-1].as_py() - first))
+        texts = pc.replace_substring_regex(vectors, r"^\{(.*)\}$", r"[\1]").cast(pa.string())
+        mask = array.is_null() if array.null_count else None
+        array = pa.ListArray.from_arrays(pc.subtract(offsets, first), texts, mask=mask)
+    return value_texts(array)
 
 
 def _outlier_columns(outliers: pa.ChunkedArray) -> Iterator[tuple[int | str, pa.Array]]:

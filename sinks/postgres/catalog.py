@@ -104,6 +104,20 @@ SELECT t.oid, pg_catalog.format_type(t.oid, %s), t.typtype::text,
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE n.nspname = %s AND t.typname = %s AND t.typisdefined
 """
+_EXTENSION: Final = """
+SELECT pg_catalog.format_type(CASE WHEN %s THEN t.typarray ELSE t.oid END, %s)
+FROM pg_catalog.pg_type t
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
+JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid AND d.refclassid = 'pg_catalog.pg_extension'::regclass
+WHERE x.extname = %s AND t.typname = %s
+"""
+_STAND_INS: Final = {
+    ("vector", "vector"): "real[]",
+    ("vector", "halfvec"): "real[]",
+    ("postgis", "geometry"): "bytea",
+    ("postgis", "geography"): "bytea",
+}
+"""Types that hold every value of an extension's type where the extension is missing; of any other, ``text`` does."""
 _AS_TEXT: Final = frozenset(
     [
         "regproc",
@@ -127,8 +141,9 @@ _AS_TEXT: Final = frozenset(
 def type_names(connection: psycopg.Connection[Any], wanted: Sequence[tuple[PgType, int]]) -> list[str]:
     """The SQL type each source type has in this database: its own where it exists, else ``text``.
 
-    Domains become their base type. Types of extensions and enums are found by schema and name; an enum must have every
-    label of the source's.
+    Domains become their base type. Types of extensions are found whatever schema they are in here, and stood in for
+    where the extension is missing (see `missing_types`); other types of users are found by schema and name. An enum
+    must have every label of the source's.
     """
     resolved = [_without_domain(pg_type, typmod) for pg_type, typmod in wanted]
     names = [""] * len(resolved)
@@ -144,7 +159,36 @@ def type_names(connection: psycopg.Connection[Any], wanted: Sequence[tuple[PgTyp
     return names
 
 
+def missing_types(connection: psycopg.Connection[Any], wanted: Sequence[tuple[PgType, int]]) -> dict[int, PgType]:
+    """By place in ``wanted``: the extension's type (of the elements, for an array) that this database does not have."""
+    found: dict[int, PgType] = {}
+    for i, one in enumerate(wanted):
+        pg_type, _ = _without_domain(*one)
+        leaf = pg_type.element or pg_type
+        if leaf.extension and _extension_type(connection, pg_type, -1) is None:
+            found[i] = leaf
+    return found
+
+
+def stand_in(pg_type: PgType) -> str:
+    """What holds every value of an extension's type that is missing; empty when nothing does (arrays of vectors)."""
+    leaf = pg_type.element or pg_type
+    instead = _STAND_INS.get((leaf.extension, leaf.name), "text")
+    if pg_type.element is None:
+        return instead
+    return "" if instead.endswith("[]") else "text"
+
+
+def _extension_type(connection: psycopg.Connection[Any], pg_type: PgType, typmod: int) -> str | None:
+    leaf = pg_type.element or pg_type
+    parameters = (pg_type.element is not None, typmod, leaf.extension, leaf.name)
+    row = connection.execute(_EXTENSION, parameters).fetchone()
+    return None if row is None else row[0]
+
+
 def _user_type(connection: psycopg.Connection[Any], pg_type: PgType, typmod: int) -> str:
+    if (pg_type.element or pg_type).extension:
+        return _extension_type(connection, pg_type, typmod) or stand_in(pg_type)
     row = connection.execute(_USER, (typmod, pg_type.schema, pg_type.name)).fetchone()
     if row is None:
         return "text"

@@ -11,7 +11,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from sinks.postgres.catalog import Target, qualified
+from sinks.postgres.catalog import Target, qualified, stand_in
 from sinks.postgres.types import TargetColumn, is_widening
 from wallaby.pgtypes.builtin import builtin_type
 from wallaby.pgtypes.types import arrow_field
@@ -115,6 +115,9 @@ def fit(
     differences: list[str] = []
     table = target.sql
     for column, type_name in zip(wanted, type_names, strict=True):
+        if not type_name:
+            differences.append(unavailable(column))
+            continue
         name = quote_identifier(column.name)
         found = target.column(column.name)
         if found is None:
@@ -154,6 +157,15 @@ def fit(
     return Fit(tuple(statements), tuple(differences))
 
 
+def unavailable(column: Wanted) -> str:
+    """Why a column cannot be had whose type `sinks.postgres.catalog.type_names` has no name for."""
+    leaf = column.type.element or column.type
+    return (
+        f"column {column.name} needs the type {leaf.name} of the extension {leaf.extension}, "
+        f"which is missing here: CREATE EXTENSION {leaf.extension}"
+    )
+
+
 def type_difference(wanted: Wanted, type_name: str, found: TargetColumn) -> str:
     """Why values of ``wanted`` may not fit ``found`` unaltered; empty when they do."""
     if found.sql == type_name:
@@ -163,16 +175,24 @@ def type_difference(wanted: Wanted, type_name: str, found: TargetColumn) -> str:
     typmod = wanted.typmod
     while base.kind is TypeKind.DOMAIN and base.base is not None:
         base, typmod = base.base, base.base_typmod
-    is_same = (
-        base.oid == found.oid if base.oid < FIRST_USER_OID else (base.schema, base.name) == (found.schema, found.name)
-    )
-    if is_same:
+    if _is_same(base, type_name, found):
         return "" if _holds(base.name, typmod, found.typmod) else unlike
+    if base.extension and found.sql == stand_in(base):
+        return ""
     if found.name == "text" and (found.typmod == -1) and not (pa.types.is_binary(wanted.arrow)):
         # The Arrow column holds PostgreSQL's own text.
         return "" if pa.types.is_string(wanted.arrow) else unlike
     is_plain = found.typmod == -1 and base.schema == "pg_catalog" == found.schema
     return "" if is_plain and is_widening(base.name, found.name) else unlike
+
+
+def _is_same(base: PgType, type_name: str, found: TargetColumn) -> bool:
+    if base.oid < FIRST_USER_OID:
+        return base.oid == found.oid
+    if base.extension:
+        # ``type_name`` is that of the extension's type here, whatever schema it is in, with its modifier.
+        return base.name == found.name and type_name.startswith(found.cast)
+    return (base.schema, base.name) == (found.schema, found.name)
 
 
 def _holds(name: str, source: int, target: int) -> bool:

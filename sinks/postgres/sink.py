@@ -70,7 +70,8 @@ class PostgresSink:
             connection.close()
 
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
-        """Findings ``destination-unreachable``, ``destination-read-only``, ``privilege``, ``table-shape``."""
+        """Findings ``destination-unreachable``, ``destination-read-only``, ``privilege``, ``table-shape``,
+        ``type-missing``."""
         try:
             connection = self._session()
             with translated(connection):

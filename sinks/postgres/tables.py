@@ -8,7 +8,7 @@ from typing import Any, Final
 import psycopg
 
 from sinks.postgres import ddl
-from sinks.postgres.catalog import Target, qualified, read_target, type_names
+from sinks.postgres.catalog import Target, missing_types, qualified, read_target, stand_in, type_names
 from sinks.postgres.config import PostgresDestinationOptions
 from wallaby.errors import Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
@@ -58,6 +58,8 @@ class Tables:
         wanted = ddl.wanted_columns(schema, options.write_mode)
         key = ddl.key_columns(schema, options.write_mode)
         names = type_names(connection, [(column.type, column.typmod) for column in wanted])
+        if missing := [ddl.unavailable(column) for column, found in zip(wanted, names, strict=True) if not found]:
+            raise unfit(name, ddl.Fit((), tuple(missing)))
         target = read_target(connection, name)
         entry = self.entry(connection, name)
         if target is None:
@@ -128,7 +130,9 @@ class Tables:
             target = read_target(connection, name)
             if target is not None:
                 found.extend(self._shape_findings(connection, schema, target))
-            elif not options.create_tables:
+                continue
+            found.extend(self._type_findings(connection, schema))
+            if not options.create_tables:
                 found.append(
                     _error("table-shape", f"table {name}", "it does not exist", "Create it, or set create_tables: true")
                 )
@@ -153,6 +157,24 @@ class Tables:
                         "GRANT CREATE ON DATABASE to the role, or create the schema and make the role its owner",
                     )
                 )
+        return found
+
+    def _type_findings(self, connection: psycopg.Connection[Any], schema: TableSchema) -> list[Finding]:
+        """What becomes of columns of a table still to be made whose types belong to extensions missing here."""
+        wanted = ddl.wanted_columns(schema, self._options.write_mode)
+        found: list[Finding] = []
+        for i, missing in missing_types(connection, [(column.type, column.typmod) for column in wanted]).items():
+            instead = stand_in(wanted[i].type)
+            found.append(
+                Finding(
+                    severity=Severity.WARNING if instead else Severity.ERROR,
+                    subject=f"table {self._options.target_of(schema.name)}",
+                    message=f"column {wanted[i].name}: the type {missing.name} of the extension {missing.extension} is "
+                    + (f"missing here, so the column will be {instead}" if instead else "missing here"),
+                    advice=f"CREATE EXTENSION {missing.extension} in the destination before the flow makes the table",
+                    code="type-missing",
+                )
+            )
         return found
 
     def _shape_findings(

@@ -2,7 +2,8 @@
 
 A staged column has the type its Arrow column encodes to (``int4`` for int32 …), so that PostgreSQL's own assignment
 rules bring it into the target: they widen integers and raise, rather than cut, where text is too long. Where Arrow
-holds PostgreSQL's text (inet, ranges, unconstrained numeric, …) the staged column is ``text`` and is cast explicitly.
+holds PostgreSQL's text (inet, ranges, unconstrained numeric, …) the staged column is ``text`` and is cast explicitly;
+so are maps (hstore) and lists in lists, printed as PostgreSQL prints them.
 """
 
 from __future__ import annotations
@@ -110,8 +111,13 @@ def transport(arrow: pa.DataType, target: TargetColumn) -> Transport:
     """How values of ``arrow`` reach ``target``; `Refused` for an Arrow type without a PostgreSQL encoding."""
     if isinstance(arrow, pa.ExtensionType):
         arrow = arrow.storage_type
+    if is_printed(arrow):
+        return _cast_text(target)
     if pa.types.is_list(arrow):
         return _list_transport(arrow, target)
+    if pa.types.is_binary(arrow) and target.schema != "pg_catalog" and not target.is_domain:
+        # PostGIS receives the EWKB it sends.
+        return Transport(target.cast, Encoding(target.oid), is_direct=True)
     if _is_text(arrow):
         return _text_transport(target)
     native = _native(arrow)
@@ -121,6 +127,11 @@ def transport(arrow: pa.DataType, target: TargetColumn) -> Transport:
         native = _NATIVE[pa.int64()]
     is_direct = native.oid == target.oid and not target.is_domain
     return Transport(native.name, Encoding(native.oid), is_direct=is_direct)
+
+
+def is_printed(arrow: pa.DataType) -> bool:
+    """True for columns that travel as the text of their whole values: hstore, arrays of it and of vectors."""
+    return bool(pa.types.is_map(arrow) or (pa.types.is_list(arrow) and pa.types.is_nested(arrow.value_type)))
 
 
 _WIDER: Final = {
@@ -174,5 +185,7 @@ def _list_transport(arrow: pa.DataType, target: TargetColumn) -> Transport:
         raise Refused(f"values of Arrow type {arrow} cannot be written", column=target.column)
     encoding = Encoding(native.oid, is_jsonb=native.oid == _JSONB_OID, array_oid=native.array_oid)
     is_direct = element is not None and element.oid == native.oid and not target.is_domain
-    cast = target.cast if _is_text(inner) and not is_direct else ""
+    # A vector, which is no array: pgvector casts arrays to it.
+    is_vector = element is None and not _is_text(inner)
+    cast = target.cast if is_vector or (_is_text(inner) and not is_direct) else ""
     return Transport(f"{native.name}[]", encoding, cast=cast, is_direct=is_direct)

@@ -167,3 +167,25 @@ def test_a_dropped_slot_ends_the_run_and_resnapshot_repairs_it(
     repaired = run(str(file), "--once", "--resnapshot")
     assert repaired.wait(START_S) == 0, repaired.tail()
     assert contents(target_database) == contents(database)
+
+
+@pytest.mark.must_not_fail(11)
+def test_a_column_without_a_binary_form_that_came_and_went_is_passed(
+    run: Run, flow_file: Path, database: ScratchDatabase, target_database: ScratchDatabase
+) -> None:
+    """Nobody has it when the flow starts, so it starts in binary; the epoch after the one that fails reads text."""
+    given = flow(database.name)
+    given["destinations"] = given["destinations"][:1]
+    flow_file.write_text(yaml.safe_dump(given))
+    first = run(str(flow_file), "--once")
+    assert first.wait(START_S) == 0, first.tail()
+    database.execute(
+        "ALTER TABLE orders ADD place point",
+        "INSERT INTO orders VALUES (8000, 'there', '(1,2)')",
+        "ALTER TABLE orders DROP place",
+        "INSERT INTO orders VALUES (8001, 'gone')",
+    )
+    second = run(str(flow_file), "--once", "--json")
+    assert second.wait(START_S) == 0, second.tail()
+    assert second.events()[-1]["epoch"] == 3, "one epoch in binary, one as text"
+    assert contents(target_database) == contents(database)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tests.oracle.texts import texts
 from wallaby.pgoutput.decoder import Event, LogicalMessage, Segment
-from wallaby.schema import TableName, TableSchema
+from wallaby.schema import PgType, TableName, TableSchema
 from wallaby.window import BEFORE_OUTLIER_BIT, Barrier, BarrierKind
 
 Row = dict[str, str | None]
@@ -103,7 +103,7 @@ def _rows(
     rows: list[Row | None] = [{} if valid else None for valid in struct.is_valid().to_pylist()]
     for place, number in enumerate(columns):
         name = schema.columns[number].name
-        for row, text in zip(rows, texts(struct.field(place)), strict=True):
+        for row, text in zip(rows, texts(struct.field(place), _kind(schema.columns[number].type)), strict=True):
             if row is not None:
                 row[name] = text
     for row, listed in zip(rows, outliers, strict=True):
@@ -114,6 +114,16 @@ def _rows(
                 assert row[name] is None, "an outlier's cell has a value"
                 row[name] = one["text"]
     return rows
+
+
+def _kind(pg_type: PgType) -> str:
+    """The name under which `texts` knows the type, or its elements'."""
+    inner = pg_type.base or pg_type.element
+    if inner is not None:
+        return _kind(inner)
+    if pg_type.extension == "vector":
+        return "vector"
+    return "geometry" if pg_type.extension == "postgis" else ""
 
 
 def copied(schema: TableSchema, batch: pa.RecordBatch | None) -> Counter[tuple[tuple[str, str | None], ...]]:

@@ -43,7 +43,7 @@ class Oracle:
         self._dsn = database.dsn
         self._major = major
         self._connection = connect(database.dsn, application_name="oracle")
-        make_types(self._connection)
+        self._has_vector = make_types(self._connection)
 
     def close(self) -> None:
         """Disconnect."""
@@ -53,7 +53,7 @@ class Oracle:
         """AssertionError with the seed and what differs (values of the oracle's own making), else what was compared."""
         rng = random.Random(seed)
         schema = f"oracle {seed}"
-        worker = Worker(self._connection, schema, rng, self._major)
+        worker = Worker(self._connection, schema, rng, self._major, has_vector=self._has_vector)
         worker.create(rng.randint(1, 4))
         try:
             return self._check(worker, schema, rng, seed)

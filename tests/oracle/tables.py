@@ -9,7 +9,7 @@ from typing import Any, Final, LiteralString, cast
 import psycopg
 from psycopg import errors, sql
 
-from tests.oracle.values import MOODS, ColumnType, array_of, decimal, named, scalar_types, text_types
+from tests.oracle.values import MOODS, VECTOR_TYPES, ColumnType, array_of, decimal, named, scalar_types, text_types
 
 Connection = psycopg.Connection[Any]
 
@@ -61,12 +61,13 @@ class Table:
         return self.identity == "f" or any(column.is_key for column in self.columns)
 
 
-def make_types(connection: Connection) -> None:
-    """The types `tests.oracle.values` names that are not built in."""
+def make_types(connection: Connection) -> bool:
+    """The types `tests.oracle.values` names that are not built in. True when the server has pgvector too."""
     labels = ", ".join("'" + mood.replace("'", "''") + "'" for mood in MOODS)
     for statement in (
         "CREATE EXTENSION citext",
-        "CREATE EXTENSION hstore",
+        'CREATE SCHEMA "Ext."',
+        'CREATE EXTENSION hstore SCHEMA "Ext."',
         "CREATE EXTENSION ltree",
         f"CREATE TYPE mood AS ENUM ({labels})",
         "CREATE TYPE pair AS (a int4, b text)",
@@ -74,16 +75,23 @@ def make_types(connection: Connection) -> None:
         'CREATE TABLE "Odd.Name" (a int4)',
     ):
         connection.execute(statement.encode())
+    if not connection.execute("SELECT FROM pg_available_extensions WHERE name = 'vector'").fetchall():
+        return False
+    connection.execute("CREATE EXTENSION vector")
+    return True
 
 
 class Worker:
     """Makes the tables of one seed in a schema of its own, and changes them."""
 
-    def __init__(self, connection: Connection, schema: str, rng: random.Random, major: int) -> None:
+    def __init__(
+        self, connection: Connection, schema: str, rng: random.Random, major: int, *, has_vector: bool = False
+    ) -> None:
         self._connection = connection
         self._schema = schema
         self._rng = rng
         self._major = major
+        self._has_vector = has_vector
         self._serial = 0
         self.tables: list[Table] = []
 
@@ -164,6 +172,8 @@ class Worker:
         rng = self._rng
         while True:
             found = rng.choice(scalar_types() if only_kernels or rng.random() < 0.5 else text_types())
+            if found in VECTOR_TYPES and not self._has_vector:
+                continue
             if found.sql == "numeric" and rng.random() < 0.6:
                 found = decimal(rng, self._major)
             if rng.random() < 0.12:

@@ -14,10 +14,19 @@ import pyarrow as pa
 _QUOTED = set('{},"\\ \t\n\r\v\f')
 
 
-def texts(array: pa.Array) -> list[str | None]:
-    """What the output function of the column's type prints for each value; None for null."""
+def texts(array: pa.Array, kind: str = "") -> list[str | None]:
+    """What the output function of the column's type prints for each value; None for null.
+
+    ``kind`` is the name of the type, or of its elements', where the Arrow type alone does not tell how it prints.
+    """
+    if kind == "vector" and array.type == pa.list_(pa.float32()):
+        return [None if cells is None else "[" + ",".join(map(str, texts(cells))) + "]" for cells in _lists(array)]
     if pa.types.is_list(array.type):
-        return [None if cells is None else _array(texts(cells)) for cells in _lists(array)]
+        return [None if cells is None else _array(texts(cells, kind)) for cells in _lists(array)]
+    if pa.types.is_map(array.type):
+        return [None if pairs is None else _hstore(pairs) for pairs in array.to_pylist()]
+    if kind == "geometry":
+        return [None if value is None else value.hex().upper() for value in array.to_pylist()]
     write = _writer(array.type)
     values = _plain(array)
     return [None if value is None else write(value) for value in values]
@@ -137,6 +146,13 @@ def _interval(months: int, days: int, nanoseconds: int) -> str:
         plus = "-" if nanoseconds < 0 else "+" if is_after_negative else ""
         words.append(plus + _clock(abs(nanoseconds) // 1000))
     return " ".join(words)
+
+
+def _hstore(pairs: list[tuple[str, str | None]]) -> str:
+    def quoted(text: str | None) -> str:
+        return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    return ", ".join(f"{quoted(key)}=>{quoted(value)}" for key, value in pairs)
 
 
 def _array(elements: list[str | None]) -> str:

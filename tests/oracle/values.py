@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 Literal = Callable[[random.Random], str]
@@ -22,33 +22,34 @@ class ColumnType:
     is_orderable: bool = True
     """May be part of a key."""
     since: int = 14
+    separator: str = ","
+    """Between the elements of its arrays."""
 
 
 def scalar_types() -> list[ColumnType]:
-    """Every type with a layout of its own."""
-    return list(_KERNEL)
+    """Every type that travels in binary."""
+    return [*_KERNEL, *_PRINTED, *_EXTENSIONS, *VECTOR_TYPES[:2]]
 
 
 def text_types() -> list[ColumnType]:
     """Types that travel as text in both directions."""
-    return list(_TEXT)
+    return [*_TEXT, VECTOR_TYPES[2]]
 
 
 def array_of(element: ColumnType) -> ColumnType:
     """``element[]``, with NULLs, several dimensions and bounds of its own now and then."""
-    separator = ";" if element.sql == "box" else ","
 
     def literal(rng: random.Random) -> str:
         def row(count: int) -> str:
             cells = ["NULL" if rng.random() < 0.15 else _quoted(element.literal(rng)) for _ in range(count)]
-            return "{" + separator.join(cells) + "}"
+            return "{" + element.separator.join(cells) + "}"
 
         shape = rng.random()
         if shape < 0.08:
             return "{}"
         if shape < 0.16:
             width = rng.randint(1, 3)
-            return "{" + separator.join(row(width) for _ in range(rng.randint(1, 3))) + "}"
+            return "{" + element.separator.join(row(width) for _ in range(rng.randint(1, 3))) + "}"
         if shape < 0.22:
             lower, count = rng.choice([-3, 0, 2, 5]), rng.randint(1, 3)
             return f"[{lower}:{lower + count - 1}]={row(count)}"
@@ -59,7 +60,7 @@ def array_of(element: ColumnType) -> ColumnType:
 
 def named(sql: str, like: ColumnType) -> ColumnType:
     """A domain over ``like``."""
-    return ColumnType(sql, like.literal, "", like.is_kernel, like.is_orderable, like.since)
+    return replace(like, sql=sql, expression="")
 
 
 def decimal(rng: random.Random, major: int) -> ColumnType:
@@ -109,6 +110,10 @@ def _integers(bits: int) -> Literal:
         return str(rng.randint(low, high) >> rng.randrange(bits))
 
     return literal
+
+
+def _integers_below(bits: int) -> Literal:
+    return _edges(("0", "1", str(2**bits - 1)), lambda rng: str(rng.getrandbits(bits) >> rng.randrange(bits)))
 
 
 _LETTERS: Final = "abcXYZ 019_-,;{}()[]<>\"\\'\t\n\r%$äöüßéÑ中文字😀🎉\u00a0\u200b\x01\x7f"
@@ -256,8 +261,185 @@ _KERNEL: Final = (
 )  # fmt: skip
 
 
+def _text_of(sql: str, literal: Literal, expression: str = "", *, is_orderable: bool = False) -> ColumnType:
+    """A type held as PostgreSQL's text that travels in binary."""
+    return ColumnType(sql, literal, expression, is_orderable=is_orderable)
+
+
 def _address(rng: random.Random) -> str:
-    return ".".join(str(rng.randrange(256)) for _ in range(4))
+    return ".".join(str(rng.choice([0, 1, 9, 10, 99, 100, 255, rng.randrange(256)])) for _ in range(4))
+
+
+def _address6(rng: random.Random) -> str:
+    if rng.random() < 0.2:
+        return rng.choice(["::ffff:", "::", "1::", "::fffe:", "64:ff9b::"]) + _address(rng)
+    return ":".join(f"{rng.choice([0, 0, 0, 1, 0xFFFF, rng.randrange(0x10000)]):x}" for _ in range(8))
+
+
+def _inet(rng: random.Random) -> str:
+    text, bits = (_address(rng), 32) if rng.random() < 0.5 else (_address6(rng), 128)
+    return text if rng.random() < 0.5 else f"{text}/{rng.choice([0, bits, rng.randint(0, bits)])}"
+
+
+def _cidr(rng: random.Random) -> str:
+    """Networks: nothing set behind their bits."""
+    if rng.random() < 0.3:
+        return _address(rng) if rng.random() < 0.5 else _address6(rng)
+    if rng.random() < 0.5:
+        count = rng.randint(0, 4)
+        return ".".join([*_address(rng).split(".")[:count], *["0"] * (4 - count)]) + f"/{8 * count}"
+    groups = [f"{rng.choice([0, 1, rng.randrange(0x10000)]):x}" for _ in range(rng.randint(0, 7))]
+    return ":".join([*groups, *["0"] * (8 - len(groups))]) + f"/{16 * len(groups)}"
+
+
+def _bytes_with_colons(size: int) -> Literal:
+    return lambda rng: rng.randbytes(size).hex(":")
+
+
+def _range_of(*steps: str) -> Literal:
+    """A range between two of some ascending values; now and then without one bound, or empty."""
+
+    def literal(rng: random.Random) -> str:
+        if rng.random() < 0.08:
+            return "empty"
+        lower, upper = sorted(rng.choices(range(len(steps)), k=2))
+        ends = [f'"{steps[k]}"' if rng.random() < 0.85 else "" for k in (lower, upper)]
+        return f"{rng.choice('[(')}{ends[0]},{ends[1]}{rng.choice(')]')}"
+
+    return literal
+
+
+def _multirange_of(*steps: str) -> Literal:
+    """Ranges that do not touch."""
+
+    def literal(rng: random.Random) -> str:
+        chosen = sorted(rng.sample(range(len(steps)), 2 * rng.randint(0, len(steps) // 2)))
+        pairs = zip(chosen[::2], chosen[1::2], strict=True)
+        return "{" + ",".join(f'["{steps[a]}","{steps[b]}")' for a, b in pairs) + "}"
+
+    return literal
+
+
+_INTEGERS: Final = ("-2147483648", "-100", "-1", "0", "1", "9", "10", "2147483646")
+_WHOLES: Final = ("-9223372036854775808", "-10000000000", "-1", "0", "7", "10000000000", "9223372036854775806")
+_NUMBERS: Final = ("-Infinity", "-1e40", "-10000.0001", "-0.5", "0", "0.0", "1e-20", "1.50", "1e40", "Infinity", "NaN")
+_DAYS_ON: Final = (
+    "-infinity", "4714-11-24 BC", "0044-03-15 BC", "0001-12-31 BC", "0001-01-01", "1970-01-01", "2024-02-29",
+    "10000-01-01", "5874896-12-31", "infinity",
+)  # fmt: skip
+_MOMENTS: Final = (
+    "-infinity", "4713-01-01 00:00:00 BC", "0044-03-15 12:00:00.5 BC", "0001-01-01 00:00:00",
+    "1969-12-31 23:59:59.999999", "1999-12-31 23:59:59.999999", "2000-01-01 00:00:00", "2024-02-29 12:34:56.789",
+    "10000-01-01 00:00:00", "294276-12-31 23:59:59.999999", "infinity",
+)  # fmt: skip
+
+
+def _tsvector(rng: random.Random) -> str:
+    if rng.random() < 0.1:
+        return ""
+    lexemes = []
+    for _ in range(rng.randint(1, 6)):
+        word = _text(rng)[:40] or "a"
+        quoted = "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
+        places = [
+            f"{rng.choice([1, 9, 10, 16383, rng.randint(1, 16383)])}{rng.choice(['', '', 'A', 'B', 'C', 'D'])}"
+            for _ in range(rng.choice([0, 0, 1, 3]))
+        ]
+        lexemes.append(quoted + (":" + ",".join(places) if places else ""))
+    return " ".join(lexemes)
+
+
+def _bits(limit: int) -> Literal:
+    def literal(rng: random.Random) -> str:
+        size = rng.choice([0, 1, 7, 8, 9, 63, 64, 65, rng.randint(0, limit)]) if limit else 0
+        return "".join(rng.choice("01") for _ in range(size))
+
+    return literal
+
+
+def _zone(rng: random.Random) -> str:
+    seconds = rng.choice([0, 3600, 19_800, 45_296, 57_599, rng.randint(0, 57_599)])
+    return f"{rng.choice('+-')}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _hstore(rng: random.Random) -> str:
+    def quoted(text: str) -> str:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    pairs = []
+    for _ in range(rng.choice([0, 1, 2, 5, 20])):
+        value = "NULL" if rng.random() < 0.2 else quoted(_large_text(rng))
+        pairs.append(f"{quoted(_text(rng)[:60])}=>{value}")
+    return ",".join(pairs)
+
+
+def _ltree(rng: random.Random) -> str:
+    return ".".join("".join(rng.choices("abcXYZ019_", k=rng.randint(1, 9))) for _ in range(rng.choice([0, 1, 3, 20])))
+
+
+def _vector(rng: random.Random) -> str:
+    def number() -> str:
+        edges = ["0", "-0", "1", "-1.5", "0.1", "3.4028235e38", "-1e-45", "1e6", "999999", "1e-5", "16777216"]
+        return rng.choice([*edges, repr(rng.uniform(-1, 1)), f"{rng.uniform(-9, 9)!r}e{rng.randint(-30, 30)}"])
+
+    return "[" + ",".join(number() for _ in range(rng.choice([1, 2, 3, 16, 100]))) + "]"
+
+
+def _half_vector(rng: random.Random) -> str:
+    edges = ["0", "-0", "1", "0.1", "65504", "-65504", "6e-8", "6.1e-5", "2049"]
+    numbers = [rng.choice([*edges, repr(rng.uniform(-9, 9))]) for _ in range(rng.choice([1, 2, 16]))]
+    return f"[{','.join(numbers)}]"
+
+
+_PRINTED: Final = (
+    _text_of("inet", _inet, "'10.0.0.0'::inet + (random() * 1e6)::int8", is_orderable=True),
+    _text_of("cidr", _cidr, is_orderable=True),
+    _text_of("macaddr", _bytes_with_colons(6), is_orderable=True),
+    _text_of("macaddr8", _bytes_with_colons(8), is_orderable=True),
+    _text_of("int4range", _range_of(*_INTEGERS), "int4range((random() * 9)::int, 10)", is_orderable=True),
+    _text_of("int8range", _range_of(*_WHOLES)),
+    ColumnType("numrange", _range_of(*_NUMBERS)),
+    _text_of("daterange", _range_of(*_DAYS_ON), "daterange(date '0001-01-01' - (random() * 9999)::int, NULL)"),
+    _text_of("tsrange", _range_of(*_MOMENTS), "tsrange(timestamp '2000-01-01' - random() * interval '9 years', NULL)"),
+    _text_of("tstzrange", _range_of(*_MOMENTS), is_orderable=True),
+    _text_of("int4multirange", _multirange_of(*_INTEGERS)),
+    _text_of("int8multirange", _multirange_of(*_WHOLES)),
+    _text_of("nummultirange", _multirange_of(*_NUMBERS)),
+    _text_of("datemultirange", _multirange_of(*_DAYS_ON)),
+    _text_of("tsmultirange", _multirange_of(*_MOMENTS)),
+    _text_of("tstzmultirange", _multirange_of(*_MOMENTS), is_orderable=True),
+    _text_of("tsvector", _tsvector, "to_tsvector('simple', repeat('word ' || random(), 3))", is_orderable=True),
+    _text_of("bit(5)", lambda rng: f"{rng.randrange(32):05b}", is_orderable=True),
+    _text_of("bit varying", _bits(900), is_orderable=True),
+    _text_of("timetz", _edges(("24:00:00-15:59:59", "00:00:00+15:59:59", "12:34:56+02", "23:59:59.999999+00"),
+                              lambda rng: _clock(rng) + _zone(rng)), is_orderable=True),
+    _text_of("pg_lsn", _edges(("0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF"),
+                              lambda rng: f"{rng.getrandbits(32) >> rng.randrange(32):X}/{rng.getrandbits(32):X}"),
+             is_orderable=True),
+    _text_of("xid", _integers_below(32)),
+    _text_of("cid", _integers_below(32)),
+    _text_of("xid8", _integers_below(64), is_orderable=True),
+    _text_of("tid", _edges(("(0,0)", "(4294967295,65535)"),
+                           lambda rng: f"({rng.getrandbits(32)},{rng.getrandbits(16)})")),
+    _text_of("jsonpath", _edges(('$."a"[*]', "strict $", "$.ä ? (@ > 1.50)", '$[0 to last] ? (@.b == "x\\"y")'))),
+    _text_of("xml", _edges(("<a>1</a>", "", "text", '<?xml version="1.0" encoding="UTF-8"?><a>ü</a>',
+                            '<?xml version="1.1" standalone="yes"?>\n<b/>', "\n<c> &lt; </c>"))),
+    _text_of("refcursor", _text),
+)  # fmt: skip
+
+HSTORE: Final = '"Ext.".hstore'
+_EXTENSIONS: Final = (
+    ColumnType(HSTORE, _hstore, f"{HSTORE}('k', random()::text)"),
+    ColumnType("ltree", _ltree, "('a.b.' || (random() * 1e6)::int)::ltree"),
+    ColumnType("lquery", _edges(("Top.*{1,2}.!a|b@*%", "*", "a.b_c*.*{,4}")), is_orderable=False),
+    ColumnType("ltxtquery", _edges(("Europe & Russia*@ & !Transportation", "a | b%")), is_orderable=False),
+)
+VECTOR_TYPES: Final = (
+    ColumnType("vector", _vector),
+    ColumnType("halfvec", _half_vector),
+    ColumnType("sparsevec", _edges(("{1:1.5,3:2}/5", "{}/1", "{7:-1e-5}/9")), is_kernel=False, is_orderable=False),
+)
+"""pgvector's, where the server has it."""
 
 
 def _point(rng: random.Random) -> str:
@@ -273,41 +455,20 @@ def _other(sql: str, literal: Literal, expression: str = "", *, since: int = 14)
 
 
 _TEXT: Final = (
-    _other("inet", _edges(("::1", "10.0.0.0/8", "192.168.1.5/24", "fe80::1/64"), _address),
-           "'10.0.0.0'::inet + (random() * 1e6)::int8"),
-    _other("cidr", _plain("10.0.0.0/8", "::/0", "192.168.1.1")),
-    _other("macaddr", _plain("08:00:2b:01:02:03")),
-    _other("macaddr8", _plain("08:00:2b:01:02:03:04:05")),
-    _other("int4range", _plain("empty", "[1,10)", "(,5]", "(,)"), "int4range((random() * 9)::int, 10)"),
-    _other("int8range", _plain("empty", "[-9223372036854775808,10)")),
-    _other("numrange", _plain("[1.50,2.5)", "(,NaN]")),
-    _other("tsrange", _plain('["2024-01-01 00:00","2024-01-02 00:00")', "[infinity,infinity]", "empty")),
-    _other("tstzrange", _plain('["2024-01-01 00:00+02",)')),
-    _other("daterange", _plain("[2024-01-01,2024-02-01)", "[,]")),
-    _other("int4multirange", _plain("{}", "{[1,3),[5,7)}")),
-    _other("datemultirange", _plain("{[2024-01-01,2024-02-01)}")),
     _other("point", _point),
     _other("lseg", lambda rng: f"[{_point(rng)},{_point(rng)}]"),
-    _other("box", _plain("(2,2),(0,0)", "(1e-5,3),(-1,-2)")),
+    replace(_other("box", _plain("(2,2),(0,0)", "(1e-5,3),(-1,-2)")), separator=";"),
     _other("line", _plain("{1,-1,0}", "{0,1,-2.5}")),
     _other("path", _plain("[(0,0),(1,1)]", "((0,0),(1,1),(2,0))")),
     _other("polygon", _plain("((0,0),(1,1),(2,0))")),
     _other("circle", _plain("<(1,2),3>")),
-    _other("tsvector", _plain("'a' 'b':2A,3", "")),
     _other("tsquery", _plain("'a' & !'b'", "")),
     _other("money", _plain("$1,234.50", "-92233720368547758.08")),
-    _other("bit(5)", _plain("10101", "00000")),
-    _other("varbit", _plain("", "1", "1010101010101")),
-    _other("timetz", _plain("12:34:56+02", "24:00:00-15:59:59", "00:00:00.000001+00")),
-    _other("pg_lsn", _plain("0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF")),
-    _other("xid8", _plain("0", "18446744073709551615")),
-    _other("tid", _plain("(0,0)", "(4294967295,65535)")),
-    _other("jsonpath", _plain('$."a"[*]', "strict $")),
-    _other("regclass", _plain("pg_class", "public.\"Odd.Name\"", "999999999")),
+    _other("regclass", _plain("pg_class", 'public."Odd.Name"', "999999999")),
     _other("regtype", _plain("int4", "mood", "timestamptz")),
     _other("int2vector", _plain("", "1 2 3")),
+    _other("oidvector", _plain("", "1 4294967295")),
     _other("pair", _edges(("(,)", '(1,"a b")', '(-1,"""q"" \\\\ ,")'), lambda rng: f"({rng.randint(-9, 9)},)")),
     _other("floatrange", _plain("empty", "[1.5,2.5]")),
-    _other("hstore", _plain('"a"=>"1"', '"a"=>NULL, "b"=>"x y"', "")),
-    _other("ltree", _plain("Top.Science.Astronomy", "")),
-)  # fmt: skip
+    _other("pg_snapshot", _plain("10:20:10,14,15")),
+)

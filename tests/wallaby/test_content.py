@@ -31,7 +31,11 @@ TEXTS: list[tuple[pa.Array, list[str | None]]] = [
     (pa.array([datetime.date(1, 1, 1)]), ["0001-01-01"]),
     (pa.array([["a,b", None, "", "null", 'q"\\', "x"], [], None]), ['{"a,b",NULL,"","null","q\\"\\\\",x}', "{}", None]),
     (pa.array([[[1], [2, None]]]), ["{{1},{2,NULL}}"]),
-    (pa.array([[("k", "v"), ("n", None)]], pa.map_(pa.string(), pa.string())), ['"k"=>"v","n"=>NULL']),
+    (pa.array([[("k", "v"), ("n", None)]], pa.map_(pa.string(), pa.string())), ['"k"=>"v", "n"=>NULL']),
+    (
+        pa.array([[[("k", 'v"')], None, []]], pa.list_(pa.map_(pa.string(), pa.string()))),
+        [r'{"\"k\"=>\"v\\\"\"",NULL,""}'],
+    ),
     (pa.array([pa.MonthDayNano([1, -2, 3]), None]), ["1 mon -2 days 3 ns", None]),
 ]
 

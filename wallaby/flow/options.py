@@ -245,7 +245,8 @@ class SourceOptions(OptionsModel):
     start_lsn: Lsn | None = None
     """Where a flow without any checkpoint starts streaming; the slot must still hold it. Later it has no effect."""
     binary: Annotated[BinaryMode, BeforeValidator(_lower)] = BinaryMode.AUTO
-    """pgoutput's binary option: ``auto`` (default), ``true`` or ``false``."""
+    """pgoutput's binary option: ``auto`` (default) is binary while every published column can travel so, else text;
+    ``true`` refuses such a column; ``false`` is text."""
     streaming: Annotated[Streaming, BeforeValidator(_lower_or_off)] = Streaming.ON
     """When large transactions are sent: ``on`` (default) while they run, ``off`` when they commit, or ``parallel``."""
     two_phase: bool = False

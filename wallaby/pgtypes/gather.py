@@ -8,7 +8,7 @@ by itself; they are all of one kind in practice, and a column with both is gathe
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
@@ -18,11 +18,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wallaby.pgtypes import kernels, numeric_kernels, text_kernels
+from wallaby.pgtypes import extension_kernels, kernels, numeric_kernels, printed_kernels, text_kernels
 from wallaby.pgtypes.cells import Bytes, Cells, Index, MalformedCell, NoBinaryForm
 from wallaby.pgtypes.layout import Family, Layout
+from wallaby.pgtypes.printed import BOUND_FORMS, FORMS, Form, print_cells
 from wallaby.pgtypes.render import render
-from wallaby.pgtypes.sweep import Sweep, Swept
+from wallaby.pgtypes.sweep import Sweep, Swept, require_utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +218,156 @@ def _with_elements(layout: Layout, rows: int, starts: Index, valid: Bytes, eleme
     return pc.if_else(pa.array(is_lost), pa.scalar(None, layout.arrow), lists)
 
 
+def _map(layout: Layout, cells: Cells) -> pa.Array:
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    malformed = extension_kernels.map_offsets(*cells.args(), starts, valid)
+    if malformed >= 0:
+        raise MalformedCell(malformed, "an hstore is malformed")
+    pairs = int(starts[-1])
+    index = [np.empty(pairs, np.int32) for _ in range(4)]
+    extension_kernels.map_entries(cells.data, cells.offset, cells.base, cells.column, starts, *index)
+    return _with_pairs(layout, starts, valid, cells.data, index, pairs)
+
+
+def _text_map(layout: Layout, cells: Cells) -> pa.Array:
+    total = int(np.maximum(cells.lengths(), 0).sum(dtype=np.int64))
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    copy = np.empty(total, np.uint8)
+    index = [np.empty(total // 6 + 1, np.int32) for _ in range(4)]
+    pairs = extension_kernels.text_map(*cells.args(), copy, starts, valid, *index)
+    copy.flags.writeable = False
+    return _with_pairs(layout, starts, valid, copy, index, pairs)
+
+
+def _with_pairs(
+    layout: Layout, starts: Index, valid: Bytes, data: Bytes, index: Sequence[Index], pairs: int
+) -> pa.Array:
+    """The map array from the cells of its keys and of its values."""
+    sides = [Cells(data, index[k], index[k + 1], _all(pairs)) for k in (0, 2)]
+    try:
+        children = [_string(_TEXTS, side) for side in sides]
+    except MalformedCell as error:
+        row = int(np.searchsorted(starts, error.row, side="right")) - 1
+        raise MalformedCell(row, "in an hstore: " + error.reason) from error
+    fields = [layout.arrow.key_field, layout.arrow.item_field]
+    entries = pa.StructArray.from_arrays(children, fields=fields)
+    buffers = [pa.py_buffer(valid), pa.py_buffer(starts)]
+    return pa.Array.from_buffers(layout.arrow, len(starts) - 1, buffers, children=[entries])
+
+
+def _vector(layout: Layout, cells: Cells) -> pa.Array:
+    is_half = layout.family is Family.HALF_VECTOR
+    width = 2 if is_half else 4
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    malformed = extension_kernels.vector_offsets(*cells.args(), width, starts, valid)
+    if malformed >= 0:
+        raise MalformedCell(malformed, "a vector is malformed")
+    bits = np.empty(int(starts[-1]), np.int32)
+    extension_kernels.vector_elements(cells.data, cells.offset, cells.base, cells.column, width, starts, bits)
+    values = bits.astype(np.uint16).view(np.float16).astype(np.float32) if is_half else bits.view(np.float32)
+    return _with_floats(layout, starts, valid, pa.array(values))
+
+
+def _text_vector(layout: Layout, cells: Cells) -> pa.Array:
+    room = int(np.maximum(cells.lengths(), 0).sum(dtype=np.int64)) // 2 + 1
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    offset, length = np.empty(room, np.int32), np.empty(room, np.int32)
+    elements = extension_kernels.text_vector(*cells.args(), starts, valid, offset, length)
+    values, _ = gather(_FLOATS, Cells(cells.data, offset, length, _all(elements)))
+    return _with_floats(layout, starts, valid, values)
+
+
+def _with_floats(layout: Layout, starts: Index, valid: Bytes, values: pa.Array) -> pa.Array:
+    buffers = [pa.py_buffer(valid), pa.py_buffer(starts)]
+    return pa.Array.from_buffers(layout.arrow, len(starts) - 1, buffers, children=[values])
+
+
+def _text_geometry(layout: Layout, cells: Cells) -> pa.Array:
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    extension_kernels.text_hex_offsets(*cells.args(), starts, valid)
+    out = np.empty(int(starts[-1]), np.uint8)
+    extension_kernels.text_hex(cells.data, cells.offset, cells.base, cells.column, starts, out)
+    return _assemble(layout.arrow, cells.rows, valid, starts, out)
+
+
+def _printed(layout: Layout, cells: Cells) -> pa.Array:
+    return _print(FORMS[layout.family], cells)
+
+
+def _print(form: Form, cells: Cells) -> pa.Array:
+    printed = print_cells(form, *cells.args())
+    if printed is None:
+        raise MalformedCell(0, "values of one feed print as more than 2 GiB")
+    if printed.malformed >= 0:
+        raise MalformedCell(printed.malformed, "a value is malformed")
+    array = _assemble(pa.string(), cells.rows, printed.valid, printed.starts, printed.text)
+    if len(printed.text) and printed.text.max() >= 0x80:
+        require_utf8(array)
+    return array
+
+
+def _range(layout: Layout, cells: Cells) -> pa.Array:
+    flags = np.empty(cells.rows, np.uint8)
+    index = [np.empty(cells.rows, np.int32) for _ in range(4)]
+    malformed = printed_kernels.range_bounds(*cells.args(), flags, *index)
+    if malformed >= 0:
+        raise MalformedCell(malformed, "a range is malformed")
+    lower, upper = (_bounds(layout, Cells(cells.data, index[k], index[k + 1], _all(cells.rows))) for k in (0, 2))
+    opening = _BRACKETS.take(pa.array((flags & printed_kernels.RANGE_LOWER_INCLUDED) != 0).cast(pa.int8()))
+    closing = _BRACKETS.take(pa.array(2 + ((flags & printed_kernels.RANGE_UPPER_INCLUDED) != 0)))
+    whole = pc.binary_join_element_wise(opening, lower, pa.scalar(","), upper, closing, pa.scalar(""))
+    is_empty = pa.array((flags & printed_kernels.RANGE_EMPTY) != 0)
+    return pc.if_else(pa.array(cells.lengths() >= 0), pc.if_else(is_empty, _EMPTY, whole), _NO_TEXT)
+
+
+def _bounds(layout: Layout, cells: Cells) -> pa.Array:
+    """The texts of one side's bounds, quoted where they need it; empty where there is none."""
+    assert layout.element is not None, layout
+    if layout.element.family is Family.NUMERIC_TEXT:
+        texts = _numeric_text(layout.element, cells)
+    else:
+        texts = _print(BOUND_FORMS[layout.element.family], cells)
+    if layout.element.family in _SPACED:
+        quoted = pc.binary_join_element_wise(pa.scalar('"'), texts, pa.scalar('"'), pa.scalar(""))
+        texts = pc.if_else(pc.match_substring(texts, " "), quoted, texts)
+    return texts.fill_null("")
+
+
+def _multirange(layout: Layout, cells: Cells) -> pa.Array:
+    assert layout.element is not None, layout
+    starts = np.empty(cells.rows + 1, np.int32)
+    valid = _bitmap(cells.rows)
+    malformed = printed_kernels.multirange_offsets(*cells.args(), starts, valid)
+    if malformed >= 0:
+        raise MalformedCell(malformed, "a multirange is malformed")
+    count = int(starts[-1])
+    offset, length = np.empty(count, np.int32), np.empty(count, np.int32)
+    printed_kernels.multirange_elements(cells.data, cells.offset, cells.base, cells.column, starts, offset, length)
+    try:
+        ranges = _range(layout.element, Cells(cells.data, offset, length, _all(count)))
+    except MalformedCell as error:
+        raise MalformedCell(int(np.searchsorted(starts, error.row, side="right")) - 1, error.reason) from error
+    buffers = [pa.py_buffer(valid), pa.py_buffer(starts)]
+    lists = pa.Array.from_buffers(pa.list_(pa.string()), cells.rows, buffers, children=[ranges])
+    return pc.binary_join_element_wise(pa.scalar("{"), pc.binary_join(lists, ","), pa.scalar("}"), pa.scalar(""))
+
+
 _GatherColumn = Callable[[Layout, Cells], pa.Array]
 
 _TEXTS: Final = Layout(Family.STRING, pa.string())
 _BYTES: Final = Layout(Family.BYTEA, pa.binary())
+_FLOATS: Final = Layout(Family.FLOAT4, pa.float32())
+
+_BRACKETS: Final = pa.array(["(", "[", ")", "]"])
+_EMPTY: Final = pa.scalar("empty")
+_NO_TEXT: Final = pa.scalar(None, pa.string())
+_SPACED: Final = frozenset({Family.DATE, Family.TIMESTAMP, Family.TIMESTAMPTZ})
+"""Bounds that may hold a space, the one thing of theirs that a range quotes."""
 
 _MISFITS: Final[dict[Family, str]] = {
     Family.DECIMAL: "a numeric is malformed",
@@ -235,11 +382,21 @@ _BINARY: Final[dict[Family, _GatherColumn]] = {
     Family.CHAR: _char,
     Family.NUMERIC_TEXT: _numeric_text,
     Family.LIST: _list,
+    Family.MAP: _map,
+    Family.VECTOR: _vector,
+    Family.HALF_VECTOR: _vector,
+    Family.RANGE: _range,
+    Family.MULTIRANGE: _multirange,
+    **dict.fromkeys(FORMS, _printed),
 }
 
 _TEXT: Final[dict[Family, _GatherColumn]] = {
     Family.BYTEA: _text_bytea,
     Family.LIST: _text_list,
+    Family.MAP: _text_map,
+    Family.VECTOR: _text_vector,
+    Family.HALF_VECTOR: _text_vector,
+    Family.GEOMETRY: _text_geometry,
 }
 
 __all__ = ["Bytes", "Cells", "Index", "MalformedCell", "NoBinaryForm", "Outliers", "Sweep", "finish", "gather"]

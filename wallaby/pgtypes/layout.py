@@ -27,7 +27,7 @@ class Family(Enum):
     CHAR = "char"
     """The one-byte type ``"char"``."""
     JSONB = "jsonb"
-    """Binary is a version byte, then the text."""
+    """Binary is a version byte, then the text: jsonpath and ltree too."""
     BYTEA = "bytea"
     UUID = "uuid"
     DATE = "date"
@@ -40,13 +40,39 @@ class Family(Enum):
     """``numeric`` no Arrow decimal can hold, as PostgreSQL prints it."""
     INTERVAL = "interval"
     LIST = "list"
+    MAP = "map"
+    """hstore: text keys to texts that may be null."""
+    VECTOR = "vector"
+    """pgvector's single-precision vectors."""
+    HALF_VECTOR = "half_vector"
+    """pgvector's half-precision vectors, widened."""
+    GEOMETRY = "geometry"
+    """PostGIS: binary is EWKB, text its hexadecimal figures."""
+    TRANSACTION = "transaction"
+    """Unsigned 32 bits, as figures."""
+    TRANSACTION8 = "transaction8"
+    """Unsigned 64 bits, as figures."""
+    PG_LSN = "pg_lsn"
+    TID = "tid"
+    MACADDR = "macaddr"
+    MACADDR8 = "macaddr8"
+    INET = "inet"
+    BITS = "bits"
+    TIMETZ = "timetz"
+    TSVECTOR = "tsvector"
+    RANGE = "range"
+    """Of the element's values, as PostgreSQL prints it."""
+    MULTIRANGE = "multirange"
     OPAQUE = "opaque"
     """No binary gather: PostgreSQL's own text only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The Arrow side of one column type. ``precision`` and ``scale`` are set for DECIMAL, ``element`` for LIST."""
+    """The Arrow side of one column type.
+
+    ``precision`` and ``scale`` are set for DECIMAL; ``element`` for LIST, RANGE (its bounds), MULTIRANGE (its ranges).
+    """
 
     family: Family
     arrow: pa.DataType
@@ -83,8 +109,58 @@ _BY_NAME: Final[dict[str, Layout]] = {
     "timestamp": Layout(Family.TIMESTAMP, pa.timestamp("us")),
     "timestamptz": Layout(Family.TIMESTAMPTZ, pa.timestamp("us", "UTC")),
     "interval": Layout(Family.INTERVAL, pa.month_day_nano_interval()),
+    "refcursor": _STRING,
+    "xml": _STRING,
+    "jsonpath": Layout(Family.JSONB, pa.string()),
+    "xid": Layout(Family.TRANSACTION, pa.string()),
+    "cid": Layout(Family.TRANSACTION, pa.string()),
+    "xid8": Layout(Family.TRANSACTION8, pa.string()),
+    "pg_lsn": Layout(Family.PG_LSN, pa.string()),
+    "tid": Layout(Family.TID, pa.string()),
+    "macaddr": Layout(Family.MACADDR, pa.string()),
+    "macaddr8": Layout(Family.MACADDR8, pa.string()),
+    "inet": Layout(Family.INET, pa.string()),
+    "cidr": Layout(Family.INET, pa.string()),
+    "bit": Layout(Family.BITS, pa.string()),
+    "varbit": Layout(Family.BITS, pa.string()),
+    "timetz": Layout(Family.TIMETZ, pa.string()),
+    "tsvector": Layout(Family.TSVECTOR, pa.string()),
 }
-"""Types of ``pg_catalog`` with a fixed layout; ``numeric`` depends on its modifier."""
+"""Types of ``pg_catalog`` with a fixed layout; ``numeric`` depends on its modifier. What Arrow has no type for is held
+as PostgreSQL prints it, also where it travels in binary."""
+
+_RANGES: Final[dict[str, str]] = {
+    "int4range": "int4",
+    "int8range": "int8",
+    "numrange": "numeric",
+    "daterange": "date",
+    "tsrange": "timestamp",
+    "tstzrange": "timestamptz",
+}
+_MULTIRANGES: Final[dict[str, str]] = {
+    "int4multirange": "int4range",
+    "int8multirange": "int8range",
+    "nummultirange": "numrange",
+    "datemultirange": "daterange",
+    "tsmultirange": "tsrange",
+    "tstzmultirange": "tstzrange",
+}
+"""Those of ``pg_catalog``; the catalog's own word for a user's range would be needed for any other."""
+
+_VERSIONED: Final = Layout(Family.JSONB, pa.string())
+_GEOMETRY: Final = Layout(Family.GEOMETRY, pa.binary())
+_BY_EXTENSION: Final[dict[tuple[str, str], Layout]] = {
+    ("citext", "citext"): _STRING,
+    ("hstore", "hstore"): Layout(Family.MAP, pa.map_(pa.string(), pa.string())),
+    ("ltree", "ltree"): _VERSIONED,
+    ("ltree", "lquery"): _VERSIONED,
+    ("ltree", "ltxtquery"): _VERSIONED,
+    ("vector", "vector"): Layout(Family.VECTOR, pa.list_(pa.float32())),
+    ("vector", "halfvec"): Layout(Family.HALF_VECTOR, pa.list_(pa.float32())),
+    ("postgis", "geometry"): _GEOMETRY,
+    ("postgis", "geography"): _GEOMETRY,
+}
+"""(Extension, type): a user's own type of the same name is a type like any other."""
 
 
 @cache
@@ -101,13 +177,27 @@ def layout_of(pg_type: PgType, typmod: int = -1) -> Layout:
             return _array_layout(pg_type, typmod)
         case TypeKind.BASE:
             return _base_layout(pg_type, typmod)
+        case TypeKind.RANGE | TypeKind.MULTIRANGE if pg_type.schema == "pg_catalog":
+            return _range_layout(pg_type.name)
         case _:
             return OPAQUE
 
 
+def _range_layout(name: str) -> Layout:
+    if name in _MULTIRANGES:
+        return Layout(Family.MULTIRANGE, pa.string(), element=_range_layout(_MULTIRANGES[name]))
+    bound = _RANGES.get(name)
+    if bound is None:
+        return OPAQUE
+    element = _numeric_layout(-1) if bound == "numeric" else _BY_NAME[bound]
+    return Layout(Family.RANGE, pa.string(), element=element)
+
+
 def _base_layout(pg_type: PgType, typmod: int) -> Layout:
+    if pg_type.extension:
+        return _BY_EXTENSION.get((pg_type.extension, pg_type.name), OPAQUE)
     if pg_type.schema != "pg_catalog":
-        return _STRING if pg_type.name == "citext" else OPAQUE
+        return OPAQUE
     if pg_type.name == "numeric":
         return _numeric_layout(typmod)
     return _BY_NAME.get(pg_type.name, OPAQUE)
@@ -117,7 +207,8 @@ def _array_layout(pg_type: PgType, typmod: int) -> Layout:
     if pg_type.element is None:
         return OPAQUE
     element = layout_of(pg_type.element, typmod)
-    if element.family in (Family.OPAQUE, Family.LIST):
+    # Arrays of geometry have colons between their elements.
+    if element.family in (Family.OPAQUE, Family.LIST, Family.GEOMETRY):
         return OPAQUE
     return Layout(Family.LIST, pa.list_(element.arrow), element=element)
 

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from wallaby.pgtypes.layout import Family, Layout
+from wallaby.pgtypes.printed import FORMS, print_value
 
 _DAYS_FROM_MARCH_0: Final = 730425
 """0000-03-01 to 2000-01-01."""
@@ -26,10 +27,20 @@ _NULL: Final = 0xFFFFFFFF
 
 def render(layout: Layout, value: bytes) -> str:
     """The text of one binary value. struct.error or ValueError when the bytes are not of this type."""
-    if layout.family is Family.LIST:
-        assert layout.element is not None, layout
-        return _array(layout.element, value)
-    return _SCALARS[layout.family](value)
+    match layout.family:
+        case Family.LIST:
+            assert layout.element is not None, layout
+            return _array(layout.element, value)
+        case Family.RANGE:
+            assert layout.element is not None, layout
+            return _range(layout.element, value)
+        case Family.MULTIRANGE:
+            assert layout.element is not None, layout
+            return _multirange(layout.element, value)
+        case family if family in FORMS:
+            return print_value(FORMS[family], value)
+        case family:
+            return _SCALARS[family](value)
 
 
 def _bool(value: bytes) -> str:
@@ -189,6 +200,31 @@ def _numeric(value: bytes) -> str:
     return "-" + text if sign == 0x4000 else text
 
 
+def _hstore(value: bytes) -> str:
+    (pairs,) = struct.unpack_from("!I", value)
+    at = 4
+    texts: list[str] = []
+    for _ in range(2 * pairs):
+        (size,) = struct.unpack_from("!I", value, at)
+        at += 4
+        if size == _NULL:
+            texts.append("NULL")
+        else:
+            texts.append('"' + value[at : at + size].decode().replace("\\", "\\\\").replace('"', '\\"') + '"')
+            at += size
+    if at != len(value):
+        raise ValueError("an hstore is cut short or has bytes left over")
+    return ", ".join(f"{key}=>{item}" for key, item in zip(texts[::2], texts[1::2], strict=True))
+
+
+def _vector(dtype: str) -> Callable[[bytes], str]:
+    def text(value: bytes) -> str:
+        numbers = np.frombuffer(value, dtype, offset=4).astype(np.float32)
+        return "[" + ",".join(_float(number, fixed_below=6) for number in numbers) + "]"
+
+    return text
+
+
 _NUMERIC_WORDS: Final = {0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"}
 
 _SCALARS: Final[dict[Family, Callable[[bytes], str]]] = {
@@ -211,6 +247,10 @@ _SCALARS: Final[dict[Family, Callable[[bytes], str]]] = {
     Family.DECIMAL: _numeric,
     Family.NUMERIC_TEXT: _numeric,
     Family.INTERVAL: _interval,
+    Family.MAP: _hstore,
+    Family.VECTOR: _vector(">f4"),
+    Family.HALF_VECTOR: _vector(">f2"),
+    Family.GEOMETRY: lambda value: value.hex().upper(),
 }
 
 
@@ -236,6 +276,33 @@ def _array(element: Layout, value: bytes) -> str:
     for size, _ in reversed(shape):
         texts = ["{" + ",".join(texts[k : k + size]) + "}" for k in range(0, len(texts), size)]
     return prefix + texts[0]
+
+
+def _range(bound: Layout, value: bytes) -> str:
+    flags, at = value[0], 1
+    if flags & 0x01:
+        return "empty"
+    sides: list[str] = []
+    for is_open in (flags & 0x28, flags & 0x50):
+        if is_open:
+            sides.append("")
+            continue
+        (size,) = struct.unpack_from("!I", value, at)
+        text = render(bound, value[at + 4 : at + 4 + size])
+        sides.append(f'"{text}"' if " " in text else text)
+        at += 4 + size
+    return f"{'[' if flags & 0x02 else '('}{','.join(sides)}{']' if flags & 0x04 else ')'}"
+
+
+def _multirange(element: Layout, value: bytes) -> str:
+    (count,) = struct.unpack_from("!I", value)
+    at = 4
+    texts: list[str] = []
+    for _ in range(count):
+        (size,) = struct.unpack_from("!I", value, at)
+        texts.append(render(element, value[at + 4 : at + 4 + size]))
+        at += 4 + size
+    return "{" + ",".join(texts) + "}"
 
 
 def _quoted(text: str) -> str:

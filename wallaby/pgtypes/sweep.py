@@ -20,6 +20,7 @@ from wallaby.pgtypes import sweep_plan
 from wallaby.pgtypes.cells import Bytes, Cells, MalformedCell
 from wallaby.pgtypes.layout import Family, Layout
 from wallaby.pgtypes.numeric_kernels import power_limbs
+from wallaby.pgtypes.printed import FORMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Swept:
         starts = buffer.slice(begin, size * (rows + 1))
         array = pa.Array.from_buffers(arrow, rows, [valid, starts, strings], rows - filled)
         if count[sweep_plan.UNION] >= 0x80 and pa.types.is_string(arrow):
-            _require_utf8(array)
+            require_utf8(array)
         return array
 
     def put(self, k: int, rows: npt.NDArray[np.int64], values: npt.NDArray[np.generic]) -> None:
@@ -162,7 +163,8 @@ class Swept:
         self._counts[k][sweep_plan.VALID] += len(rows)
 
 
-def _require_utf8(array: pa.Array) -> None:
+def require_utf8(array: pa.Array) -> None:
+    """MalformedCell when some string of the column is not UTF-8."""
     try:
         array.validate(full=True)
     except pa.ArrowInvalid as error:
@@ -214,6 +216,9 @@ _SWEPT: Final[dict[Family, _Swept]] = {
     Family.DECIMAL: _Swept(sweep_plan.DECIMALS, sweep_plan.TEXT_DECIMALS, 16),
     Family.NUMERIC_TEXT: _Swept(sweep_plan.COUNTED, sweep_plan.STRINGS, 4),
     Family.INTERVAL: _Swept(sweep_plan.INTERVALS, sweep_plan.TEXT_INTERVALS, 16),
-    Family.OPAQUE: _Swept(sweep_plan.COUNTED, sweep_plan.STRINGS, 4),
+    Family.GEOMETRY: _Swept(sweep_plan.STRINGS, sweep_plan.COUNTED, 4),
+    **dict.fromkeys(
+        (*FORMS, Family.RANGE, Family.MULTIRANGE, Family.OPAQUE), _Swept(sweep_plan.COUNTED, sweep_plan.STRINGS, 4)
+    ),
 }
 """``BYTES_PER_ROW`` of a decimal depends on its precision."""

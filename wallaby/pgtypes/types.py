@@ -12,14 +12,17 @@ from wallaby.schema import Column, PgType, TableSchema, TypeKind
 from wallaby.window import OUTLIER_TYPE, UNCHANGED_TYPE
 
 _MARKED: Final = frozenset({"json", "jsonb", "uuid"})
-"""Types whose Arrow storage does not tell what they are: named in the field metadata ``wallaby.type``."""
+_MARKED_EXTENSIONS: Final = frozenset({"vector", "postgis"})
+"""Types whose Arrow storage does not tell what they are, and extensions with such types: named in the field metadata
+``wallaby.type``."""
 
 
 def arrow_field(column: Column) -> pa.Field:
     """The Arrow field of a column: always nullable, because a cell that was not sent or cannot be held is null.
 
     Metadata: ``pg.oid``, ``pg.type``, ``pg.schema``, ``pg.typmod``, ``pg.attnum``, ``pg.nullable`` (``true`` or
-    ``false``: what PostgreSQL enforces), and for json, jsonb and uuid ``wallaby.type``.
+    ``false``: what PostgreSQL enforces), and ``wallaby.type`` for json, jsonb, uuid and the types of pgvector and
+    PostGIS, below domains too.
     """
     metadata = {
         b"pg.oid": str(column.type.oid).encode(),
@@ -30,7 +33,7 @@ def arrow_field(column: Column) -> pa.Field:
         b"pg.nullable": b"true" if column.nullable else b"false",
     }
     resolved = _without_domains(column.type)
-    if resolved.schema == "pg_catalog" and resolved.name in _MARKED:
+    if resolved.extension in _MARKED_EXTENSIONS or (resolved.schema == "pg_catalog" and resolved.name in _MARKED):
         metadata[b"wallaby.type"] = resolved.name.encode()
     return pa.field(column.name, layout_of(column.type, column.typmod).arrow, metadata=metadata)
 

@@ -278,5 +278,6 @@ def _build_type(oid: int, rows: Mapping[int, Mapping[str, Any]], made: dict[int,
         base=None if base is None else _build_type(base, rows, made),
         labels=tuple(row["labels"]),
         base_typmod=row["base_typmod"],
+        extension=row["extension"] or "",
     )
     return made[oid]

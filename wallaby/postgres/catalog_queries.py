@@ -12,14 +12,25 @@ SELECT t.oid, pg_catalog.jsonb_build_object(
     'element', CASE WHEN e.typarray = t.oid THEN t.typelem::int8 END,
     'base', CASE WHEN t.typtype = 'd' THEN t.typbasetype::int8 END,
     'base_typmod', t.typtypmod,
+    'extension', CASE WHEN t.typsend::oid <> 0 AND (
+            x.extname <> 'hstore' OR pg_catalog.getdatabaseencoding() IN ('UTF8', 'SQL_ASCII'))
+        THEN x.extname END,
     'labels', ARRAY(SELECT l.enumlabel::text FROM pg_catalog.pg_enum AS l
                     WHERE l.enumtypid = t.oid ORDER BY l.enumsortorder))
 FROM pg_catalog.pg_type AS t
 JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem
+LEFT JOIN pg_catalog.pg_depend AS d
+    ON d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.objsubid = 0 AND d.deptype = 'e'
+LEFT JOIN pg_catalog.pg_extension AS x ON x.oid = d.refobjid
 WHERE t.oid = ANY (%(oids)s::oid[])
 """
-"""An array type is one its element calls its array: int2vector has elements too, but prints otherwise."""
+"""An array type is one its element calls its array: int2vector has elements too, but prints otherwise.
+
+An extension's type counts as the extension's only where it has a send function (ltree has one since 1.2: an older one
+stays behind after pg_upgrade). ``hstore_send`` announces lengths in the database's encoding and sends in the client's:
+in a database of another encoding than UTF-8 its binary form cannot be read, so hstore is a type like any other there.
+"""
 
 COLUMNS: Final[LiteralString] = """
 SELECT a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '',

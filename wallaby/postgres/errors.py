@@ -12,7 +12,15 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from wallaby.errors import CheckFailed, ConfigError, SlotBusy, SlotLost, SourceUnavailable, WallabyError
+from wallaby.errors import (
+    BinaryUnsupported,
+    CheckFailed,
+    ConfigError,
+    SlotBusy,
+    SlotLost,
+    SourceUnavailable,
+    WallabyError,
+)
 
 _REPEATABLE: Final = ("08", "28", "3D", "42", "53", "55", "57", "58")
 """SQLSTATE classes whose primary message names objects, settings and limits only."""
@@ -77,6 +85,8 @@ def _classify(state: str, said: str) -> tuple[Callable[..., WallabyError], str]:
             return SlotBusy, "Another consumer streams from this slot; stop it or use another slot."
         case "42501":
             return CheckFailed, "Grant the missing privilege to the role of the connection."
+        case "42883" if "no binary output function" in said:
+            return BinaryUnsupported, "The stream is opened again as text."
         case "42704" if "publication" in said:
             return CheckFailed, (
                 "The publication did not exist at the position the slot stands at; "

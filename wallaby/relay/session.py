@@ -77,6 +77,9 @@ class SessionConfig:
     until: Lsn | None = None
     may_spool: bool = True
     """False after the spool was full: large transactions are then sent when they commit, whatever the flow says."""
+    as_text: bool = False
+    """The epoch before met a value that came in binary and cannot be read so: stream as text, whatever the catalog
+    shows. It shows the present; the column may be gone again where the slot has not come yet."""
 
 
 class SourceSession:
@@ -291,6 +294,13 @@ class SourceSession:
     def _is_binary(self, catalog: Catalog) -> bool:
         if self._options.binary == "false":
             return False
+        if self._config.as_text:
+            if self._options.binary == "auto":
+                return False
+            raise CheckFailed(
+                "the option binary is true, but a column that has no binary decoder was published",
+                advice="Set source.options.binary to auto, which streams as text past such a column",
+            )
         for table in catalog.published_tables([self._options.publication]):
             for column in table.columns:
                 if has_binary_kernel(column.type, column.typmod):

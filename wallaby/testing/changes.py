@@ -19,7 +19,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from wallaby.lsn import START, Lsn, Position
-from wallaby.pgtypes.types import change_schema
+from wallaby.pgtypes.types import builtin_type, change_schema
 from wallaby.schema import Column, PgType, ReplicaIdentity, TableName, TableSchema, TypeKind
 from wallaby.window import (
     BEFORE_OUTLIER_BIT,
@@ -51,7 +51,16 @@ _OIDS: Final = {
     "uuid": (2950, 2951),
     "json": (114, 199),
     "jsonb": (3802, 3807),
+    "inet": (869, 1041),
+    "int4range": (3904, 3905),
 }
+_EXTENSIONS: Final = {
+    "hstore": (90_000, "hstore"),
+    "ltree": (90_010, "ltree"),
+    "vector": (90_020, "vector"),
+    "geometry": (90_030, "postgis"),
+}
+"""Object id, and the extension; the id of the array type is one more."""
 _EPOCH_US: Final = 1_700_000_000_000_000
 
 
@@ -136,14 +145,18 @@ def table(
 
 def _column(name: str, word: str, *, is_key: bool, attnum: int) -> Column:
     base, _, rest = word.removesuffix("[]").partition("(")
-    oid, array_oid = _OIDS[base]
+    if base in _EXTENSIONS:
+        oid, extension = _EXTENSIONS[base]
+        kind, array_oid = PgType(oid, base, "public", extension=extension), oid + 1
+    else:
+        oid, array_oid = _OIDS[base]
+        kind = builtin_type(oid) or PgType(oid, base)
     typmod = -1
     if rest:
         precision, scale = (int(part) for part in rest.rstrip(")").split(","))
         typmod = ((precision << 16) | scale) + 4
-    kind = PgType(oid, base)
     if word.endswith("[]"):
-        kind = PgType(array_oid, "_" + base, kind=TypeKind.ARRAY, element=kind)
+        kind = PgType(array_oid, "_" + base, kind.schema, TypeKind.ARRAY, element=kind)
     return Column(name, kind, typmod=typmod, is_key=is_key, nullable=not is_key, attnum=attnum)
 
 

@@ -33,7 +33,14 @@ def shop_tables() -> tuple[TableSchema, ...]:
         ),
         table(
             "public.order_lines",
-            {"sku": "text", "tags": "text[]", "order_id": "int4", "at": "timestamptz", "blob": "bytea"},
+            {
+                "sku": "text",
+                "tags": "text[]",
+                "order_id": "int4",
+                "at": "timestamptz",
+                "blob": "bytea",
+                "attributes": "hstore",
+            },
             key=["sku", "order_id"],
         ),
         table(
@@ -42,7 +49,11 @@ def shop_tables() -> tuple[TableSchema, ...]:
             key=["ref"],
             identity=ReplicaIdentity.FULL,
         ),
-        table("public.events", {"kind": "text", "size": "int4", "day": "date"}, identity=ReplicaIdentity.FULL),
+        table(
+            "public.events",
+            {"kind": "text", "size": "int4", "day": "date", "labels": "hstore", "embedding": "vector"},
+            identity=ReplicaIdentity.FULL,
+        ),
         table("public.audit", {"id": "int4", "line": "text"}, identity=ReplicaIdentity.NOTHING),
     )
 
@@ -254,11 +265,15 @@ class RandomHistory:
                 return _EPOCH.replace(tzinfo=None) + datetime.timedelta(seconds=number)
             case "_text":
                 return [word, None, str(number)][: number % 4]
+            case "hstore":
+                return [("k", word), ("n", None), ("number", str(number % 3))][: number % 4]
+            case "vector":
+                return [0.5, -0.0, float(number % 3)][: 1 + number % 3]
             case _:
                 return f"{word} {number}"
 
 
-_TOASTED: Final = frozenset({"text", "jsonb", "json", "bytea", "_text"})
+_TOASTED: Final = frozenset({"text", "jsonb", "json", "bytea", "_text", "hstore", "vector"})
 
 
 def row_table(schema: TableSchema, rows: Sequence[Row]) -> pa.Table:

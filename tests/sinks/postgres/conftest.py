@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,8 +16,8 @@ from sinks.postgres.sink import PostgresSink
 from sinks.postgres.writer import PostgresWriter
 from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
-from wallaby.pgtypes.types import change_schema
-from wallaby.schema import TableSchema, quote_identifier
+from wallaby.pgtypes.types import builtin_type, change_schema
+from wallaby.schema import Column, TableSchema, quote_identifier
 from wallaby.testing.history import multiset
 from wallaby.testing.postgres import ScratchDatabase
 from wallaby.window import CommitToken, LaneId, Receipt, Window
@@ -72,8 +73,9 @@ class Driver:
 def read_rows(database: ScratchDatabase, schema: TableSchema, *, table: str | None = None) -> pa.Table:
     """The rows of a table, columns as in ``schema`` and ``__outliers``, through PostgreSQL's binary COPY."""
     name = table or f"{quote_identifier(schema.name.schema)}.{quote_identifier(schema.name.name)}"
+    schema = dataclasses.replace(schema, columns=tuple(map(_as_array, schema.columns)))
     columns = ", ".join(
-        f"{quote_identifier(c.name)}::text" if c.type.name == "text" else copy_select_expression(c)
+        f"{quote_identifier(c.name)}::{_READ_AS[c.type.name]}" if c.type.name in _READ_AS else copy_select_expression(c)
         for c in schema.columns
     )
     decoder = CopyDecoder(schema, snapshot_lsn=Lsn(1), taken_at_us=0)
@@ -90,9 +92,25 @@ def read_rows(database: ScratchDatabase, schema: TableSchema, *, table: str | No
     return pa.table([*arrays, batch.column("outliers")], names=[*(c.name for c in schema.columns), "__outliers"])
 
 
+_READ_AS = {"text": "text", "_float4": "real[]", "geometry": "bytea"}
+"""Whether the column has the type itself, or what stands in for it where the extension is missing."""
+
+
+def _as_array(column: Column) -> Column:
+    array = builtin_type(1021)
+    assert array is not None
+    return dataclasses.replace(column, type=array, typmod=-1) if column.type.name == "vector" else column
+
+
 def content(rows: pa.Table) -> Counter[str]:
     """Rows as a comparable multiset."""
     return multiset(rows)
+
+
+@pytest.fixture
+def history_types(target_database: ScratchDatabase) -> None:
+    """The extensions that random histories use."""
+    target_database.execute("CREATE EXTENSION hstore")
 
 
 @pytest.fixture

@@ -38,6 +38,9 @@ class TestPostgresSink(SinkContract):
     @pytest.fixture(autouse=True)
     def destination(self, target_database: ScratchDatabase) -> Any:
         self.database = target_database
+        wanted = "name IN ('hstore', 'ltree', 'vector')"
+        for (name,) in target_database.fetch(f"SELECT name FROM pg_available_extensions WHERE {wanted}"):
+            target_database.execute(f"CREATE EXTENSION {name}")
         self.made: list[PostgresSink] = []
         yield
         for sink in self.made:

@@ -17,6 +17,7 @@ ORDERS = table("public.orders", {"id": "int8", "note": "text", "payload": "jsonb
 
 
 @pytest.mark.must_not_fail(7, 8)
+@pytest.mark.usefixtures("history_types")
 @pytest.mark.parametrize(
     ("small_rows_max", "direct_rows_min"), [(2000, 64), (0, 1 << 30), (0, 1)], ids=["pipeline", "staging", "direct"]
 )
@@ -37,6 +38,7 @@ def test_random_histories_cut_anywhere_end_as_the_source_has_them(
         assert content(found) == content(history.expected(schema)), str(schema.name)
 
 
+@pytest.mark.usefixtures("history_types")
 @pytest.mark.parametrize("seed", range(2))
 def test_many_windows_in_one_commit_with_a_small_memory_limit_end_the_same(
     seed: int, drive: Callable[..., Driver]

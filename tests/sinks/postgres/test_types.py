@@ -10,10 +10,12 @@ import pyarrow as pa
 import pytest
 
 from tests.sinks.postgres.conftest import Driver
+from wallaby.errors import Refused
 from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
 from wallaby.postgres.catalog import Catalog
 from wallaby.schema import TableSchema
+from wallaby.sink import Severity
 from wallaby.testing.changes import part
 from wallaby.testing.postgres import ScratchDatabase
 from wallaby.window import Window
@@ -89,10 +91,27 @@ SAMPLES = {
     "varchar(3)[]": ["{abc}"],
     "interval[]": ['{"1 day",NULL}'],
     "int2[]": ["{-1}"],
+    "int4range[]": ['{"[1,10)",empty,NULL}'],
+    "tsvector[]": ["{\"'a':1 'b c'\"}"],
+    "citext": ["MiXeD"],
+    "ltree": ["Top.Science", ""],
+    "ltree[]": ["{a.b,NULL}"],
+    "hstore": ["", '"a"=>"1", "b"=>NULL', r'""=>"", "q\"\\"=>"ü, =>", "NULL"=>"NULL"'],
+    "hstore[]": ['{"\\"a\\"=>\\"1\\", \\"b\\"=>NULL",NULL,""}', "{}", '{{"\\"a\\"=>\\"1\\""}}'],
+    "tags": ['"x"=>"y z"'],
+    "few": ["7"],
+    "ints": ["{1,NULL,3}", "{}", "[0:1]={5,6}"],
+    "nets": ["{10.0.0.0/8,NULL}"],
 }
+EXTENSIONS = ("citext", "ltree", "hstore")
 USER_TYPES = (
+    *(f"CREATE EXTENSION {name}" for name in EXTENSIONS),
+    "CREATE DOMAIN tags AS hstore",
+    "CREATE DOMAIN ints AS int4[]",
+    "CREATE DOMAIN nets AS inet[]",
     "CREATE TYPE mood AS ENUM ('sad', 'ok', 'very happy')",
     "CREATE DOMAIN positive AS int4 CHECK (VALUE > 0)",
+    "CREATE DOMAIN few AS positive CHECK (VALUE < 99999)",
     "CREATE TYPE pair AS (a int, b text)",
 )
 SETTINGS = "SET DateStyle = ISO; SET TimeZone = 'UTC'; SET IntervalStyle = postgres; SET extra_float_digits = 1"
@@ -182,7 +201,8 @@ def test_created_columns_have_the_source_types(drive: Callable[..., Driver], dat
         "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
         " WHERE attrelid = 'everything'::regclass AND attnum > 0 ORDER BY attnum"
     )
-    expected = [(name, "integer" if kind == "positive" else kind) for name, kind in database.fetch(query)]
+    bases = {"positive": "integer", "tags": "hstore", "few": "integer", "ints": "integer[]", "nets": "inet[]"}
+    expected = [(name, bases.get(kind, kind)) for name, kind in database.fetch(query)]
     assert driver.database.fetch(query) == expected
     driver.sink.ensure_table(schema)
 
@@ -199,3 +219,149 @@ def test_a_large_value_passes_both_ways(drive: Callable[..., Driver], database: 
     driver.apply(window)
     query = "SELECT id, md5(t), md5(b), length(t), length(b) FROM big"
     assert driver.database.fetch(query) == database.fetch(query)
+
+
+def make_table(database: ScratchDatabase, *statements: str) -> TableSchema:
+    """The published table ``everything`` these statements make."""
+    database.execute(*statements, "CREATE PUBLICATION everything FOR TABLE everything")
+    catalog = Catalog(database.dsn)
+    try:
+        [schema] = catalog.published_tables(["everything"])
+    finally:
+        catalog.close()
+    return schema
+
+
+def columns_of(database: ScratchDatabase) -> dict[str, str]:
+    query = (
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute"
+        " WHERE attrelid = 'everything'::regclass AND attnum > 0 ORDER BY attnum"
+    )
+    return dict(database.fetch(query))
+
+
+def require(database: ScratchDatabase, extension: str) -> None:
+    if not database.fetch(f"SELECT FROM pg_available_extensions WHERE name = '{extension}'"):
+        pytest.skip(f"this server has no extension {extension}")
+
+
+TAGGED = "CREATE TABLE everything (id int4 PRIMARY KEY, tags hstore, path ltree)"
+
+
+def test_an_extension_may_live_in_another_schema_here(drive: Callable[..., Driver], database: ScratchDatabase) -> None:
+    schema = make_table(database, "CREATE EXTENSION hstore", "CREATE EXTENSION ltree", TAGGED)
+    driver = drive()
+    driver.database.execute(
+        'CREATE SCHEMA "Ext."',
+        'CREATE EXTENSION hstore SCHEMA "Ext."',
+        'CREATE EXTENSION ltree SCHEMA "Ext."',
+        "CREATE DOMAIN hstore AS int4",
+    )
+    assert driver.sink.check((schema,)) == []
+    driver.sink.ensure_table(schema)
+    found = {"id": "integer", "tags": '"Ext.".hstore', "path": '"Ext.".ltree'}
+    assert columns_of(driver.database) == found
+    driver.sink.ensure_table(schema)
+    assert driver.sink.check((schema,)) == []
+
+
+def test_a_missing_extension_is_found_and_stood_in_for(drive: Callable[..., Driver], database: ScratchDatabase) -> None:
+    schema = make_table(database, "CREATE EXTENSION hstore", "CREATE EXTENSION ltree", TAGGED)
+    driver = drive()
+    found = driver.sink.check((schema,))
+    assert [(one.code, one.severity) for one in found] == [("type-missing", Severity.WARNING)] * 2
+    assert "column tags: the type hstore" in found[0].message
+    assert found[0].advice.startswith("CREATE EXTENSION hstore")
+    driver.sink.ensure_table(schema)
+    assert columns_of(driver.database) == {"id": "integer", "tags": "text", "path": "text"}
+    assert driver.sink.check((schema,)) == []
+    driver.database.execute("CREATE EXTENSION hstore")
+    driver.sink.ensure_table(schema)
+    assert columns_of(driver.database)["tags"] == "text", "a text column holds every hstore already"
+
+
+VECTORS = (
+    "CREATE EXTENSION vector",
+    "CREATE TABLE everything (id int4 PRIMARY KEY, v vector(3), free vector, half halfvec(2), sparse sparsevec)",
+    "INSERT INTO everything VALUES (1, '[1,-0,0.1]', '[3.4028235e38,-1e-45]', '[0.1,65504]', '{1:1.5,3:2}/5')",
+    "INSERT INTO everything VALUES (2)",
+)
+
+
+@pytest.mark.must_not_fail(13)
+@pytest.mark.parametrize("small_rows_max", [2000, 0], ids=["pipeline", "staging"])
+def test_vectors_arrive_exactly(
+    small_rows_max: int, drive: Callable[..., Driver], database: ScratchDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(database, "vector")
+    monkeypatch.setattr("sinks.postgres.writer._SMALL_ROWS_MAX", small_rows_max)
+    make_table(database, *VECTORS, "ALTER TABLE everything ADD many vector[]",
+               "UPDATE everything SET many = ARRAY['[1,2]', NULL, '[1e-7]']::vector[] WHERE id = 1")  # fmt: skip
+    driver = drive()
+    driver.database.execute("CREATE EXTENSION vector")
+    _, window = copied_window(database, "everything", Position(Lsn(0), 0), Position(Lsn(0), 1))
+    driver.apply(window)
+    assert columns_of(driver.database) == columns_of(database)
+    names = ["id", "v", "free", "half", "sparse", "many"]
+    assert as_text(driver.database, "everything", names) == as_text(database, "everything", names)
+
+
+def test_vectors_are_arrays_of_real_where_pgvector_is_missing(
+    drive: Callable[..., Driver], database: ScratchDatabase
+) -> None:
+    require(database, "vector")
+    schema = make_table(database, *VECTORS)
+    driver = drive()
+    assert {one.message.split("will be ")[1] for one in driver.sink.check((schema,))} == {"real[]", "text"}
+    _, window = copied_window(database, "everything", Position(Lsn(0), 0), Position(Lsn(0), 1))
+    driver.apply(window)
+    found = columns_of(driver.database)
+    assert [found[name] for name in ("v", "free", "half", "sparse")] == ["real[]", "real[]", "real[]", "text"]
+    query = "SELECT id, v::real[], free::real[], half::vector::real[], sparse::text FROM everything ORDER BY id"
+    ours = "SELECT id, v, free, half, sparse FROM everything ORDER BY id"
+    assert driver.database.fetch(ours) == database.fetch(query)
+    assert driver.sink.check((schema,)) == []
+
+
+def test_arrays_of_vectors_are_refused_where_pgvector_is_missing(
+    drive: Callable[..., Driver], database: ScratchDatabase
+) -> None:
+    require(database, "vector")
+    schema = make_table(
+        database, "CREATE EXTENSION vector", "CREATE TABLE everything (id int4 PRIMARY KEY, many vector[])"
+    )
+    driver = drive()
+    [finding] = driver.sink.check((schema,))
+    assert (finding.code, finding.severity) == ("type-missing", Severity.ERROR)
+    with pytest.raises(Refused, match="CREATE EXTENSION vector") as caught:
+        driver.sink.ensure_table(schema)
+    assert "column many" in str(caught.value)
+
+
+GEOMETRIES = (
+    "CREATE EXTENSION postgis",
+    "CREATE TABLE everything (id int4 PRIMARY KEY, g geometry, p geometry(Point, 4326), e geography, many geometry[])",
+    "INSERT INTO everything VALUES"
+    " (1, 'LINESTRING Z (0 0 1, 1 1 2)', 'SRID=4326;POINT(1 2)', 'POINT(13.4 52.5)', '{POINT(0 0):NULL}'),"
+    " (2, 'POLYGON EMPTY', NULL, NULL, '{}')",
+)
+
+
+@pytest.mark.must_not_fail(13)
+@pytest.mark.parametrize("has_postgis", [True, False])
+def test_geometries_arrive_exactly(has_postgis: bool, drive: Callable[..., Driver], database: ScratchDatabase) -> None:
+    require(database, "postgis")
+    make_table(database, *GEOMETRIES)
+    driver = drive()
+    if has_postgis:
+        driver.database.execute("CREATE EXTENSION postgis")
+    _, window = copied_window(database, "everything", Position(Lsn(0), 0), Position(Lsn(0), 1))
+    driver.apply(window)
+    names = ["id", "g", "p", "e", "many"]
+    expected = as_text(database, "everything", names)
+    if has_postgis:
+        assert columns_of(driver.database) == columns_of(database)
+        assert as_text(driver.database, "everything", names) == expected
+        return
+    columns = "id::text, upper(encode(g, 'hex')), upper(encode(p, 'hex')), upper(encode(e, 'hex')), many"
+    assert driver.database.fetch(f"SELECT {columns} FROM everything ORDER BY id") == expected

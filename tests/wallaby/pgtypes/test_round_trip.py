@@ -14,6 +14,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from tests.oracle.texts import texts
 from tests.wallaby.pgtypes.values import SCALARS, TEXT_ONLY, TypeCase
 from wallaby.errors import DecodeError
 from wallaby.lsn import Lsn
@@ -37,7 +38,9 @@ class Capture:
 
     def __init__(self, connection: psycopg.Connection[Any], major: int) -> None:
         self.connection = connection
-        self.scalars = [case for case in SCALARS if case.since <= major]
+        found = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
+        self.extensions = {"", *(name for (name,) in found)}
+        self.scalars = [case for case in SCALARS if case.since <= major and case.extension in self.extensions]
         self._make_types()
         for case in (*self.scalars, *TEXT_ONLY):
             connection.execute(f"CREATE TABLE {case.table} (id int4 PRIMARY KEY, v {case.sql})")
@@ -58,13 +61,25 @@ class Capture:
     def _make_types(self) -> None:
         for statement in (
             "CREATE EXTENSION citext",
+            "CREATE EXTENSION ltree",
+            "CREATE SCHEMA ext",
+            "CREATE EXTENSION hstore SCHEMA ext",
+            "CREATE DOMAIN tags AS ext.hstore",
+            "CREATE TYPE hstore",
+            "CREATE FUNCTION word_in(cstring) RETURNS hstore AS 'textin' LANGUAGE internal IMMUTABLE STRICT",
+            "CREATE FUNCTION word_out(hstore) RETURNS cstring AS 'textout' LANGUAGE internal IMMUTABLE STRICT",
+            "CREATE TYPE hstore (INPUT = word_in, OUTPUT = word_out, LIKE = text)",
             "CREATE TYPE mood AS ENUM ('sad', 'very happy', 'it is \"so\"')",
             "CREATE DOMAIN positive AS int4 CHECK (VALUE > 0)",
             "CREATE DOMAIN price AS numeric(10, 2)",
             "CREATE DOMAIN span AS int4range",
+            "CREATE DOMAIN place AS point",
             "CREATE TYPE pair AS (a int4, b text)",
+            "CREATE TYPE floatrange AS RANGE (subtype = float8)",
         ):
             self.connection.execute(statement.encode())
+        for extension in {case.extension for case in self.scalars} - {""}:
+            self.connection.execute(f"CREATE EXTENSION {extension}".encode())
 
     def _fill(self, case: TypeCase) -> None:
         rows = [*case.values, *case.outliers, None]
@@ -136,10 +151,13 @@ class Capture:
         if found is not None:
             return found
         row = self.connection.execute(
-            b"SELECT typname, typtype, typelem, typbasetype, typtypmod, typcategory FROM pg_type WHERE oid = %s", [oid]
+            b"SELECT typname, typtype, typelem, typbasetype, typtypmod, typcategory, (SELECT extname FROM pg_extension "
+            b"JOIN pg_depend ON refobjid = pg_extension.oid WHERE classid = 'pg_type'::regclass "
+            b"AND objid = pg_type.oid AND deptype = 'e') FROM pg_type WHERE oid = %s",
+            [oid],
         ).fetchone()
         assert row is not None
-        name, kind, element, base, typmod, category = row
+        name, kind, element, base, typmod, category, extension = row
         if category == "A":
             return PgType(oid, name, "public", TypeKind.ARRAY, element=self._type(int(element)))
         match kind:
@@ -149,7 +167,9 @@ class Capture:
                 return PgType(oid, name, "public", TypeKind.DOMAIN, base=self._type(int(base)), base_typmod=typmod)
             case "c":
                 return PgType(oid, name, "public", TypeKind.COMPOSITE)
-        return PgType(oid, name, "public")
+            case "r":
+                return PgType(oid, name, "public", TypeKind.RANGE)
+        return PgType(oid, name, "public", extension=extension or "")
 
 
 def _literal(value: str | None) -> str | None:
@@ -172,7 +192,7 @@ ALL = [pytest.param(case, id=case.sql) for case in SCALARS]
 @pytest.mark.parametrize("case", ALL)
 def test_values_arrive_as_the_server_has_them(capture: Capture, case: TypeCase, form: str) -> None:
     if case not in capture.scalars:
-        pytest.skip("the server is too old for the type")
+        pytest.skip("the server is too old for the type, or lacks its extension")
     batch: pa.RecordBatch = getattr(capture, form)[case.table]
     cells = batch.column("after").field("v")
     probe = case.probe if case.probe != "v" or case.sql not in ("citext", "name", '"char"') else "v::text"
@@ -190,7 +210,7 @@ def test_values_arrive_as_the_server_has_them(capture: Capture, case: TypeCase, 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.sql) for case in SCALARS if case.outliers])
 def test_what_arrow_cannot_hold_travels_as_the_servers_own_text(capture: Capture, case: TypeCase, form: str) -> None:
     if case not in capture.scalars:
-        pytest.skip("the server is too old for the type")
+        pytest.skip("the server is too old for the type, or lacks its extension")
     batch: pa.RecordBatch = getattr(capture, form)[case.table]
     expected = dict(
         capture.connection.execute(
@@ -208,7 +228,9 @@ def test_what_arrow_cannot_hold_travels_as_the_servers_own_text(capture: Capture
 @pytest.mark.parametrize("case", ALL)
 def test_arrays_arrive_as_lists_and_shapes_arrow_lacks_as_text(capture: Capture, case: TypeCase, form: str) -> None:
     if case not in capture.scalars:
-        pytest.skip("the server is too old for the type")
+        pytest.skip("the server is too old for the type, or lacks its extension")
+    if not case.has_array:
+        pytest.skip("its arrays are text")
     scalars: pa.RecordBatch = getattr(capture, form)[case.table]
     expected = [_canonical(cell) for cell in scalars.column("after").field("v")]
     batch: pa.RecordBatch = getattr(capture, form)[f"{case.table}_array"]
@@ -216,10 +238,10 @@ def test_arrays_arrive_as_lists_and_shapes_arrow_lacks_as_text(capture: Capture,
     values = [_canonical(cell) for cell in lists[0].values]
     assert values == [*expected[: len(case.values)], None]
     assert lists[1].as_py() == []
-    texts = dict(capture.connection.execute(f"SELECT id, v::text FROM {case.table}_array".encode()).fetchall())
+    printed = dict(capture.connection.execute(f"SELECT id, v::text FROM {case.table}_array".encode()).fetchall())
     found = {row: entry[0]["text"] for row, entry in enumerate(batch.column("outliers").to_pylist()) if entry}
     lost = {2, 3, 4} if case.outliers else {2, 3}
-    assert found == {row: texts[row] for row in lost}
+    assert found == {row: printed[row] for row in lost}
     assert [lists[row].is_valid for row in range(6)] == [True, True, False, False, not case.outliers, False]
 
 
@@ -265,6 +287,10 @@ def _canonical(cell: pa.Scalar) -> object:
         return cell.cast(pa.int64()).as_py()
     if pa.types.is_interval(cell.type):
         return tuple(cell.as_py())
+    if pa.types.is_map(cell.type):
+        return texts(pa.array([cell.as_py()], cell.type))[0]
+    if pa.types.is_list(cell.type):
+        return [_canonical(value) for value in cell.values]
     return cell.as_py()
 
 
@@ -276,6 +302,8 @@ def _canonical_server(value: Any, arrow: pa.DataType) -> object:
         return _float(value)
     if isinstance(value, uuid.UUID):
         return value.bytes
+    if pa.types.is_list(arrow):
+        return [_canonical_server(part, arrow.value_type) for part in value]
     if isinstance(value, list):
         return tuple(int(part) for part in value)
     if isinstance(value, Decimal) and not pa.types.is_decimal(arrow):

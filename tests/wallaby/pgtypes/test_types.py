@@ -16,7 +16,11 @@ def _builtin(oid: int) -> PgType:
     return found
 
 
-INT4, TEXT, JSONB, UUID, NUMERIC, INET = (_builtin(oid) for oid in (23, 25, 3802, 2950, 1700, 869))
+def _array(element: PgType) -> PgType:
+    return PgType(90_100, f"_{element.name}", element.schema, TypeKind.ARRAY, element=element)
+
+
+INT4, TEXT, JSONB, UUID, NUMERIC, INET, POINT = (_builtin(oid) for oid in (23, 25, 3802, 2950, 1700, 869, 600))
 
 
 def _numeric(precision: int, scale: int) -> int:
@@ -77,13 +81,27 @@ def test_a_domain_counts_as_its_base_with_the_domains_modifier() -> None:
         (_builtin(1007), True),
         (PgType(90_000, "mood", "public", TypeKind.ENUM), True),
         (PgType(90_000, "_mood", "public", TypeKind.ARRAY, element=PgType(1, "mood", "public", TypeKind.ENUM)), True),
-        (PgType(90_000, "citext", "extensions"), True),
-        (INET, False),
-        (_builtin(1041), False),
-        (_builtin(3904), False),
+        (PgType(90_000, "citext", "extensions", extension="citext"), True),
+        (PgType(90_000, "citext", "public"), False),
+        (PgType(90_000, "hstore", "public", extension="hstore"), True),
+        (PgType(90_000, "hstore", "public"), False),
+        (PgType(90_000, "vector", "public", extension="mine"), False),
+        (PgType(90_000, "sparsevec", "public", extension="vector"), False),
+        (PgType(90_000, "geometry", "public", extension="postgis"), True),
+        (_array(PgType(90_000, "geometry", "public", extension="postgis")), False),
+        (_array(PgType(90_000, "hstore", "public", extension="hstore")), True),
+        (INET, True),
+        (_builtin(1041), True),
+        (_builtin(3904), True),
+        (_builtin(6150), True),
+        (POINT, False),
+        (_array(POINT), False),
+        (PgType(90_000, "span", "public", TypeKind.RANGE), False),
         (PgType(90_000, "text", "public"), False),
         (PgType(90_000, "pair", "public", TypeKind.COMPOSITE), False),
-        (PgType(90_000, "net", "public", TypeKind.DOMAIN, base=INET), False),
+        (PgType(90_000, "net", "public", TypeKind.DOMAIN, base=INET), True),
+        (PgType(90_000, "spot", "public", TypeKind.DOMAIN, base=POINT), False),
+        (_array(PgType(90_000, "ints", "public", TypeKind.DOMAIN, base=_builtin(1007))), False),
         (PgType(90_000, "lost", "public", TypeKind.DOMAIN), False),
     ],
 )
@@ -105,6 +123,9 @@ def test_a_field_tells_where_it_comes_from() -> None:
     }
     assert arrow_field(Column("u", UUID)).type == pa.binary(16)
     assert b"wallaby.type" not in arrow_field(Column("t", TEXT)).metadata
+    place = PgType(90_000, "geometry", "gis", extension="postgis")
+    site = arrow_field(Column("g", PgType(90_001, "site", "public", TypeKind.DOMAIN, base=place)))
+    assert (site.type, site.metadata[b"wallaby.type"]) == (pa.binary(), b"geometry")
 
 
 def test_changes_hold_the_key_before_and_all_columns_after() -> None:

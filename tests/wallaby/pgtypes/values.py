@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _PLAIN = "v::text"
+_PRINTED = "CASE WHEN num_nulls(v) = 0 THEN format('%s', v) END"
+"""What the output function prints; a cast to text is something else for some types."""
 _DAYS = "(v - date '1970-01-01')"
 _MICROSECONDS = "(extract(epoch from v) * 1000000)::numeric(30,0)"
 _INTERVAL = (
@@ -24,6 +26,8 @@ class TypeCase:
     probe: str = "v"
     has_array: bool = True
     since: int = 14
+    extension: str = ""
+    """Not every server has it."""
 
     @property
     def table(self) -> str:
@@ -105,22 +109,74 @@ SCALARS = (
     TypeCase("mood", ("sad", "very happy", 'it is "so"'), probe=_PLAIN),
     TypeCase("positive", ("1", "2147483647")),
     TypeCase("price", ("0.01", "12345678.90"), ("NaN",)),
+    TypeCase("xid", ("0", "9", "10", "4294967295"), probe=_PRINTED),
+    TypeCase("cid", ("0", "4294967295"), probe=_PRINTED),
+    TypeCase("xid8", ("0", "1", "9999999999", "18446744073709551615"), probe=_PRINTED),
+    TypeCase("tid", ("(0,0)", "(4294967295,65535)"), probe=_PRINTED),
+    TypeCase("pg_lsn", ("0/0", "16/B374D848", "FFFFFFFF/FFFFFFFF", "0/A"), probe=_PRINTED),
+    TypeCase("macaddr", ("08:00:2b:01:02:ff",), probe=_PRINTED),
+    TypeCase("macaddr8", ("08:00:2b:01:02:03:04:ff",), probe=_PRINTED),
+    TypeCase(
+        "inet",
+        ("192.168.0.1/24", "0.0.0.0/0", "255.255.255.255", "::1", "::", "1::", "1::2:0:0:0/64", "0:1::1:0",
+         "::ffff:1.2.3.4", "::ffff:1.2.3.4/120", "::1.2.3.4", "::fffe:1.2.3.4", "1:0:0:2:0:0:0:3", "1:0:2:0:3:0:4:0",
+         "fe80::/10", "a:b:c:d:e:f:10:2000"),
+        probe=_PRINTED,
+    ),
+    TypeCase("cidr", ("10.0.0.0/8", "::/0", "192.168.1.1", "::ffff:0:0/96", "2001:db8::/32"), probe=_PRINTED),
+    TypeCase("bit(3)", ("101", "000"), probe=_PRINTED),
+    TypeCase("varbit", ("", "1", "10101010", "101010101"), probe=_PRINTED),
+    TypeCase(
+        "timetz",
+        ("12:34:56+02", "24:00:00-15:59:59", "00:00:00.000001+15:59:59", "01:02:03.4-00:30", "00:00:00+00"),
+        probe=_PRINTED,
+    ),
+    TypeCase(
+        "tsvector",
+        ("", "'a' 'b':2", r"'it''s':1A,2B,3C,4D,16383 'back\\slash' 'Grüße':7"),
+        probe=_PRINTED,
+    ),
+    TypeCase("int4range", ("[1,10)", "empty", "(,)", "(,5]", "[-2147483648,)"), probe=_PRINTED),
+    TypeCase("int8range", ("[-9223372036854775808,10)",), probe=_PRINTED),
+    TypeCase("numrange", ("[1.50,2.5)", "(,NaN]", "(-Infinity,1e20]", "empty", "[0,0]"), probe=_PRINTED),
+    TypeCase("daterange", ("[2024-01-01,2024-02-01)", "(,)", "[-infinity,infinity]", "[0044-03-15 BC,10000-01-01)"),
+             probe=_PRINTED),
+    TypeCase("tsrange", ('["2024-01-01 00:00","2024-01-02 00:00:00.5")', "[infinity,infinity]", "empty",
+                         '["0044-03-15 12:00:00 BC",)'), probe=_PRINTED),
+    TypeCase("tstzrange", ('["2024-01-01 00:00+02",)', '("0044-03-15 12:00:00 BC",infinity]'), probe=_PRINTED),
+    TypeCase("int4multirange", ("{[1,3),[5,7)}", "{}"), probe=_PRINTED),
+    TypeCase("nummultirange", ("{(,-0.5],[1.5,2)}",), probe=_PRINTED),
+    TypeCase("tsmultirange", ('{["2024-01-01","2024-01-02 00:00:00.5"),[infinity,)}',), probe=_PRINTED),
+    TypeCase("span", ("[1,5)",), probe=_PRINTED),
+    TypeCase("jsonpath", ('$."a"[*]', "strict $", '$ ? (@ == "ü")'), probe=_PRINTED),
+    TypeCase("xml", ("<a>ü</a>", '<?xml version="1.0" encoding="UTF-8"?><a/>', '<?xml version="1.1"?>\n<b/>', "x"),
+             probe=_PRINTED),
+    TypeCase("refcursor", ("", "Grüße"), probe=_PRINTED),
+    TypeCase("ltree", ("", "Top.Science.Astronomy"), probe=_PRINTED),
+    TypeCase("lquery", ("Top.*{1,2}.!a|b@*%",), probe=_PRINTED),
+    TypeCase("ltxtquery", ("Europe & Russia*@ & !Transportation",), probe=_PRINTED),
+    TypeCase("ext.hstore", ("", '"a"=>"1", "b"=>NULL', r'""=>"", "NULL"=>"NULL", "q\"\\"=>"ü, =>", "{"=>"}"'),
+             probe=_PRINTED),
+    TypeCase("tags", ('"x"=>"y"',), probe=_PRINTED),
+    TypeCase("vector(3)", ("[1,-0,0.1]", "[3.4028235e38,-1e-45,1e6]"), probe="v::real[]", extension="vector"),
+    TypeCase("vector", ("[1]", "[1.5,-0.25]"), probe="v::real[]", extension="vector"),
+    TypeCase("geometry", ("POINT(1 2)", "SRID=4326;LINESTRING Z (0 0 1,1 1 2)", "POLYGON EMPTY"), has_array=False,
+             probe="decode(v::text, 'hex')", extension="postgis"),
+    TypeCase("geography", ("POINT(13.4 52.5)",), has_array=False, probe="decode(v::text, 'hex')", extension="postgis"),
+    TypeCase("halfvec(2)", ("[0.1,-65504]", "[6e-8,2049]"), probe="v::vector::real[]", extension="vector"),
 )  # fmt: skip
-"""Types with a binary gather."""
+"""Types with a binary gather. ``span`` is a domain over a range, ``tags`` one over hstore."""
 
 TEXT_ONLY = (
-    TypeCase("inet", ("192.168.0.1/24", "::1"), probe=_PLAIN, has_array=False),
-    TypeCase("int4range", ("[1,10)", "empty"), probe=_PLAIN, has_array=False),
-    TypeCase("int4multirange", ("{[1,3),[5,7)}",), probe=_PLAIN, has_array=False),
     TypeCase("point", ("(1,2.5)",), probe=_PLAIN, has_array=False),
-    TypeCase("tsvector", ("'a' 'b':2",), probe=_PLAIN, has_array=False),
+    TypeCase("tsquery", ("'a' & !'b'",), probe=_PLAIN, has_array=False),
     TypeCase("money", ("$1,234.50",), probe=_PLAIN, has_array=False),
-    TypeCase("bit(3)", ("101",), probe=_PLAIN, has_array=False),
-    TypeCase("timetz", ("12:34:56+02",), probe=_PLAIN, has_array=False),
-    TypeCase("pg_lsn", ("16/B374D848",), probe=_PLAIN, has_array=False),
-    TypeCase("macaddr", ("08:00:2b:01:02:03",), probe=_PLAIN, has_array=False),
     TypeCase("pair", ('(1,"a b")', "(,)"), probe=_PLAIN, has_array=False),
-    TypeCase("inet[]", ("{10.0.0.1,NULL}",), probe=_PLAIN, has_array=False),
-    TypeCase("span", ("[1,5)",), probe=_PLAIN, has_array=False),
+    TypeCase("point[]", ('{"(1,2.5)",NULL}',), probe=_PLAIN, has_array=False),
+    TypeCase("box[]", ("{(1,1),(0,0);NULL}",), probe=_PLAIN, has_array=False),
+    TypeCase("int2vector", ("1 2 3", ""), probe=_PLAIN, has_array=False),
+    TypeCase("floatrange", ("[1.5,2.5]",), probe=_PLAIN, has_array=False),
+    TypeCase("place", ("(1,2.5)",), probe=_PLAIN, has_array=False),
+    TypeCase("hstore", ("not the extension's",), probe=_PLAIN, has_array=False),
 )
-"""Types that travel as PostgreSQL's text. ``span`` is a domain over a range."""
+"""Types that travel as PostgreSQL's text. ``place`` is a domain over point, ``hstore`` a type of somebody's own."""

@@ -9,10 +9,11 @@ import pytest
 from tests.wallaby.postgres.frames import commits, read_until, relations
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.relations import Relation, RelationColumn
+from wallaby.pgtypes.types import has_binary_kernel
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.replication import ReplicationStream
 from wallaby.postgres.slot import create_slot, drop_slot
-from wallaby.schema import ReplicaIdentity, TableName, TableSchema, TypeKind
+from wallaby.schema import PgType, ReplicaIdentity, TableName, TableSchema, TypeKind
 from wallaby.testing.postgres import ScratchDatabase
 
 
@@ -238,3 +239,66 @@ def test_it_asks_again_after_its_connection_died(database: ScratchDatabase, cata
         " AND datname = current_database()"
     )
     assert len(catalog.published_tables(["p"])) == 1
+
+
+def _resolved(catalog: Catalog) -> dict[str, PgType]:
+    [table] = catalog.published_tables(["p"])
+    return {column.name: column.type for column in table.columns}
+
+
+def test_a_type_counts_as_an_extensions_only_when_it_belongs_to_it(database: ScratchDatabase, catalog: Catalog) -> None:
+    """The schema an extension lives in says nothing, and neither does the name: anybody may call a type hstore."""
+    database.execute(
+        'CREATE SCHEMA "Odd one"',
+        'CREATE EXTENSION hstore SCHEMA "Odd one"',
+        "CREATE TYPE hstore",
+        "CREATE FUNCTION word_in(cstring) RETURNS hstore AS 'textin' LANGUAGE internal IMMUTABLE STRICT",
+        "CREATE FUNCTION word_out(hstore) RETURNS cstring AS 'textout' LANGUAGE internal IMMUTABLE STRICT",
+        "CREATE TYPE hstore (INPUT = word_in, OUTPUT = word_out, LIKE = text)",
+        'CREATE DOMAIN tags AS "Odd one".hstore',
+        'CREATE TABLE t (theirs "Odd one".hstore, many "Odd one".hstore[], domain tags, domains tags[], own hstore)',
+        "CREATE PUBLICATION p FOR ALL TABLES",
+    )
+    types = _resolved(catalog)
+    assert types["theirs"].extension == "hstore"
+    assert types["many"].element == types["theirs"]
+    assert types["domain"].base == types["theirs"]
+    assert types["domains"].element == types["domain"]
+    assert (types["own"].name, types["own"].extension) == ("hstore", "")
+    assert {name: has_binary_kernel(found) for name, found in types.items()} == {
+        "theirs": True, "many": True, "domain": True, "domains": True, "own": False,
+    }  # fmt: skip
+
+
+def test_a_type_without_a_send_function_is_copied_as_text(database: ScratchDatabase, catalog: Catalog) -> None:
+    """ltree had none before 1.2, and pg_upgrade keeps the extension's version: COPY in binary would fail."""
+    database.execute(
+        "CREATE EXTENSION ltree VERSION '1.1'",
+        "CREATE TABLE t (path ltree)",
+        "CREATE PUBLICATION p FOR ALL TABLES",
+    )
+    assert not has_binary_kernel(_resolved(catalog)["path"])
+    database.execute("ALTER EXTENSION ltree UPDATE")
+    assert has_binary_kernel(_resolved(catalog)["path"])
+
+
+def test_hstore_of_a_database_in_another_encoding_travels_as_text(database: ScratchDatabase) -> None:
+    """hstore_send announces the lengths its strings have in the database's encoding, and sends them in the client's."""
+    name = f"{database.name}_latin1"
+    database.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C'")
+    latin1 = ScratchDatabase(database.server, name)
+    try:
+        latin1.execute(
+            "CREATE EXTENSION hstore",
+            "CREATE EXTENSION ltree",
+            "CREATE TABLE t (tags hstore, path ltree)",
+            "CREATE PUBLICATION p FOR ALL TABLES",
+        )
+        catalog = Catalog(latin1.dsn)
+        try:
+            types = _resolved(catalog)
+        finally:
+            catalog.close()
+        assert {column: has_binary_kernel(found) for column, found in types.items()} == {"tags": False, "path": True}
+    finally:
+        database.execute(f"DROP DATABASE {name} WITH (FORCE)")

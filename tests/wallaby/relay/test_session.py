@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import pytest
 
 from tests.wallaby.relay.world import Died
 from wallaby.clock import SystemClock
+from wallaby.content import canonical_hash
+from wallaby.errors import BinaryUnsupported, CheckFailed, Retry
 from wallaby.flow import FlowSpec
 from wallaby.lane import Lane, LaneReport
 from wallaby.lsn import START, Position
@@ -77,8 +83,19 @@ class World:
     fate: Fate = field(init=False)
     lanes: dict[LaneId, FatedLane] = field(default_factory=dict)
 
-    def live(self, *, dies_at: int = 0, is_after: bool = False, is_busy: bool = True) -> None:
-        """One epoch up to the position current at its start; raises what it died of."""
+    def live(
+        self,
+        *,
+        dies_at: int = 0,
+        is_after: bool = False,
+        is_busy: bool = True,
+        as_text: bool = False,
+        when_streaming: Callable[[], None] | None = None,
+    ) -> None:
+        """One epoch up to the position current at its start; raises what it died of.
+
+        It has no end of its own when something shall happen once it streams.
+        """
         self.epoch += 1
         self.fate = Fate(dies_at, is_after, self._write_beside if is_busy else lambda: None)
         sinks = {"mirror": MemorySink(self.mirror), "log": MemorySink(self.log, mode=WriteMode.APPEND)}
@@ -93,12 +110,19 @@ class World:
             remembered=self.facts,
             lanes=positions,
             commit_intervals_ms={},
-            once=True,
+            once=when_streaming is None,
+            as_text=as_text,
         )
         session = SourceSession(config, transport=transport, ledger=self, clock=SystemClock(), limits=_LIMITS)
         try:
-            session.run()
+            with ThreadPoolExecutor(1) as threads:
+                running = threads.submit(session.run)
+                if when_streaming is not None:
+                    _await_streaming(session, running)
+                    when_streaming()
+                running.result(60)
         finally:
+            session.stop()
             transport.close()
 
     def _write_beside(self) -> None:
@@ -145,6 +169,13 @@ class World:
     def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         for lane, names in tables.items():
             self.fate.take(lambda lane=lane, names=names: self.lanes[lane].reset(names))  # type: ignore[misc]
+
+
+def _await_streaming(session: SourceSession, running: Future[Position]) -> None:
+    deadline = time.monotonic() + 60
+    while session.status.phase != "streaming" and not running.done():
+        assert time.monotonic() < deadline, session.status.phase
+        threading.Event().wait(0.01)
 
 
 @pytest.fixture
@@ -211,3 +242,95 @@ def _derived(log: list[dict[str, Any]]) -> dict[int, str]:
                 assert row["id"] not in state
                 state[row["id"]] = row["note"]
     return state
+
+
+WITHOUT_BINARY = ["point", "point[]", "place", "place[]", "aclitem[]", "pair", "int2vector"]
+
+
+def _add_a_column(world: World, word: str) -> None:
+    world.database.execute(
+        f"ALTER TABLE a ADD odd {word}",
+        f"INSERT INTO a SELECT g, 'odd', (NULL::{word}) FROM generate_series(5001, 5003) AS g",
+        f"INSERT INTO a VALUES (5004, 'odd', '{_SAMPLES[word]}')",
+        "UPDATE a SET note = note || '!' WHERE id < 10",
+        "DELETE FROM a WHERE id = 20",
+    )
+
+
+_SAMPLES = {
+    "point": "(1,2.5)",
+    "point[]": '{"(1,2.5)",NULL}',
+    "place": "(3,4)",
+    "place[]": '{"(3,4)"}',
+    "aclitem[]": "{postgres=r/postgres}",
+    "pair": '(1,"a b")',
+    "int2vector": "1 2 3",
+}
+
+
+def _assert_equal(world: World) -> None:
+    """The mirror's content is the source's, by hash; the log holds each change once and adds up to it."""
+    [names] = world.database.fetch(
+        "SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute "
+        "WHERE attrelid = 'a'::regclass AND attnum > 0 AND NOT attisdropped"
+    )
+    printed = ", ".join(f"CASE WHEN num_nulls({name}) = 0 THEN format('%s', {name}) END" for name in names[0])
+    rows = world.database.fetch(f"SELECT {printed} FROM a")
+    expected = pa.table({name: pa.array([row[i] for row in rows], pa.string()) for i, name in enumerate(names[0])})
+    mirror = world.mirror.targets[TableName("public", "a")].rows
+    assert canonical_hash(mirror.select([*names[0], "__outliers"])) == canonical_hash(expected)
+    log = world.log.targets[TableName("public", "a")].rows.to_pylist()
+    assert _derived(log) == dict(world.database.fetch("SELECT id, note FROM a"))
+
+
+@pytest.fixture
+def typed_world(world: World) -> World:
+    world.database.execute("CREATE DOMAIN place AS point", "CREATE TYPE pair AS (a int4, b text)")
+    world.live(is_busy=False)
+    return world
+
+
+@pytest.mark.must_not_fail(2, 11, 25)
+@pytest.mark.parametrize("word", WITHOUT_BINARY)
+def test_a_column_without_a_binary_form_makes_the_stream_text(typed_world: World, word: str) -> None:
+    """It is added while the stream runs in binary: that epoch ends, and the next one loses and doubles nothing."""
+    world = typed_world
+    with pytest.raises(BinaryUnsupported) as caught:
+        world.live(is_busy=False, when_streaming=lambda: _add_a_column(world, word))
+    assert caught.value.retry is Retry.NOW
+    world.live(is_busy=False)
+    _assert_equal(world)
+
+
+@pytest.mark.must_not_fail(2, 11, 25)
+@pytest.mark.parametrize("word", ["point", "place[]", "aclitem[]"])
+def test_a_column_that_came_and_went_is_read_as_text_though_nobody_has_it_now(typed_world: World, word: str) -> None:
+    """The catalog shows the present, the slot sends the past: only the error tells that the past needs text."""
+    world = typed_world
+    _add_a_column(world, word)
+    world.database.execute("ALTER TABLE a DROP odd", "INSERT INTO a VALUES (5005, 'after')")
+    for _ in range(2):
+        with pytest.raises(BinaryUnsupported):
+            world.live(is_busy=False)
+    world.live(is_busy=False, as_text=True)
+    _assert_equal(world)
+    world.database.execute("INSERT INTO a VALUES (5006, 'binary again')")
+    world.live(is_busy=False)
+    _assert_equal(world)
+
+
+def test_a_flow_that_insists_on_binary_is_told_what_stands_in_its_way(typed_world: World) -> None:
+    world = typed_world
+    world.flow = FlowSpec.from_mapping(
+        {
+            "id": "fated",
+            "source": {
+                "type": "postgres",
+                "options": {"dsn": world.database.dsn, "publication_schemas": ["public"], "binary": True},
+            },
+            "destinations": [{"name": name, "type": "blackhole"} for name in ("mirror", "log")],
+        }
+    )
+    with pytest.raises(CheckFailed, match="binary") as caught:
+        world.live(is_busy=False, as_text=True)
+    assert "auto" in caught.value.advice

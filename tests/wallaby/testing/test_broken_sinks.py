@@ -269,7 +269,7 @@ def _cases(test: Callable[..., None]) -> Iterator[dict[str, Any]]:
     if "mode" in names:
         axes.append([{"mode": mode} for mode in WriteMode])
     if "seed" in names:
-        axes.append([{"seed": seed} for seed in range(3)])
+        axes.append([{"seed": seed} for seed in range(SinkContract.seeds)])
     for mark in getattr(test, "pytestmark", []):
         if mark.name == "parametrize":
             keys = mark.args[0] if isinstance(mark.args[0], tuple) else (mark.args[0],)

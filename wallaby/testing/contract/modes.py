@@ -63,19 +63,29 @@ class ModesContract(SinkHooks):
     def test_unchanged_toast_is_never_null(self, mode: WriteMode) -> None:
         schema = table(
             "public.documents",
-            {"id": "int8", "body": "text", "data": "jsonb", "raw": "bytea", "tags": "text[]", "n": "int4"},
+            {
+                "id": "int8",
+                "body": "text",
+                "data": "jsonb",
+                "raw": "bytea",
+                "tags": "text[]",
+                "attributes": "hstore",
+                "embedding": "vector",
+                "n": "int4",
+            },
             key=["id"],
         )
-        big = ("y" * 3000, '{"k": "' + BIG + '"}', b"\x00\xff" * 2000, [BIG, None, "z"])
-        others = ["body", "data", "raw", "tags"]
+        attributes, embedding = [("a", BIG), ("b", None)], [n / 8 for n in range(1000)]
+        big = ("y" * 3000, '{"k": "' + BIG + '"}', b"\x00\xff" * 2000, [BIG, None, "z"], attributes, embedding)
+        others = ["body", "data", "raw", "tags", "attributes", "embedding"]
         process = self.start(mode, [schema])
-        none = (None,) * 4
+        none = (None,) * 6
         for window in windows_of(
             [(schema, insert(n, *big, n)) for n in range(6)],
             # In a window of their own; then two updates of one row; moved; moved twice; filled inside the window.
             [(schema, update(0, *none, 10, unchanged=others))],
             [
-                (schema, update(1, "new", None, None, None, 11, unchanged=others[1:])),
+                (schema, update(1, "new", *none[1:], 11, unchanged=others[1:])),
                 (schema, update(1, *none, 12, unchanged=others)),
             ],
             [(schema, update(20, *none, 13, old=[2], unchanged=others))],
@@ -84,7 +94,7 @@ class ModesContract(SinkHooks):
                 (schema, update(31, *none, 15, old=[30], unchanged=others)),
             ],
             [(schema, insert(7, *big, 7)), (schema, update(7, *none, 16, unchanged=others)), (schema, delete(5))],
-            [(schema, update(4, None, None, None, None, None))],
+            [(schema, update(4, *none, None))],
         ):
             process.apply(window)
         expected = [
@@ -93,7 +103,7 @@ class ModesContract(SinkHooks):
             (20, *big, 13),
             (31, *big, 15),
             (7, *big, 16),
-            (4, None, None, None, None, None),
+            (4, *none, None),
         ]
         self.assert_content(schema, mode, row_table(schema, expected))
 

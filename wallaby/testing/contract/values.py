@@ -33,6 +33,14 @@ _TYPES = {
     "numbers": "int8[]",
     "words": "text[]",
     "days": "date[]",
+    "net": "inet",
+    "nets": "inet[]",
+    "span": "int4range",
+    "route": "ltree",
+    "tags": "hstore",
+    "tagged": "hstore[]",
+    "embedding": "vector",
+    "place": "geometry",
 }
 _UTC = datetime.UTC
 _EXTREMES: tuple[Row, ...] = (
@@ -57,6 +65,14 @@ _EXTREMES: tuple[Row, ...] = (
         [],
         [],
         [],
+        "::",
+        [],
+        "empty",
+        "",
+        [],
+        [],
+        [0.0],
+        bytes.fromhex("010300000000000000"),
     ),
     (
         2**63 - 1,
@@ -78,6 +94,14 @@ _EXTREMES: tuple[Row, ...] = (
         [1, None, -(2**63)],
         ["", None, "NULL", 'a"b', "c,d", "{e}", "\\", "ünï"],
         [datetime.date(2024, 2, 29), None],
+        "fe80::1/64",
+        ["10.0.0.0/8", None],
+        "[-2147483648,)",
+        "Top.Science.Astronomy",
+        [("", ""), ("b", "NULL"), ("NULL", None), ("größe", "a\"b\\c, =>'\n表")],
+        [[("k", "v"), ("n", None)], None, []],
+        [-0.0, 0.1, 3.4028234663852886e38, 1e-45, 16777216.0, -1e-7],
+        bytes.fromhex("0101000020E6100000000000000000F03F0000000000000040"),
     ),
 )
 
