@@ -68,6 +68,10 @@ class Catalog:
             _stream_column(column, types[column.type_oid], facts.get(column.name), column.name in keys)
             for column in relation.columns
         )
+        numbers = [column.attnum for column in columns if column.attnum]
+        if numbers != sorted(numbers):
+            # Columns are sent in the order of their numbers: names have since gone to other columns.
+            columns = tuple(replace(column, attnum=0, nullable=True, missing=None) for column in columns)
         name = TableName(relation.schema, relation.name)
         return self._versioned(TableSchema(oid=relation.oid, name=name, columns=columns, identity=identity))
 
@@ -191,9 +195,9 @@ class _ColumnFacts:
     not_null: bool
     generated: bool
     in_primary_key: bool
-    in_default_identity: bool
-    """As the server computes it: a deferrable primary key identifies nothing."""
+    """Of a primary key that identifies rows at any moment: not of a deferrable one, whose values may repeat."""
     in_index_identity: bool
+    missing: str | None
 
 
 def _stream_keys(relation: Relation, identity: ReplicaIdentity, facts: Mapping[str, _ColumnFacts]) -> set[str]:
@@ -220,6 +224,7 @@ def _stream_column(column: RelationColumn, made: PgType, fact: _ColumnFacts | No
         nullable=not fact.not_null,
         attnum=fact.attnum,
         generated=fact.generated,
+        missing=fact.missing,
     )
 
 
@@ -242,7 +247,7 @@ def _published_schema(
         case ReplicaIdentity.INDEX:
             keys = {fact.name for fact in facts if fact.in_index_identity}
         case ReplicaIdentity.DEFAULT:
-            keys = {fact.name for fact in facts if fact.in_default_identity}
+            keys = {fact.name for fact in facts if fact.in_primary_key}
         case ReplicaIdentity.NOTHING:
             keys = set()
     columns = tuple(
@@ -254,6 +259,7 @@ def _published_schema(
             nullable=not fact.not_null,
             attnum=fact.attnum,
             generated=fact.generated,
+            missing=fact.missing,
         )
         for fact in facts
     )

@@ -23,9 +23,9 @@ WHERE t.oid = ANY (%(oids)s::oid[])
 
 COLUMNS: Final[LiteralString] = """
 SELECT a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '',
-    COALESCE(a.attnum = ANY (k.indkey[0:k.indnkeyatts - 1]), false),
     COALESCE(a.attnum = ANY (k.indkey[0:k.indnkeyatts - 1]) AND k.indimmediate, false),
-    COALESCE(a.attnum = ANY (r.indkey[0:r.indnkeyatts - 1]), false)
+    COALESCE(a.attnum = ANY (r.indkey[0:r.indnkeyatts - 1]), false),
+    CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END
 FROM pg_catalog.pg_attribute AS a
 LEFT JOIN pg_catalog.pg_index AS k ON k.indrelid = a.attrelid AND k.indisprimary
 LEFT JOIN pg_catalog.pg_index AS r
@@ -33,6 +33,7 @@ LEFT JOIN pg_catalog.pg_index AS r
 WHERE a.attrelid = ANY (%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
+"""The last is the constant that rows older than the column have (ADD COLUMN with a default writes no row)."""
 
 PUBLISHED: Final[LiteralString] = """
 WITH sent AS (
