@@ -191,13 +191,14 @@ class Decoder:
 
     def _relation(self, relation: Relation, data: npt.NDArray[np.uint8], events: list[Event]) -> None:
         known = self._relations.get(relation.oid)
-        if known is not None and known[1] == relation:
-            return
         schema = self._resolve(relation)
         _require_same_columns(relation, schema)
+        is_remade = known is not None and _has_remade_column(known[2].schema, schema)
+        if known is not None and known[1] == relation and not is_remade:
+            return
         # A table that was dropped and created again has a new oid and the old name.
         previous = known[2].schema if known is not None else self._by_name.get(schema.name)
-        if previous is not None and previous.fingerprint == schema.fingerprint:
+        if previous is not None and previous.fingerprint == schema.fingerprint and not is_remade:
             schema = previous if known is not None else replace(schema, version=previous.version)
         elif previous is not None:
             schema = replace(schema, version=max(schema.version, previous.version + 1))
@@ -326,6 +327,12 @@ def _require_same_columns(relation: Relation, schema: TableSchema) -> None:
             advice="Restart the flow; if it persists, the table changed while its old changes were still unread.",
             table=schema.name,
         )
+
+
+def _has_remade_column(known: TableSchema, now: TableSchema) -> bool:
+    """A column was dropped and made again under its name; the message itself may look the same."""
+    numbers = {column.name: column.attnum for column in known.columns if column.attnum}
+    return any(column.attnum and numbers.get(column.name, column.attnum) != column.attnum for column in now.columns)
 
 
 class _RelationTable:
