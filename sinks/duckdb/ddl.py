@@ -89,6 +89,12 @@ def target_name(source: TableName, *, schema: str | None, table: str | None, cat
 def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool) -> tuple[TargetColumn, ...]:
     """The columns the target must have, in order. `Refused` when two differ by case only."""
     fields = append_schema(schema, keep_outliers=keep_outliers) if mode is WriteMode.APPEND else arrow_schema(schema)
+    if not len(fields):
+        raise Refused(
+            "a table without columns cannot be made in DuckDB",
+            advice="Leave the table out of the publication, or use write_mode: append",
+            table=schema.name,
+        )
     origins: list[Column | None] = [*schema.columns, *([None] * (len(fields) - len(schema.columns)))]
     columns = tuple(_wanted(field, origin) for field, origin in zip(fields, origins, strict=True))
     seen: dict[str, str] = {}

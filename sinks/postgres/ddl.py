@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from sinks.postgres.catalog import Target, qualified
 from sinks.postgres.types import TargetColumn, is_widening
+from wallaby.pgoutput.relations import COLUMNS_MAX
 from wallaby.pgtypes.builtin import builtin_type
 from wallaby.pgtypes.types import arrow_field
 from wallaby.schema import FIRST_USER_OID, PgType, TableName, TableSchema, TypeKind, quote_identifier
@@ -86,6 +87,16 @@ def wanted_columns(schema: TableSchema, mode: WriteMode) -> tuple[Wanted, ...]:
             assert pg_type is not None, f"type {oid} of log column {field.name}"
             columns.append(Wanted(field.name, pg_type, -1, field.nullable, field.type))
     return tuple(columns)
+
+
+def too_wide(schema: TableSchema, mode: WriteMode) -> str:
+    """Why changes of so many columns do not fit through PostgreSQL; empty when they do."""
+    own = len(LOG_FIELDS) if mode is WriteMode.APPEND else len(schema.key) if schema.has_key else schema.is_keyless_full
+    room = COLUMNS_MAX - own
+    if len(schema.columns) <= room:
+        return ""
+    what = "a log of its changes has" if mode is WriteMode.APPEND else "applying its changes takes"
+    return f"it has {len(schema.columns)} columns and {what} {own} more; PostgreSQL's limit is {COLUMNS_MAX}"
 
 
 def create_table(target: TableName, wanted: Sequence[Wanted], type_names: Sequence[str], key: Sequence[str]) -> str:

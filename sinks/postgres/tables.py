@@ -17,6 +17,7 @@ from wallaby.sink import Finding, Severity, WriteMode
 from wallaby.transform.moves import NO_MOVES
 
 _InUse: Final = psycopg.errors.DependentObjectsStillExist
+_LEAVE_OUT: Final = "Leave a column out with a column list of the publication, or send the table elsewhere"
 _DDL_LOCK: Final = 0x77616C6C61
 """Advisory lock key (any fixed number): two sessions that CREATE IF NOT EXISTS the same name can collide."""
 
@@ -65,6 +66,8 @@ class Tables:
         """
         options = self._options
         name = options.target_of(schema.name)
+        if problem := ddl.too_wide(schema, options.write_mode):
+            raise Refused(problem, advice=_LEAVE_OUT, table=schema.name)
         wanted = ddl.wanted_columns(schema, options.write_mode)
         key = ddl.key_columns(schema, options.write_mode)
         names = type_names(connection, [(column.type, column.typmod) for column in wanted])
@@ -121,6 +124,9 @@ class Tables:
             missing_schemas.add(options.state_schema)
         for schema in schemas:
             name = options.target_of(schema.name)
+            if problem := ddl.too_wide(schema, options.write_mode):
+                found.append(_error("table-shape", f"table {schema.name}", problem, _LEAVE_OUT))
+                continue
             target = read_target(connection, name)
             if target is not None:
                 found.extend(self._shape_findings(connection, schema, target))

@@ -64,6 +64,63 @@ def test_sixteen_hundred_columns_with_large_values_among_them_mirror(world: Worl
     world.require_equal("wide")
 
 
+@pytest.mark.must_not_fail(7)
+def test_the_widest_tables_arrive_in_every_destination_that_can_hold_them(real_world: World) -> None:
+    world = real_world
+    world.destinations = ("postgres", "duckdb", "files")
+    columns = ", ".join(f"c{i} {'text' if i % 400 == 0 else 'bool'}" for i in range(1, _COLUMNS_MAX - 1))
+    world.execute(
+        f"CREATE TABLE wide (id int2 PRIMARY KEY, {columns})",
+        *(f"ALTER TABLE wide ALTER c{i} SET STORAGE EXTERNAL" for i in range(400, 1500, 400)),
+        "INSERT INTO wide (id, c1, c400, c1200) SELECT g, true, repeat('x', 5000), repeat('y', 5000)"
+        " FROM generate_series(1, 20) AS g",
+        "CREATE PUBLICATION p FOR TABLE wide",
+    )
+    world.start()
+    world.execute(
+        "UPDATE wide SET c1598 = true, c2 = false WHERE id < 10",
+        "UPDATE wide SET id = id + 1000 WHERE id BETWEEN 7 AND 12",
+        "INSERT INTO wide (id, c1200) VALUES (200, repeat('z', 9000))",
+        "DELETE FROM wide WHERE id = 15",
+    )
+    world.require_equal("wide")
+
+
+def test_a_table_too_wide_to_be_applied_is_refused_with_a_sentence(real_world: World) -> None:
+    world = real_world
+    world.destinations = ("postgres",)
+    columns = ", ".join(f"c{i} bool" for i in range(1, _COLUMNS_MAX))
+    world.execute(f"CREATE TABLE wide (id int2 PRIMARY KEY, {columns})", "CREATE PUBLICATION p FOR TABLE wide")
+    error = world.start_and_fail()
+    assert "1600 columns" in str(error)
+    assert "column list" in str(error)
+
+
+def test_a_table_without_columns_is_refused_by_duckdb_with_a_sentence(real_world: World) -> None:
+    world = real_world
+    world.destinations = ("duckdb",)
+    world.execute("CREATE TABLE none ()", "CREATE PUBLICATION p FOR TABLE none")
+    assert "without columns" in str(world.start_and_fail())
+
+
+def test_tables_without_a_value_keep_the_number_of_their_rows(real_world: World) -> None:
+    world = real_world
+    world.destinations = ("mirror", "log", "postgres", "files")
+    world.execute(
+        "CREATE TABLE none ()",
+        "CREATE TABLE made (a int GENERATED ALWAYS AS (1) STORED)",
+        "CREATE TABLE other (id int PRIMARY KEY)",
+        "INSERT INTO none DEFAULT VALUES",
+        "INSERT INTO made DEFAULT VALUES",
+        "CREATE PUBLICATION p FOR ALL TABLES",
+    )
+    world.start()
+    world.execute("INSERT INTO none DEFAULT VALUES", "INSERT INTO made DEFAULT VALUES", "INSERT INTO other VALUES (1)")
+    world.require_equal("other")
+    nothing = [Content(table, query=f"SELECT FROM public.{table}") for table in ("none", "made")]
+    world.require_equal(*nothing, only=("mirror", "log", "postgres"))
+
+
 def test_a_table_of_generated_columns_only_sends_rows_without_values(world: World) -> None:
     world.execute(
         "CREATE TABLE made (a int GENERATED ALWAYS AS (1) STORED, b text GENERATED ALWAYS AS ('x') STORED)",
