@@ -91,6 +91,8 @@ class Tables:
                     table=target,
                 )
             self._session.query(f"DELETE FROM {target.sql}", table=target)
+            # What the columns were before matters no more.
+            self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
 
     def findings(self, schemas: tuple[TableSchema, ...], *, can_read: bool) -> list[Finding]:
         """What does not fit: names that collide in DuckDB, existing tables of another shape."""

@@ -212,6 +212,13 @@ class Tables:
             (name.schema, name.name, source.schema, source.name, created),
         )
 
+    def forget_columns(self, connection: psycopg.Connection[Any], name: TableName) -> None:
+        """The target was emptied: what its columns were before matters no more."""
+        connection.execute(
+            f"UPDATE {self._register} SET columns = NULL WHERE target_schema = %s AND target_table = %s",
+            (name.schema, name.name),
+        )
+
     def _note_columns(
         self, connection: psycopg.Connection[Any], name: TableName, oid: int, columns: tuple[ddl.Noted, ...]
     ) -> None:

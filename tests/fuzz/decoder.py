@@ -163,7 +163,9 @@ class Fuzzer:
 def _decode(sample: Sample, data: npt.NDArray[np.uint8], cut: int, found: list[pa.RecordBatch]) -> None:
     """Feed up to ``cut``, then the rest; the batches go to ``found``."""
     decoder = (
-        Decoder(_resolved) if sample.copied is None else CopyDecoder(sample.copied, snapshot_lsn=Lsn(0x10), taken_at_us=1)
+        Decoder(_resolved)
+        if sample.copied is None
+        else CopyDecoder(sample.copied, snapshot_lsn=Lsn(0x10), taken_at_us=1)
     )
     at = 0
     for stop in (cut, len(data)) if cut < len(data) else (cut,):

@@ -129,6 +129,24 @@ def test_a_column_dropped_and_made_again_under_its_name_forgets_its_values(real_
     world.require_equal("t")
 
 
+@pytest.mark.parametrize("destination", ["mirror", "postgres", "duckdb"])
+def test_a_change_nobody_can_tell_is_refused_and_a_new_copy_goes_on(real_world: World, destination: str) -> None:
+    """Renamed twice while nothing read: the first of the new names is known to nobody any more."""
+    world = real_world
+    world.destinations = (destination,)
+    world.execute("CREATE TABLE t (id int PRIMARY KEY, a text)", "INSERT INTO t VALUES (1, 'x'), (2, 'y')")
+    world.execute("CREATE PUBLICATION p FOR TABLE t")
+    world.start()
+    world.caught_up()
+    world.stop()
+    world.execute("ALTER TABLE t RENAME a TO b", "UPDATE t SET b = 'z' WHERE id = 1", "ALTER TABLE t RENAME b TO c")
+    error = world.start_and_fail()
+    assert "a went as b came" in str(error)
+    world.start(resnapshot=True)
+    world.execute("UPDATE t SET c = 'w' WHERE id = 1")
+    world.require_equal("t")
+
+
 def test_a_column_added_with_a_constant_default_has_it_in_older_rows(real_world: World) -> None:
     """PostgreSQL stores such a default once and sends no row for it."""
     world = real_world

@@ -84,9 +84,9 @@ class World:
         """Each statement in a transaction of its own (one text with semicolons is one transaction)."""
         self.database.execute(*statements)
 
-    def start(self) -> None:
-        """A new epoch; copies if that has not been done, and returns when it streams."""
-        self._begin().until_streaming()
+    def start(self, *, resnapshot: bool = False) -> None:
+        """A new epoch; copies if that has not been done or is asked for, and returns when it streams."""
+        self._begin(resnapshot=resnapshot).until_streaming()
 
     def stop(self) -> None:
         """Drain and end the epoch, if one runs; raises what it failed of."""
@@ -160,10 +160,10 @@ class World:
         if self.database.slots():
             drop_slot(self.database.dsn, self.database.name)
 
-    def _begin(self) -> _Epoch:
+    def _begin(self, *, resnapshot: bool = False) -> _Epoch:
         assert self._running is None, "an epoch runs"
         self.epoch += 1
-        self._running = _Epoch(self, self._flow())
+        self._running = _Epoch(self, self._flow(), resnapshot=resnapshot)
         return self._running
 
     # -- the ledger ---------------------------------------------------------------------------------------------------
@@ -294,13 +294,18 @@ class Content:
 class _Epoch:
     """One life of the flow's source and sinks, in a thread."""
 
-    def __init__(self, world: World, flow: FlowSpec) -> None:
+    def __init__(self, world: World, flow: FlowSpec, *, resnapshot: bool) -> None:
         self._world = world
         world.lanes = {lane: Lane(world.sink(flow, lane.destination), lane, world.epoch) for lane in flow.lanes()}
         positions = {lane: consumer.recover() for lane, consumer in world.lanes.items()}
         self._transport = InProcessTransport(world.lanes, checkpoint=world.checkpoint)
         config = SessionConfig(
-            flow=flow, epoch=world.epoch, remembered=world.facts, lanes=positions, commit_intervals_ms={}
+            flow=flow,
+            epoch=world.epoch,
+            remembered=world.facts,
+            lanes=positions,
+            commit_intervals_ms={},
+            resnapshot=resnapshot,
         )
         self.session = SourceSession(
             config, transport=self._transport, ledger=world, clock=SystemClock(), limits=_LIMITS

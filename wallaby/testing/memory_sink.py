@@ -154,6 +154,8 @@ class MemorySink:
         return pa.schema([*arrow_schema(schema), pa.field(OUTLIERS, OUTLIER_TYPE)]).empty_table()
 
     def _reshaped(self, target: Target, schema: TableSchema) -> Target:
+        if target.is_ours and not len(target.rows):
+            return replace(target, schema=schema, rows=self._empty(schema))
         known = [KnownColumn(column.name, column.attnum, column.type.name) for column in target.schema.columns]
         now = [KnownColumn(column.name, column.attnum, column.type.name) for column in schema.columns]
         is_mirror = self.mode is WriteMode.MIRROR
