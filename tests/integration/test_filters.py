@@ -170,6 +170,23 @@ def test_a_changed_column_list_is_a_new_shape_without_a_restart(world: World) ->
     world.require_equal(Content("t", ("id", "size")))
 
 
+def test_a_column_published_later_is_not_taken_for_a_new_one(world: World) -> None:
+    """Its default says nothing about rows that were changed while it was not sent."""
+    world.execute(
+        *_TABLE,
+        "ALTER TABLE t ADD grade int DEFAULT 7",
+        "UPDATE t SET grade = 1 WHERE id = 1",
+        "CREATE PUBLICATION p FOR TABLE t (id, note)",
+    )
+    world.start()
+    world.execute("UPDATE t SET note = 'x' WHERE id = 3")
+    world.caught_up()
+    world.execute("ALTER PUBLICATION p SET TABLE t", "UPDATE t SET note = 'x' WHERE id = 2")
+    world.caught_up()
+    grades = {row["id"]: row["grade"] for row in world.mirror_rows("t")}
+    assert (grades[1], grades[2], grades[3]) == (None, 7, None)
+
+
 def test_a_table_withdrawn_and_published_again_goes_on(world: World) -> None:
     world.execute(*_TABLE, "CREATE TABLE u (id int PRIMARY KEY)", "CREATE PUBLICATION p FOR TABLE t, u")
     world.start()

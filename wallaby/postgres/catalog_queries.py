@@ -35,6 +35,12 @@ ORDER BY a.attrelid, a.attnum
 """
 """The last is the constant that rows older than the column have (ADD COLUMN with a default writes no row)."""
 
+LISTED: Final[LiteralString] = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_rel AS r WHERE r.prattrs IS NOT NULL
+    AND (r.prrelid = %(oid)s OR r.prrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(%(oid)s::oid))))
+"""
+"""A publication sends some of the table's columns. From PostgreSQL 15 on."""
+
 PUBLISHED: Final[LiteralString] = """
 WITH sent AS (
     SELECT c.oid, n.nspname, c.relname, c.relreplident, c.relkind, p.attnames::text[] AS columns,
