@@ -99,7 +99,7 @@ class Tables:
     def entry(self, connection: psycopg.Connection[Any], name: TableName) -> Entry | None:
         """What the register says about the target."""
         row = connection.execute(
-            f"SELECT source_schema, source_table, created, columns FROM {self._register}"
+            f"SELECT source_schema, source_table, created, to_jsonb(t) -> 'columns' FROM {self._register} AS t"
             " WHERE target_schema = %s AND target_table = %s",
             (name.schema, name.name),
         ).fetchone()

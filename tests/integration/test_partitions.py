@@ -202,6 +202,14 @@ def test_root_and_leaf_of_two_publications_in_one_are_sent_once(world: World) ->
     assert world.tables() == {"public.root"}
 
 
+def test_a_column_added_to_the_root_with_a_default_has_it_in_older_rows(world: World) -> None:
+    world.destinations = ("mirror",)
+    world.execute(_ROOT, "CREATE PUBLICATION p FOR TABLE root WITH (publish_via_partition_root = true)")
+    world.start()
+    world.execute("ALTER TABLE root ADD grade int NOT NULL DEFAULT 7", "UPDATE root SET grade = 1 WHERE id = 4")
+    world.require_equal("root")
+
+
 def test_unchanged_large_values_survive_in_leaves_of_another_column_order(world: World) -> None:
     world.execute(
         _ROOT,

@@ -51,6 +51,19 @@ def test_columns_are_added_and_types_widened() -> None:
     )
 
 
+@pytest.mark.must_not_fail(11)
+def test_a_new_column_comes_with_the_constant_older_rows_have_or_not_at_all() -> None:
+    had = columns("id INTEGER 1")
+    plan = change(TARGET, had, (*had, TargetColumn("n", "DECIMAL(8,2)", 2, missing="1.50")))
+    assert [statement.split('orders" ')[1] for statement in plan.statements] == [
+        "ADD COLUMN \"n\" DECIMAL(8,2) DEFAULT '1.50'",
+        'ALTER "n" DROP DEFAULT',
+    ]
+    refused = change(TARGET, had, (*had, TargetColumn("b", "BLOB", 2, missing="\\x00")))
+    assert refused.statements == ()
+    assert "column b was added with a default" in refused.unfit[0]
+
+
 def test_an_unlike_type_is_a_reason_with_both_types() -> None:
     plan = change(TARGET, columns("id INTEGER 1"), columns("id DATE 1"))
     assert plan.unfit == ("column id is INTEGER, the source needs DATE",)

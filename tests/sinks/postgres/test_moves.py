@@ -107,5 +107,6 @@ def test_a_register_of_an_older_wallaby_is_extended(drive: Callable[..., Driver]
     driver.sink.ensure_table(BEFORE)
     driver.database.execute("ALTER TABLE wallaby.tables DROP columns")
     again = drive()
+    assert again.sink.check((BEFORE,)) == []
     again.sink.ensure_table(shape(("id", 1), ("a", 2), ("b", 3), ("new", 4)))
     assert again.database.fetch("SELECT a, b, new FROM t") == []
