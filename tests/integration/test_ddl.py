@@ -237,6 +237,31 @@ def test_types_that_grow_change_and_are_renamed_keep_values_exact(real_world: Wo
     world.require_equal("t")
 
 
+def test_a_type_dropped_and_made_again_and_an_identity_lost_and_found_do_not_stop_the_flow(real_world: World) -> None:
+    world = real_world
+    world.destinations = ("mirror", "postgres", "duckdb")
+    world.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok')",
+        "CREATE TABLE t (id int PRIMARY KEY, m mood, n int)",
+        "INSERT INTO t VALUES (1, 'sad', 1), (2, 'ok', 2)",
+        "CREATE PUBLICATION p FOR TABLE t",
+    )
+    world.start()
+    world.execute("UPDATE t SET n = 3 WHERE id = 1")
+    world.caught_up()
+    world.execute(
+        "BEGIN; ALTER TABLE t ALTER m TYPE text; DROP TYPE mood; CREATE TYPE mood AS ENUM ('sad', 'ok', 'new');"
+        " ALTER TABLE t ALTER m TYPE mood USING m::mood; COMMIT",
+        "UPDATE t SET m = 'new' WHERE id = 2",
+        "ALTER TABLE t REPLICA IDENTITY NOTHING",
+        "INSERT INTO t VALUES (3, 'ok', 3)",
+        "ALTER TABLE t REPLICA IDENTITY DEFAULT",
+        "UPDATE t SET n = 5 WHERE id = 3",
+        "DELETE FROM t WHERE id = 1",
+    )
+    world.require_equal("t")
+
+
 def test_a_renamed_or_moved_table_is_another_table_from_then_on(world: World) -> None:
     """The name decides where rows go; what the old name held stays there as it was."""
     world.execute(*_TABLE, "CREATE SCHEMA other")

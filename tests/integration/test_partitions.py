@@ -202,6 +202,20 @@ def test_root_and_leaf_of_two_publications_in_one_are_sent_once(world: World) ->
     assert world.tables() == {"public.root"}
 
 
+def test_publishing_as_leaves_from_some_moment_on_sends_leaves_from_then_on(world: World) -> None:
+    """The root's target stays as it was; a leaf's begins with what changes in it."""
+    world.execute(_ROOT, "CREATE PUBLICATION p FOR TABLE root WITH (publish_via_partition_root = true)")
+    world.start()
+    world.caught_up()
+    world.execute("CREATE TABLE kept AS SELECT id, region, note FROM root")
+    world.execute("ALTER PUBLICATION p SET (publish_via_partition_root = false)", "UPDATE north SET note = 'leaf'")
+    world.caught_up()
+    world.require_equal("north", only=MIRROR_ONLY)
+    world.require_equal(Content("root", ("id", "region", "note"), query="SELECT * FROM public.kept"), only=MIRROR_ONLY)
+    world.execute("ALTER PUBLICATION p SET (publish_via_partition_root = true)", "UPDATE root SET note = 'root'")
+    world.require_equal("root", only=MIRROR_ONLY)
+
+
 def test_a_column_added_to_the_root_with_a_default_has_it_in_older_rows(world: World) -> None:
     world.destinations = ("mirror",)
     world.execute(_ROOT, "CREATE PUBLICATION p FOR TABLE root WITH (publish_via_partition_root = true)")
