@@ -36,7 +36,7 @@ class Lane:
         self._writer: SinkWriter | None = None
         self._committed = START
         self._ensured: set[tuple[int, int]] = set()
-        self._met: set[int] = set()
+        self._met: set[TableName] = set()
         """Tables rows came of, also rows the destination had already: the target is there."""
         self._rows_uncommitted = 0
         self._written_upto = self._committed
@@ -79,7 +79,7 @@ class Lane:
         assert writer is not None, "recover() comes before write()"
         if window.barrier is not None:
             return self._apply_barrier(writer, window)
-        self._met.update(part.schema.oid for part in window.parts)
+        self._met.update(part.schema.name for part in window.parts)
         parts = self._unseen(window)
         for part in parts:
             if (version := (part.schema.oid, part.schema.version)) not in self._ensured:
@@ -123,11 +123,11 @@ class Lane:
             return LaneReport(Receipt(self._lane, self._committed, 0), 0)
         assert self._rows_uncommitted == 0, f"lane {self._lane} has uncommitted rows before a barrier"
         token = self._token(window.upto, 0, barrier.committed_at_us)
-        if is_truncate or any(schema.oid in self._met for schema in barrier.schemas):
+        if is_truncate or any(schema.name in self._met for schema in barrier.schemas):
             receipt = writer.apply_barrier(barrier, token)
             self._ensured.update((schema.oid, schema.version) for schema in barrier.schemas if not is_truncate)
         else:
-            # A table without rows so far (a partition announced beside its root, for one): made when rows come.
+            # No rows under this name so far (a partition announced beside its root, a renamed table): made with them.
             receipt = writer.commit(token)
         self._committed = self._written_upto = receipt.upto
         return LaneReport(receipt, 0)

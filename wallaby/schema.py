@@ -80,6 +80,8 @@ class Column:
     attnum: int = 0
     """``pg_attribute.attnum``; 0 where unknown."""
     generated: bool = False
+    missing: str | None = None
+    """PostgreSQL's text of what rows older than the column hold in it: a constant default of ADD COLUMN. None: null."""
 
 
 class ReplicaIdentity(StrEnum):

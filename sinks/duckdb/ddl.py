@@ -18,6 +18,7 @@ from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import Column, TableName, TableSchema, quote_identifier
 from wallaby.sink import WriteMode
 from wallaby.transform.append import append_schema
+from wallaby.transform.moves import NO_MOVES, KnownColumn, Moves, column_moves, rename_steps
 
 OWN_SCHEMA: Final = "wallaby"
 """Where the position record lives; no target may be put there."""
@@ -59,6 +60,8 @@ class TargetColumn:
     attnum: int = 0
     required: bool = False
     """NOT NULL without a default: only in tables somebody else made."""
+    missing: str | None = None
+    """See `wallaby.schema.Column.missing`."""
 
     @property
     def definition(self) -> str:
@@ -86,6 +89,12 @@ def target_name(source: TableName, *, schema: str | None, table: str | None, cat
 def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool) -> tuple[TargetColumn, ...]:
     """The columns the target must have, in order. `Refused` when two differ by case only."""
     fields = append_schema(schema, keep_outliers=keep_outliers) if mode is WriteMode.APPEND else arrow_schema(schema)
+    if not len(fields):
+        raise Refused(
+            "a table without columns cannot be made in DuckDB",
+            advice="Leave the table out of the publication, or use write_mode: append",
+            table=schema.name,
+        )
     origins: list[Column | None] = [*schema.columns, *([None] * (len(fields) - len(schema.columns)))]
     columns = tuple(_wanted(field, origin) for field, origin in zip(fields, origins, strict=True))
     seen: dict[str, str] = {}
@@ -101,7 +110,10 @@ def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool)
 
 def _wanted(field: pa.Field, origin: Column | None) -> TargetColumn:
     json = origin is not None and is_json(origin)
-    return TargetColumn(field.name, duckdb_type(field.type, is_json=json), origin.attnum if origin else 0)
+    kind = duckdb_type(field.type, is_json=json)
+    if origin is None:
+        return TargetColumn(field.name, kind)
+    return TargetColumn(field.name, kind, origin.attnum, missing=origin.missing)
 
 
 def read_columns(runs: Runs, target: TargetName) -> tuple[TargetColumn, ...] | None:
@@ -127,6 +139,8 @@ class Change:
 
     statements: tuple[str, ...]
     unfit: tuple[str, ...]
+    moves: Moves = NO_MOVES
+    """What the statements do."""
 
 
 def change(target: TargetName, existing: tuple[TargetColumn, ...], wanted: tuple[TargetColumn, ...]) -> Change:
@@ -138,7 +152,9 @@ def change(target: TargetName, existing: tuple[TargetColumn, ...], wanted: tuple
     for column in wanted:
         found = present.get(fold(column.name))
         if found is None:
-            statements.append(f"ALTER TABLE {target.sql} ADD COLUMN {column.definition}")
+            added, problem = _added(target, column)
+            statements += added
+            unfit += problem
         elif widens(column.type, found.type):
             continue
         elif widens(found.type, column.type):
@@ -153,6 +169,21 @@ def change(target: TargetName, existing: tuple[TargetColumn, ...], wanted: tuple
     return Change(tuple(statements), tuple(unfit))
 
 
+def _added(target: TargetName, column: TargetColumn) -> tuple[list[str], list[str]]:
+    """A new column, with what PostgreSQL says the rows that are there already hold in it; or why that cannot be."""
+    add = f"ALTER TABLE {target.sql} ADD COLUMN {column.definition}"
+    if column.missing is None:
+        return [add], []
+    if not _READS_POSTGRES.fullmatch(column.type):
+        return [], [
+            f"column {column.name} was added with a default for older rows, which {column.type} cannot take over"
+        ]
+    value = "'" + column.missing.replace("'", "''") + "'"
+    default = f"ALTER TABLE {target.sql} ALTER {quote_identifier(column.name)} DROP DEFAULT"
+    # No CAST: DuckDB (1.5) cannot commit two columns whose defaults are expressions.
+    return [f"{add} DEFAULT {value}", default], []
+
+
 def moved_columns(
     target: TargetName,
     existing: tuple[TargetColumn, ...],
@@ -161,52 +192,23 @@ def moved_columns(
 ) -> Change:
     """What the source renamed and dropped since it had ``owned`` (name, attnum); done before `change`.
 
-    Attribute numbers tell a rename from a drop and an add. Without them a column that is out of order was dropped and
-    made again; and where one column went as another of its type came, nobody can tell: that is a reason to stop.
+    Where one column went as another of its type came, and nobody can tell a rename, that is a reason to stop.
     """
     present = {fold(column.name): column for column in existing}
-    owned = tuple((name, attnum) for name, attnum in owned if fold(name) in present)
-    number = {fold(column.name): column.attnum for column in wanted}
-    # A name never gets a lower number by an ALTER of its own: numbers that fall are places, not attribute numbers.
-    if all(number.values()) and all(attnum and number.get(fold(name), attnum) >= attnum for name, attnum in owned):
-        now = {column.attnum: column.name for column in wanted}
-        renamed = [(name, now[attnum]) for name, attnum in owned if fold(now.get(attnum, name)) != fold(name)]
-        dropped = [name for name, attnum in owned if attnum not in now]
-        return Change((*_drops(target, dropped), *_renames(target, renamed)), ())
-    came = [column for column in wanted if fold(column.name) not in {fold(name) for name, _ in owned}]
-    names = {fold(column.name) for column in wanted}
-    went = [name for name, _ in owned if fold(name) not in names]
+    known = [KnownColumn(name, attnum, present[fold(name)].type) for name, attnum in owned if fold(name) in present]
+    now = [KnownColumn(column.name, column.attnum, column.type) for column in wanted]
+    moves = column_moves(known, now, fold=fold)
     unclear = [
-        f"column {name} went as {column.name} came: renamed, or dropped and another added?"
-        for name in went
-        for column in came
-        if fold(column.name) not in present and column.type == present[fold(name)].type
+        f"column {old} went as {new} came: renamed, or dropped and another added?"
+        for old, new in moves.unclear
+        if fold(new) not in present
     ]
-    return Change(_drops(target, [*went, *_made_again(owned, wanted)]), tuple(unclear))
-
-
-def _made_again(owned: tuple[tuple[str, int], ...], wanted: tuple[TargetColumn, ...]) -> list[str]:
-    """PostgreSQL sends columns in the order they were made: one that fell behind a younger one is a new one."""
-    place = {fold(name): i for i, (name, _) in enumerate(owned)}
-    youngest, again = -1, []
-    for column in wanted:
-        at = place.get(fold(column.name), youngest)
-        if at < youngest:
-            again.append(column.name)
-        youngest = max(youngest, at)
-    return again
-
-
-def _drops(target: TargetName, names: list[str]) -> tuple[str, ...]:
-    return tuple(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}" for name in names)
-
-
-def _renames(target: TargetName, names: list[tuple[str, str]]) -> tuple[str, ...]:
-    """By way of names nobody has, because columns may swap theirs."""
-    rename = f"ALTER TABLE {target.sql} RENAME COLUMN"
-    away = [f'{rename} {quote_identifier(old)} TO "wallaby_renamed_{i}"' for i, (old, _) in enumerate(names)]
-    home = [f'{rename} "wallaby_renamed_{i}" TO {quote_identifier(new)}' for i, (_, new) in enumerate(names)]
-    return (*away, *home)
+    drops = tuple(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}" for name in moves.dropped)
+    renames = tuple(
+        f"ALTER TABLE {target.sql} RENAME COLUMN {quote_identifier(old)} TO {quote_identifier(new)}"
+        for old, new in rename_steps(moves.renamed)
+    )
+    return Change((*drops, *renames), tuple(unclear), moves)
 
 
 _INTEGERS: Final = {
@@ -221,6 +223,11 @@ _INTEGERS: Final = {
     "UBIGINT": (False, 64),
 }
 _DECIMAL: Final = re.compile(r"DECIMAL\((\d+),\s*(\d+)\)")
+_READS_POSTGRES: Final = re.compile(
+    r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|FLOAT|DOUBLE|DECIMAL\(\d+,\s*\d+\)|BOOLEAN|VARCHAR|JSON|UUID|DATE|TIME"
+    r"|TIMESTAMP( WITH TIME ZONE)?)"
+)
+"""Types whose values DuckDB reads from PostgreSQL's text."""
 _AS_TEXT: Final = frozenset({*_INTEGERS, "UUID", "JSON", "VARCHAR"})
 """Types whose DuckDB text is PostgreSQL's."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sinks.duckdb.config import DuckDBOptions
 from sinks.duckdb.ddl import (
     OWN_SCHEMA,
@@ -10,7 +12,6 @@ from sinks.duckdb.ddl import (
     TargetName,
     change,
     create_statement,
-    fold,
     moved_columns,
     read_columns,
     target_name,
@@ -21,6 +22,7 @@ from sinks.duckdb.session import Session
 from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.transform.moves import NO_MOVES, Moves, known_numbers
 
 _WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = lower(?)"
 
@@ -46,31 +48,34 @@ class Tables:
         return wanted_columns(schema, self.options.write_mode, keep_outliers=self.options.keeps_outliers)
 
     def ensure(self, schema: TableSchema) -> None:
-        """Create the target, or make it fit by adding and widening columns; nothing is ever dropped here."""
+        """Create the target, or bring it to ``schema``: a mirror's columns are renamed, dropped, added and widened as
+        the source's were. Twice is once."""
         target = self.target(schema.name)
-        wanted = self.wanted(schema)
         with self._session.transaction():
             self._require_free(target, schema.name)
             existing = read_columns(self._session, target)
+            numbers = dict(self._owned(target))
             if existing is None:
                 self._session.query(f"CREATE SCHEMA IF NOT EXISTS {target.schema_sql}", table=target)
-                self._session.query(create_statement(target, wanted), table=target)
-                resettable = True
+                self._session.query(create_statement(target, self.wanted(schema)), table=target)
+                resettable, numbers = True, {}
             else:
-                self._apply(change(target, existing, wanted), schema)
                 resettable = self._is_empty(target)
-            self._remember(target, schema, resettable=resettable)
+                numbers = known_numbers(numbers, self._reshape(target, existing, schema))
+            self._remember(target, schema, numbers, resettable=resettable)
 
-    def reshape(self, schema: TableSchema) -> None:
-        """At a barrier: as `ensure`, and a mirror loses the columns its source lost. Twice is once."""
-        target = self.target(schema.name)
-        existing = read_columns(self._session, target)
-        if existing is not None and self.options.write_mode is WriteMode.MIRROR:
-            with self._session.transaction():
-                moved = moved_columns(target, existing, self._owned(target), self.wanted(schema))
-                self._apply(moved, schema)
-                self._note_columns(target, schema)
-        self.ensure(schema)
+    def _reshape(self, target: TargetName, existing: tuple[TargetColumn, ...], schema: TableSchema) -> Moves:
+        """Bring an existing target to ``schema``."""
+        wanted = self.wanted(schema)
+        moves = NO_MOVES
+        if self.options.write_mode is WriteMode.MIRROR and (owned := self._owned(target)):
+            moved = moved_columns(target, existing, owned, wanted)
+            self._apply(moved, schema)
+            moves = moved.moves
+            if moved.statements:
+                existing = read_columns(self._session, target) or ()
+        self._apply(change(target, existing, wanted), schema)
+        return moves
 
     def reset(self, source: TableName) -> None:
         """Empty the target; `Refused` when it held rows before wallaby came."""
@@ -86,6 +91,8 @@ class Tables:
                     table=target,
                 )
             self._session.query(f"DELETE FROM {target.sql}", table=target)
+            # What the columns were before matters no more.
+            self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
 
     def findings(self, schemas: tuple[TableSchema, ...], *, can_read: bool) -> list[Finding]:
         """What does not fit: names that collide in DuckDB, existing tables of another shape."""
@@ -135,19 +142,18 @@ class Tables:
         )
         return tuple((str(name), int(str(attnum))) for name, attnum in rows)
 
-    def _remember(self, target: TargetName, schema: TableSchema, *, resettable: bool) -> None:
-        known = {fold(name) for name, _ in self._owned(target)}
+    def _remember(
+        self, target: TargetName, schema: TableSchema, numbers: Mapping[str, int], *, resettable: bool
+    ) -> None:
+        """Note the target, once, and its columns; a number the schema lacks is the one that was known."""
         if not self._session.query(f"SELECT 1 FROM {self._own} {_WHERE}", (target.schema, target.table)):
             self._session.query(
                 f"INSERT INTO {self._own} VALUES (?, ?, ?, ?, ?, [])",
                 (target.schema, target.table, schema.name.schema, schema.name.name, resettable),
             )
-        elif all(fold(column.name) in known for column in schema.columns):
-            return
-        self._note_columns(target, schema)
-
-    def _note_columns(self, target: TargetName, schema: TableSchema) -> None:
-        columns = [{"name": column.name, "attnum": column.attnum} for column in schema.columns]
+        columns = [
+            {"name": column.name, "attnum": column.attnum or numbers.get(column.name, 0)} for column in schema.columns
+        ]
         self._session.query(f"UPDATE {self._own} SET columns = ? {_WHERE}", (columns, target.schema, target.table))
 
     def _is_empty(self, target: TargetName) -> bool:

@@ -78,7 +78,7 @@ class DuckDBWriter:
                         self._truncate(table, barrier)
                 case BarrierKind.SCHEMA:
                     for schema in barrier.schemas:
-                        self._tables.reshape(schema)
+                        self._tables.ensure(schema)
                 case _:
                     assert_never(barrier.kind)
 

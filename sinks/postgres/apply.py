@@ -211,6 +211,10 @@ class TableApply:
 
     def _insert(self, rows: pa.Table) -> Step:
         fields = tuple(self.shape.columns)
+        if not fields:
+            # Rows without a column are counted by one that says nothing.
+            slots: tuple[Slot, ...] = (Slot("n", "int8", _INT8, pa.array(np.zeros(rows.num_rows, np.int64))),)
+            return Step(slots, self.shape.insert(SOURCE, fields, frozenset()), None, f"{self.shape.table} rows")
         slots = self._row_slots(rows, fields)
         return Step(slots, self.shape.insert(SOURCE, fields, self._outliers(slots)), None, f"{self.shape.table} rows")
 

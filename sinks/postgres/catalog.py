@@ -22,6 +22,8 @@ class Target:
     columns: tuple[TargetColumn, ...]
     unique_keys: frozenset[tuple[str, ...]]
     """Column names, sorted, of every unique index that ON CONFLICT accepts."""
+    primary_key: str = ""
+    """Name of the primary key's constraint; empty without one."""
 
     @property
     def sql(self) -> str:
@@ -59,7 +61,8 @@ ORDER BY a.attnum
 
 _UNIQUE: Final = """
 SELECT (SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]))
+        WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])),
+    CASE WHEN i.indisprimary THEN (SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = i.indexrelid) END
 FROM pg_catalog.pg_index i
 WHERE i.indrelid = %s AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 """
@@ -91,7 +94,8 @@ def read_target(connection: psycopg.Connection[Any], name: TableName) -> Target 
         if row[2] is not None
     )
     unique = connection.execute(_UNIQUE, (rows[0][0],)).fetchall()
-    return Target(name, rows[0][1], columns, frozenset(tuple(sorted(keys)) for (keys,) in unique if keys))
+    keys = frozenset(tuple(sorted(names)) for names, _ in unique if names)
+    return Target(name, rows[0][1], columns, keys, next((primary for _, primary in unique if primary), ""))
 
 
 _BUILT_IN: Final = """

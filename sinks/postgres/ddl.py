@@ -13,11 +13,13 @@ import pyarrow as pa
 
 from sinks.postgres.catalog import Target, qualified, stand_in
 from sinks.postgres.types import TargetColumn, is_widening
+from wallaby.pgoutput.relations import COLUMNS_MAX
 from wallaby.pgtypes.builtin import builtin_type
 from wallaby.pgtypes.types import arrow_field
 from wallaby.schema import FIRST_USER_OID, PgType, TableName, TableSchema, TypeKind, quote_identifier
 from wallaby.sink import WriteMode
 from wallaby.transform.append import LOG_FIELDS
+from wallaby.transform.moves import KnownColumn, Moves, column_moves, known_numbers, rename_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,9 @@ class Wanted:
     typmod: int
     nullable: bool
     arrow: pa.DataType
+    attnum: int = 0
+    missing: str | None = None
+    """See `wallaby.schema.Column`; none in a log, whose older rows are what they were."""
 
 
 def state_statements(state_schema: str) -> tuple[str, ...]:
@@ -45,6 +50,7 @@ def state_statements(state_schema: str) -> tuple[str, ...]:
             target_schema text NOT NULL, target_table text NOT NULL, source_schema text NOT NULL,
             source_table text NOT NULL, created bool NOT NULL, registered_at timestamptz NOT NULL DEFAULT now(),
             PRIMARY KEY (target_schema, target_table))""",
+        f"ALTER TABLE {schema}.tables ADD COLUMN IF NOT EXISTS columns jsonb",
     )
 
 
@@ -62,7 +68,18 @@ _LSN_TYPE: Final = 3220
 def wanted_columns(schema: TableSchema, mode: WriteMode) -> tuple[Wanted, ...]:
     """The columns a target of ``schema`` has in this mode, in order."""
     is_log = mode is WriteMode.APPEND
-    columns = [Wanted(c.name, c.type, c.typmod, c.nullable or is_log, arrow_field(c).type) for c in schema.columns]
+    columns = [
+        Wanted(
+            name=c.name,
+            type=c.type,
+            typmod=c.typmod,
+            nullable=c.nullable or is_log,
+            arrow=arrow_field(c).type,
+            attnum=c.attnum,
+            missing=None if is_log else c.missing,
+        )
+        for c in schema.columns
+    ]
     if is_log:
         for field in LOG_FIELDS:
             oid = _LSN_TYPE if field.name == "__commit_lsn" else _LOG_TYPES[str(field.type).replace("element", "item")]
@@ -70,6 +87,16 @@ def wanted_columns(schema: TableSchema, mode: WriteMode) -> tuple[Wanted, ...]:
             assert pg_type is not None, f"type {oid} of log column {field.name}"
             columns.append(Wanted(field.name, pg_type, -1, field.nullable, field.type))
     return tuple(columns)
+
+
+def too_wide(schema: TableSchema, mode: WriteMode) -> str:
+    """Why changes of so many columns do not fit through PostgreSQL; empty when they do."""
+    own = len(LOG_FIELDS) if mode is WriteMode.APPEND else len(schema.key) if schema.has_key else schema.is_keyless_full
+    room = COLUMNS_MAX - own
+    if len(schema.columns) <= room:
+        return ""
+    what = "a log of its changes has" if mode is WriteMode.APPEND else "applying its changes takes"
+    return f"it has {len(schema.columns)} columns and {what} {own} more; PostgreSQL's limit is {COLUMNS_MAX}"
 
 
 def create_table(target: TableName, wanted: Sequence[Wanted], type_names: Sequence[str], key: Sequence[str]) -> str:
@@ -106,14 +133,18 @@ def fit(
 ) -> Fit:
     """Compare a target with what is wanted.
 
-    ``is_ours`` (wallaby created it) allows changed types and dropped NOT NULLs; ``may_add`` allows new columns. Columns
-    the source no longer has stay.
+    ``is_ours`` (wallaby created it) allows changed types, another key and dropped NOT NULLs; ``may_add`` allows new
+    columns. Columns the source no longer has stay.
     """
     if target.relkind not in ("r", "p"):
         return Fit((), ("it is not a table",))
     statements: list[tuple[str, str]] = []
     differences: list[str] = []
     table = target.sql
+    is_rekeyed = (tuple(sorted(key)) not in target.unique_keys) if key else bool(target.primary_key)
+    if is_rekeyed and is_ours and target.primary_key:
+        drop = f"ALTER TABLE {table} DROP CONSTRAINT {quote_identifier(target.primary_key)}"
+        statements.append((drop, "the key is another"))
     for column, type_name in zip(wanted, type_names, strict=True):
         if not type_name:
             differences.append(unavailable(column))
@@ -124,7 +155,14 @@ def fit(
             if may_add:
                 # NOT NULL cannot hold for the rows that are there already: PostgreSQL sends no values for them.
                 statement = f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {type_name}"
-                statements.append((statement, f"column {column.name} is missing"))
+                if column.missing is None:
+                    statements.append((statement, f"column {column.name} is missing"))
+                else:
+                    value = "'" + column.missing.replace("'", "''") + "'"
+                    default = f"{statement} DEFAULT {value}::{type_name}"
+                    statements.append((default, f"column {column.name} is missing"))
+                    forget = f"ALTER TABLE {table} ALTER COLUMN {name} DROP DEFAULT"
+                    statements.append((forget, f"column {column.name} has a default"))
             else:
                 differences.append(f"column {column.name} is missing")
             continue
@@ -136,7 +174,7 @@ def fit(
             statements.append((statement, problem))
         elif problem:
             differences.append(problem)
-        if found.not_null and column.nullable and column.name not in key:
+        if found.not_null and column.name not in key and (column.nullable or (is_ours and is_rekeyed)):
             problem = f"column {column.name} is NOT NULL, the source's is nullable"
             if is_ours:
                 statements.append((f"ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL", problem))
@@ -152,8 +190,13 @@ def fit(
             statements.append((f"ALTER TABLE {table} ALTER COLUMN {column_name} DROP NOT NULL", problem))
         else:
             differences.append(problem)
-    if key and tuple(sorted(key)) not in target.unique_keys:
-        differences.append(f"no primary key or unique index on exactly ({', '.join(key)})")
+    if key and is_rekeyed:
+        problem = f"no primary key or unique index on exactly ({', '.join(key)})"
+        if is_ours:
+            add = f"ALTER TABLE {table} ADD PRIMARY KEY ({', '.join(map(quote_identifier, key))})"
+            statements.append((add, problem))
+        else:
+            differences.append(problem)
     return Fit(tuple(statements), tuple(differences))
 
 
@@ -164,6 +207,59 @@ def unavailable(column: Wanted) -> str:
         f"column {column.name} needs the type {leaf.name} of the extension {leaf.extension}, "
         f"which is missing here: CREATE EXTENSION {leaf.extension}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A column of the source as the register has it."""
+
+    name: str
+    attnum: int
+    is_gone: bool = False
+    """The source no longer has it; the target still does."""
+
+
+def move(
+    target: Target, noted: Sequence[Noted], wanted: Sequence[Wanted], type_names: Sequence[str], *, is_ours: bool
+) -> tuple[Fit, Moves]:
+    """What the source renamed and made again since it had the ``noted`` columns; done before `fit`.
+
+    In a target of somebody else these are differences.
+    """
+    known = [
+        KnownColumn(column.name, column.attnum, found.sql)
+        for column in noted
+        if not column.is_gone and (found := target.column(column.name)) is not None
+    ]
+    now = [KnownColumn(column.name, column.attnum, name) for column, name in zip(wanted, type_names, strict=True)]
+    moves = column_moves(known, now)
+    unclear = [
+        f"column {old} went as {new} came: renamed, or dropped and another added?"
+        for old, new in moves.unclear
+        if target.column(new) is None
+    ]
+    names = {column.name for column in wanted}
+    again = [name for name in moves.dropped if name in names]
+    if not is_ours:
+        renamed = [f"column {old} is called {new} at the source now" for old, new in moves.renamed]
+        return Fit((), (*unclear, *renamed, *(f"column {name} was made again at the source" for name in again))), moves
+    # What an earlier column of a new one's name left behind is not the new one's.
+    again += [column.name for column in noted if column.is_gone and column.name in names and target.column(column.name)]
+    alter = f"ALTER TABLE {target.sql}"
+    drops = [(f"{alter} DROP COLUMN {quote_identifier(name)}", f"column {name} was made again") for name in again]
+    renames = [
+        (f"{alter} RENAME COLUMN {quote_identifier(old)} TO {quote_identifier(new)}", f"column {old} became {new}")
+        for old, new in rename_steps(moves.renamed)
+    ]
+    return Fit((*drops, *renames), tuple(unclear)), moves
+
+
+def note(noted: Sequence[Noted], wanted: Sequence[Wanted], moves: Moves) -> tuple[Noted, ...]:
+    """The columns after ``moves``: those of the source, then those only the target has."""
+    numbers = known_numbers({column.name: column.attnum for column in noted if not column.is_gone}, moves)
+    present = [Noted(column.name, column.attnum or numbers.get(column.name, 0)) for column in wanted]
+    names = {column.name for column in present} | {old for old, _ in moves.renamed}
+    return (*present, *(Noted(column.name, column.attnum, True) for column in noted if column.name not in names))
 
 
 def type_difference(wanted: Wanted, type_name: str, found: TargetColumn) -> str:

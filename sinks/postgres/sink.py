@@ -116,6 +116,7 @@ class PostgresSink:
                     table=name,
                 )
             connection.execute(f"TRUNCATE {qualified(name)}")
+            self._tables.forget_columns(connection, name)
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
         """See `wallaby.sink.Sink.recover`.

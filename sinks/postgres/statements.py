@@ -78,6 +78,8 @@ class Shape:
 
     def _insert(self, source: str, fields: Sequence[int], outliers: Collection[int]) -> str:
         values = ", ".join(self._value(i, outliers) for i in fields)
+        if not fields:
+            return f"INSERT INTO {self.table} SELECT FROM {source}"
         return f"INSERT INTO {self.table} ({self.names(fields)}){self._overriding} SELECT {values} FROM {source}"
 
     def _value(self, i: int, outliers: Collection[int]) -> str:

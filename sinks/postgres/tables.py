@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from sinks.postgres import ddl
 from sinks.postgres.catalog import Target, missing_types, qualified, read_target, stand_in, type_names
 from sinks.postgres.config import PostgresDestinationOptions
 from wallaby.errors import Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
-from wallaby.sink import Finding, Severity
+from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.transform.moves import NO_MOVES
 
+_InUse: Final = psycopg.errors.DependentObjectsStillExist
+_LEAVE_OUT: Final = "Leave a column out with a column list of the publication, or send the table elsewhere"
 _DDL_LOCK: Final = 0x77616C6C61
 """Advisory lock key (any fixed number): two sessions that CREATE IF NOT EXISTS the same name can collide."""
 
@@ -24,6 +28,9 @@ class Entry:
 
     source: TableName
     created: bool
+    oid: int = 0
+    """Of the source table when its columns were noted; 0 where they were not."""
+    columns: tuple[ddl.Noted, ...] = ()
 
 
 class Tables:
@@ -37,7 +44,8 @@ class Tables:
         """The state schema and its tables exist. Takes no lock when they do already."""
         found = connection.execute(
             "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relname IN ('lanes', 'tables')",
+            " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid"
+            " WHERE n.nspname = %s AND (c.relname, a.attname) IN (('lanes', 'position'), ('tables', 'columns'))",
             (self._options.state_schema,),
         ).fetchone()
         if found is not None and found[0] == 2:
@@ -51,10 +59,15 @@ class Tables:
         """One session at a time changes targets, until the transaction ends."""
         connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
 
-    def ensure(self, connection: psycopg.Connection[Any], schema: TableSchema) -> Target:
-        """The target exists and fits ``schema``; `Refused` with every difference otherwise. Twice is once."""
+    def ensure(self, connection: psycopg.Connection[Any], schema: TableSchema, *, may_add: bool = False) -> Target:
+        """The target exists and fits ``schema``; `Refused` with every difference otherwise. Twice is once.
+
+        ``may_add`` allows new columns also in adopted tables.
+        """
         options = self._options
         name = options.target_of(schema.name)
+        if problem := ddl.too_wide(schema, options.write_mode):
+            raise Refused(problem, advice=_LEAVE_OUT, table=schema.name)
         wanted = ddl.wanted_columns(schema, options.write_mode)
         key = ddl.key_columns(schema, options.write_mode)
         names = type_names(connection, [(column.type, column.typmod) for column in wanted])
@@ -64,6 +77,7 @@ class Tables:
         entry = self.entry(connection, name)
         if target is None:
             target = self._create(connection, schema, ddl.create_table(name, wanted, names, key))
+            entry = None
         elif entry is None:
             if self.is_empty(connection, target):
                 self._note(connection, name, schema.name, created=False)
@@ -75,42 +89,27 @@ class Tables:
                 source=entry.source,
             )
         is_ours = entry is not None and entry.created
-        fit = ddl.fit(target, wanted, names, key=key, is_ours=is_ours, may_add=is_ours)
-        if fit.differences:
-            raise unfit(name, fit)
-        return self._alter(connection, target, fit)
-
-    def reshape(self, connection: psycopg.Connection[Any], schema: TableSchema) -> None:
-        """Bring the target to a changed source shape: new columns are added also to adopted tables."""
-        options = self._options
-        name = options.target_of(schema.name)
-        target = read_target(connection, name)
-        if target is None:
-            self.ensure(connection, schema)
-            return
-        wanted = ddl.wanted_columns(schema, options.write_mode)
-        names = type_names(connection, [(column.type, column.typmod) for column in wanted])
-        entry = self.entry(connection, name)
-        fit = ddl.fit(
-            target,
-            wanted,
-            names,
-            key=ddl.key_columns(schema, options.write_mode),
-            is_ours=entry is not None and entry.created,
-            may_add=True,
-        )
-        if fit.differences:
-            raise unfit(name, fit)
-        self._alter(connection, target, fit)
+        moves = NO_MOVES
+        if entry is not None and entry.oid == schema.oid and options.write_mode is WriteMode.MIRROR:
+            plan, moves = ddl.move(target, entry.columns, wanted, names, is_ours=is_ours)
+            target = self._alter(connection, target, plan)
+        fit = ddl.fit(target, wanted, names, key=key, is_ours=is_ours, may_add=may_add or is_ours)
+        target = self._alter(connection, target, fit)
+        self._note_columns(connection, name, schema.oid, ddl.note(entry.columns if entry else (), wanted, moves))
+        return target
 
     def entry(self, connection: psycopg.Connection[Any], name: TableName) -> Entry | None:
         """What the register says about the target."""
         row = connection.execute(
-            f"SELECT source_schema, source_table, created FROM {self._register}"
+            f"SELECT source_schema, source_table, created, to_jsonb(t) -> 'columns' FROM {self._register} AS t"
             " WHERE target_schema = %s AND target_table = %s",
             (name.schema, name.name),
         ).fetchone()
-        return Entry(TableName(row[0], row[1]), row[2]) if row else None
+        if row is None:
+            return None
+        noted = row[3] or {"oid": 0, "columns": []}
+        columns = tuple(ddl.Noted(c["name"], c["attnum"], c["gone"]) for c in noted["columns"])
+        return Entry(TableName(row[0], row[1]), row[2], noted["oid"], columns)
 
     def is_empty(self, connection: psycopg.Connection[Any], target: Target) -> bool:
         """A table without rows; a view is never empty."""
@@ -127,6 +126,9 @@ class Tables:
             missing_schemas.add(options.state_schema)
         for schema in schemas:
             name = options.target_of(schema.name)
+            if problem := ddl.too_wide(schema, options.write_mode):
+                found.append(_error("table-shape", f"table {schema.name}", problem, _LEAVE_OUT))
+                continue
             target = read_target(connection, name)
             if target is not None:
                 found.extend(self._shape_findings(connection, schema, target))
@@ -232,13 +234,38 @@ class Tables:
             (name.schema, name.name, source.schema, source.name, created),
         )
 
+    def forget_columns(self, connection: psycopg.Connection[Any], name: TableName) -> None:
+        """The target was emptied: what its columns were before matters no more."""
+        connection.execute(
+            f"UPDATE {self._register} SET columns = NULL WHERE target_schema = %s AND target_table = %s",
+            (name.schema, name.name),
+        )
+
+    def _note_columns(
+        self, connection: psycopg.Connection[Any], name: TableName, oid: int, columns: tuple[ddl.Noted, ...]
+    ) -> None:
+        listed = [{"name": column.name, "attnum": column.attnum, "gone": column.is_gone} for column in columns]
+        connection.execute(
+            f"UPDATE {self._register} SET columns = new.columns FROM (SELECT %s::jsonb AS columns) AS new"
+            " WHERE target_schema = %s AND target_table = %s AND tables.columns IS DISTINCT FROM new.columns",
+            (Jsonb({"oid": oid, "columns": listed}), name.schema, name.name),
+        )
+
     def _alter(self, connection: psycopg.Connection[Any], target: Target, fit: ddl.Fit) -> Target:
+        if fit.differences:
+            raise unfit(target.name, fit)
         if not fit.statements:
             return target
         for statement, difference in fit.statements:
             try:
                 connection.execute(statement)
-            except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, psycopg.NotSupportedError):
+            except (
+                psycopg.DataError,
+                psycopg.IntegrityError,
+                psycopg.ProgrammingError,
+                psycopg.NotSupportedError,
+                _InUse,
+            ):
                 raise unfit(target.name, ddl.Fit((), (difference,))) from None
         altered = read_target(connection, target.name)
         assert altered is not None, f"{target.name} was just altered"

@@ -94,7 +94,7 @@ class PostgresWriter:
             if barrier.kind is BarrierKind.SCHEMA:
                 self._tables.lock(connection)
                 for schema in barrier.schemas:
-                    self._tables.reshape(connection, schema)
+                    self._tables.ensure(connection, schema, may_add=True)
                 self._applies.clear()
             else:
                 self._truncate(connection, barrier)

@@ -69,16 +69,17 @@ class KnownTables:
     def news(self, relation: Relation) -> Description | None:
         """What the message says that was not known; None when nothing. Errors of the resolver pass through."""
         known = self._known.get(relation.oid)
-        if known is not None and known.relation == relation:
-            self._let_go(relation.oid)
-            return None
         schema = self._resolve(relation)
         _require_same_columns(relation, schema)
+        is_remade = known is not None and _has_remade_column(self.schema(relation.oid), schema)
+        if known is not None and known.relation == relation and not is_remade:
+            self._let_go(relation.oid)
+            return None
         # A table that was dropped and created again has a new oid and the old name.
         previous = self.schema(relation.oid) if known is not None else self._by_name.get(schema.name)
         if previous is None:
             return Description(relation, schema, is_changed=False)
-        if previous.fingerprint == schema.fingerprint:
+        if previous.fingerprint == schema.fingerprint and not is_remade:
             same = previous if known is not None else replace(schema, version=previous.version)
             return Description(relation, same, is_changed=False)
         newer = replace(schema, version=max(schema.version, previous.version + 1))
@@ -138,6 +139,12 @@ def _require_same_columns(relation: Relation, schema: TableSchema) -> None:
             advice="Restart the flow; if it persists, the table changed while its old changes were still unread.",
             table=schema.name,
         )
+
+
+def _has_remade_column(known: TableSchema, now: TableSchema) -> bool:
+    """A column was dropped and made again under its name; the message itself may look the same."""
+    numbers = {column.name: column.attnum for column in known.columns if column.attnum}
+    return any(column.attnum and numbers.get(column.name, column.attnum) != column.attnum for column in now.columns)
 
 
 class _Lookup:

@@ -46,19 +46,20 @@ def arrow_schema(table: TableSchema) -> pa.Schema:
 def change_schema(table: TableSchema) -> pa.Schema:
     """The Arrow schema of the table's changes, as ``wallaby.window`` lays it out."""
     fields = [arrow_field(column) for column in table.columns]
-    return pa.schema(
-        [
-            pa.field("op", pa.uint8(), nullable=False),
-            pa.field("commit_lsn", pa.uint64(), nullable=False),
-            pa.field("ordinal", pa.uint64(), nullable=False),
-            pa.field("xid", pa.uint32(), nullable=False),
-            pa.field("committed_at", pa.timestamp("us", "UTC"), nullable=False),
-            pa.field("unchanged", UNCHANGED_TYPE),
-            pa.field("before", pa.struct([fields[i] for i in table.key])),
-            pa.field("after", pa.struct(fields)),
-            pa.field("outliers", OUTLIER_TYPE),
-        ]
-    )
+    before = pa.field("before", pa.struct([fields[i] for i in table.key]))
+    after = pa.field("after", pa.struct(fields))
+    return pa.schema([*_PLACE_FIELDS, before, after, _OUTLIERS_FIELD])
+
+
+_PLACE_FIELDS: Final = (
+    pa.field("op", pa.uint8(), nullable=False),
+    pa.field("commit_lsn", pa.uint64(), nullable=False),
+    pa.field("ordinal", pa.uint64(), nullable=False),
+    pa.field("xid", pa.uint32(), nullable=False),
+    pa.field("committed_at", pa.timestamp("us", "UTC"), nullable=False),
+    pa.field("unchanged", UNCHANGED_TYPE),
+)
+_OUTLIERS_FIELD: Final = pa.field("outliers", OUTLIER_TYPE)
 
 
 def has_binary_kernel(column_type: PgType, typmod: int = -1) -> bool:

@@ -30,6 +30,7 @@ _KINDS: Final[Mapping[str, TypeKind]] = {
     "r": TypeKind.RANGE,
 }
 _PARTITIONED: Final = "p"
+_LISTS_SINCE: Final = 15
 _GENERATED_SINCE: Final = 18
 """Older servers never send generated columns, but some list them in pg_publication_tables (15)."""
 
@@ -57,6 +58,8 @@ class Catalog:
         self._connection: Connection | None = None
         self._builtin: dict[int, PgType] = {}
         self._seen: dict[int, TableSchema] = {}
+        self._highest: dict[int, int] = {}
+        """By table, the highest attribute number the stream has told of, or may have left out."""
 
     def resolve(self, relation: Relation) -> TableSchema:
         """The full shape of a table the stream announced; columns keep the stream's order."""
@@ -68,6 +71,11 @@ class Catalog:
             _stream_column(column, types[column.type_oid], facts.get(column.name), column.name in keys)
             for column in relation.columns
         )
+        numbers = [column.attnum for column in columns if column.attnum]
+        if numbers != sorted(numbers):
+            # Columns are sent in the order of their numbers: names have since gone to other columns.
+            columns = tuple(replace(column, attnum=0, nullable=True, missing=None) for column in columns)
+        columns = self._with_news(relation.oid, columns, facts)
         name = TableName(relation.schema, relation.name)
         return self._versioned(TableSchema(oid=relation.oid, name=name, columns=columns, identity=identity))
 
@@ -96,6 +104,18 @@ class Catalog:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _with_news(
+        self, oid: int, columns: tuple[Column, ...], facts: Mapping[str, _ColumnFacts]
+    ) -> tuple[Column, ...]:
+        """``missing`` only for columns that may be new: one that was merely not published before has other values."""
+        known = self._highest.get(oid, 0)
+        is_listed = self._major() >= _LISTS_SINCE and self._rows(queries.LISTED, {"oid": oid}) == [(True,)]
+        told = [fact.attnum for fact in facts.values()] if is_listed else [column.attnum for column in columns]
+        self._highest[oid] = max([known, *told])
+        return tuple(
+            replace(column, missing=None) if is_listed or column.attnum <= known else column for column in columns
+        )
 
     def _described(self, entries: Mapping[int, _Entry]) -> list[PublishedTable]:
         facts = self._columns(list(entries))
@@ -191,9 +211,9 @@ class _ColumnFacts:
     not_null: bool
     generated: bool
     in_primary_key: bool
-    in_default_identity: bool
-    """As the server computes it: a deferrable primary key identifies nothing."""
+    """Of a primary key that identifies rows at any moment: not of a deferrable one, whose values may repeat."""
     in_index_identity: bool
+    missing: str | None
 
 
 def _stream_keys(relation: Relation, identity: ReplicaIdentity, facts: Mapping[str, _ColumnFacts]) -> set[str]:
@@ -220,6 +240,7 @@ def _stream_column(column: RelationColumn, made: PgType, fact: _ColumnFacts | No
         nullable=not fact.not_null,
         attnum=fact.attnum,
         generated=fact.generated,
+        missing=fact.missing,
     )
 
 
@@ -242,7 +263,7 @@ def _published_schema(
         case ReplicaIdentity.INDEX:
             keys = {fact.name for fact in facts if fact.in_index_identity}
         case ReplicaIdentity.DEFAULT:
-            keys = {fact.name for fact in facts if fact.in_default_identity}
+            keys = {fact.name for fact in facts if fact.in_primary_key}
         case ReplicaIdentity.NOTHING:
             keys = set()
     columns = tuple(
@@ -254,6 +275,7 @@ def _published_schema(
             nullable=not fact.not_null,
             attnum=fact.attnum,
             generated=fact.generated,
+            missing=fact.missing,
         )
         for fact in facts
     )

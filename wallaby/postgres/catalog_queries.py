@@ -34,16 +34,28 @@ in a database of another encoding than UTF-8 its binary form cannot be read, so 
 
 COLUMNS: Final[LiteralString] = """
 SELECT a.attrelid, a.attname, a.attnum, a.atttypid, a.atttypmod, a.attnotnull, a.attgenerated <> '',
-    COALESCE(a.attnum = ANY (k.indkey[0:k.indnkeyatts - 1]), false),
     COALESCE(a.attnum = ANY (k.indkey[0:k.indnkeyatts - 1]) AND k.indimmediate, false),
-    COALESCE(a.attnum = ANY (r.indkey[0:r.indnkeyatts - 1]), false)
+    COALESCE(a.attnum = ANY (r.indkey[0:r.indnkeyatts - 1]), false),
+    CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] WHEN c.relkind = 'p' THEN (
+        SELECT (leaf.attmissingval::text::text[])[1] FROM pg_catalog.pg_partition_tree(a.attrelid) AS tree
+        JOIN pg_catalog.pg_attribute AS leaf ON leaf.attrelid = tree.relid AND leaf.attname = a.attname
+        WHERE leaf.atthasmissing LIMIT 1) END
 FROM pg_catalog.pg_attribute AS a
+JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
 LEFT JOIN pg_catalog.pg_index AS k ON k.indrelid = a.attrelid AND k.indisprimary
 LEFT JOIN pg_catalog.pg_index AS r
     ON r.indrelid = a.attrelid AND r.indisreplident AND r.indisvalid AND r.indimmediate
 WHERE a.attrelid = ANY (%(oids)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum
 """
+"""The last is the constant that rows older than the column have: ADD COLUMN with a default writes no row, and notes it
+in the leaves of a partitioned table."""
+
+LISTED: Final[LiteralString] = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_publication_rel AS r WHERE r.prattrs IS NOT NULL
+    AND (r.prrelid = %(oid)s OR r.prrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(%(oid)s::oid))))
+"""
+"""A publication sends some of the table's columns. From PostgreSQL 15 on."""
 
 PUBLISHED: Final[LiteralString] = """
 WITH sent AS (

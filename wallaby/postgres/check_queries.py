@@ -27,7 +27,7 @@ FROM pg_catalog.pg_roles AS r WHERE r.rolname = CURRENT_USER
 ALL_TABLES: Final[LiteralString] = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND NOT c.relispartition
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
 AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 ORDER BY 1, 2
 """
@@ -35,7 +35,12 @@ ORDER BY 1, 2
 TABLES: Final[LiteralString] = """
 SELECT n.nspname, c.relname, c.relreplident,
     CASE c.relreplident
-        WHEN 'f' THEN true
+        WHEN 'f' THEN pg_catalog.current_setting('server_version_num')::int4 < 180000 OR NOT EXISTS (
+            SELECT FROM pg_catalog.pg_attribute AS a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> ''
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables AS p
+                            WHERE p.pubname = %(publication)s AND p.schemaname = n.nspname AND p.tablename = c.relname
+                            AND pg_catalog.to_jsonb(p) -> 'attnames' ? a.attname::text))
         WHEN 'n' THEN false
         WHEN 'i' THEN EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisreplident)
         ELSE EXISTS (SELECT FROM pg_catalog.pg_index AS i
@@ -49,3 +54,4 @@ JOIN pg_catalog.pg_namespace AS n ON n.nspname = given.schema
 JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = given.name
 ORDER BY 1, 2
 """
+"""From 18 on, UPDATE and DELETE need every column of the replica identity to be published, generated ones too."""

@@ -325,7 +325,12 @@ def _check_tables(
     connection: Connection, wish: _Wish, tables: Sequence[TableName], *, is_changing: bool, is_adding: bool = False
 ) -> list[Finding]:
     rows: list[tuple[Any, ...]] = connection.execute(
-        queries.TABLES, {"schemas": [table.schema for table in tables], "names": [table.name for table in tables]}
+        queries.TABLES,
+        {
+            "schemas": [table.schema for table in tables],
+            "names": [table.name for table in tables],
+            "publication": wish.publication,
+        },
     ).fetchall()
     role = quote_identifier(connection.info.user)
     findings: list[Finding] = []
@@ -346,12 +351,15 @@ def _no_identity(table: TableName, identity: str) -> Finding:
     why = {
         "n": "its replica identity is NOTHING",
         "i": "its replica identity is an index that was dropped",
+        "f": "its replica identity FULL includes generated columns, which the publication does not send",
     }.get(identity, "it has no primary key and no other replica identity")
-    fix = f"ALTER TABLE {_qualified(table)} REPLICA IDENTITY FULL;"
+    fix = f"Add a primary key, or run: ALTER TABLE {_qualified(table)} REPLICA IDENTITY FULL;"
+    if identity == "f":
+        fix = f"Give it a primary key, and run: ALTER TABLE {_qualified(table)} REPLICA IDENTITY DEFAULT;"
     return _error(
         f"table {table}",
         f"{why}: once it is published, PostgreSQL refuses UPDATE and DELETE on it",
-        f"Add a primary key, or run: {fix}",
+        fix,
         "replica-identity",
     )
 

@@ -20,6 +20,7 @@ from wallaby.transform.append import append_rows, append_truncate
 from wallaby.transform.columns import single
 from wallaby.transform.grouping import dense, group_ids
 from wallaby.transform.mirror import COUNT, OUTLIERS, InsertPlan, MirrorPlan, MultisetPlan, complete, plan
+from wallaby.transform.moves import NO_MOVES, KnownColumn, column_moves, known_numbers
 from wallaby.window import OUTLIER_TYPE, Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
 
 CAPABILITIES = Capabilities(
@@ -86,13 +87,17 @@ class MemorySink:
         findings = []
         for schema in tables:
             target = self.destination.targets.get(schema.name)
-            if target is not None and (misfits := _misfits(target.schema, schema)):
+            if target is None:
+                continue
+            try:
+                self._reshaped(target, schema)
+            except Refused as error:
                 findings.append(
                     Finding(
                         severity=Severity.ERROR,
                         subject=f"table {schema.name}",
-                        message="the target has another shape: " + "; ".join(misfits),
-                        advice="Drop or rename the target",
+                        message=error.message,
+                        advice=error.advice,
                         code="table-shape",
                     )
                 )
@@ -149,21 +154,45 @@ class MemorySink:
         return pa.schema([*arrow_schema(schema), pa.field(OUTLIERS, OUTLIER_TYPE)]).empty_table()
 
     def _reshaped(self, target: Target, schema: TableSchema) -> Target:
-        misfits = _misfits(target.schema, schema)
+        if target.is_ours and not len(target.rows):
+            return replace(target, schema=schema, rows=self._empty(schema))
+        known = [KnownColumn(column.name, column.attnum, column.type.name) for column in target.schema.columns]
+        now = [KnownColumn(column.name, column.attnum, column.type.name) for column in schema.columns]
+        is_mirror = self.mode is WriteMode.MIRROR
+        moves = column_moves(known, now) if is_mirror and target.schema.oid == schema.oid else NO_MOVES
+        misfits = [f"column {old} went as {new} came: renamed, or another?" for old, new in moves.unclear]
+        if not target.is_ours:
+            types = {column.name: column.type for column in target.schema.columns}
+            misfits += [
+                f"column {column.name} has type {types[column.name].name}, not {column.type.name}"
+                for column in schema.columns
+                if column.name in types and types[column.name].oid != column.type.oid
+            ]
+        origins = {new: old for old, new in moves.renamed}
+        missing = {column.name: column.missing for column in schema.columns} if is_mirror else {}
+        rows = target.rows.drop_columns([name for name in moves.dropped if name in target.rows.column_names])
+        columns: list[pa.Array] = []
+        fields = self._empty(schema).schema
+        for wanted in fields:
+            origin = origins.get(wanted.name, wanted.name)
+            try:
+                if origin in rows.column_names:
+                    column = single(rows[origin])
+                else:
+                    column = pa.repeat(pa.scalar(missing.get(wanted.name), pa.string()), len(rows))
+                columns.append(column if column.type == wanted.type else column.cast(wanted.type))
+            except pa.ArrowException:
+                misfits.append(f"column {wanted.name} cannot become {wanted.type}")
         if misfits:
             raise Refused(
                 "the target has another shape: " + "; ".join(misfits),
                 advice="Drop or rename the target, or copy the table again",
                 table=schema.name,
             )
-        empty = self._empty(schema)
-        columns = [
-            single(target.rows[field.name])
-            if field.name in target.rows.column_names
-            else pa.nulls(len(target.rows), field.type)
-            for field in empty.schema
-        ]
-        return replace(target, schema=schema, rows=pa.Table.from_arrays(columns, schema=empty.schema))
+        numbers = known_numbers({column.name: column.attnum for column in known}, moves)
+        noted = tuple(replace(c, attnum=c.attnum or numbers.get(c.name, 0)) for c in schema.columns)
+        schema = replace(schema, columns=noted)
+        return replace(target, schema=schema, rows=pa.Table.from_arrays(columns, schema=fields))
 
 
 class MemoryWriter:
@@ -270,21 +299,6 @@ def apply_plan(rows: pa.Table, net: MirrorPlan | MultisetPlan | InsertPlan) -> p
             for table in upserts:
                 rows = pa.concat_tables([_without(rows, table.select(list(key)), key), table])
             return rows.combine_chunks()
-
-
-def _misfits(existing: TableSchema, wanted: TableSchema) -> list[str]:
-    """What differs between a target and a table and cannot be changed in place, one sentence each."""
-    theirs = {column.name: column for column in existing.columns}
-    key = [existing.columns[i].name for i in existing.key]
-    wanted_key = [wanted.columns[i].name for i in wanted.key]
-    found = [
-        f"column {column.name} has type {theirs[column.name].type.name}, not {column.type.name}"
-        for column in wanted.columns
-        if column.name in theirs and theirs[column.name].type.oid != column.type.oid
-    ]
-    if existing.has_key != wanted.has_key or (wanted.has_key and key != wanted_key):
-        found.append(f"the key is ({', '.join(key)}), not ({', '.join(wanted_key)})")
-    return found
 
 
 def _without(rows: pa.Table, keys: pa.Table, key: tuple[int, ...]) -> pa.Table:

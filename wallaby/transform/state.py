@@ -115,7 +115,7 @@ def _outliers(schema: TableSchema, log: pa.Table) -> pa.Array:
         return pa.nulls(len(log), OUTLIER_TYPE)
     lists = single(log[OUTLIERS])
     flat = pc.list_flatten(lists)
-    known = pc.is_in(flat.field(0), pa.array([column.name for column in schema.columns]))
+    known = pc.is_in(flat.field(0), pa.array([column.name for column in schema.columns], pa.string()))
     rows, found = _known(schema, lists, flat.field(0))
     cells = pa.StructArray.from_arrays(
         [found.cast(pa.uint16()), flat.field(1).filter(known)], fields=list(OUTLIER_TYPE.value_type)

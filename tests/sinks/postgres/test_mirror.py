@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -214,6 +215,7 @@ def test_outliers_are_stored_exactly(rows: int, drive: Callable[..., Driver]) ->
 def test_a_new_column_arrives_with_the_barrier_and_a_dropped_one_stays(drive: Callable[..., Driver]) -> None:
     before = table("public.t", {"id": "int4", "old": "text"}, key=["id"])
     after = table("public.t", {"id": "int8", "new": "text"}, key=["id"], version=2)
+    after = replace(after, columns=(after.columns[0], replace(after.columns[1], attnum=3)))
     stream = Stream()
     stream.transaction([(before, insert(1, "kept"))])
     stream.transaction([NewShape(after), (after, insert(2**40, "fresh"))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 import pytest
 
 from wallaby.lsn import Lsn
@@ -101,6 +102,35 @@ def test_tables_that_could_not_be_updated_once_published_are_named(database: Scr
     }
     database.execute("CREATE PUBLICATION p FOR ALL TABLES WITH (publish = 'insert')")
     assert _check(database) == {}
+
+
+@pytest.mark.must_not_fail(9)
+def test_a_full_identity_with_generated_columns_is_named_where_updates_would_be_refused(
+    database: ScratchDatabase, postgres_major: int
+) -> None:
+    database.execute(
+        "CREATE TABLE t (id int, twice int GENERATED ALWAYS AS (id * 2) STORED)",
+        "ALTER TABLE t REPLICA IDENTITY FULL",
+    )
+    if postgres_major < 18:
+        assert _check(database) == {}
+        return
+    assert "generated" in _check(database)["replica-identity"].message
+    database.execute("CREATE PUBLICATION p FOR TABLE t", "INSERT INTO t VALUES (1)")
+    assert "REPLICA IDENTITY DEFAULT" in _check(database)["replica-identity"].advice
+    with pytest.raises(psycopg.errors.InvalidColumnReference):
+        database.execute("UPDATE t SET id = 2")
+    database.execute("ALTER PUBLICATION p SET (publish_generated_columns = stored)", "UPDATE t SET id = 2")
+    assert _check(database) == {}
+
+
+@pytest.mark.must_not_fail(9, 10)
+def test_a_partitioned_table_without_a_key_is_named(database: ScratchDatabase) -> None:
+    database.execute(
+        "CREATE TABLE root (id int) PARTITION BY RANGE (id)",
+        "CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10)",
+    )
+    assert _check(database)["replica-identity"].subject == "table public.root"
 
 
 def test_slots_that_cannot_be_used_are_named(database: ScratchDatabase, postgres_server: EmbeddedServer) -> None:

@@ -1,0 +1,418 @@
+"""A whole flow in this process: a real source, copy and stream, destinations in memory or real ones, compared by hash.
+
+Scenarios say what happens at the source, in SQL, and then ask for equality. The source's side of the comparison is
+PostgreSQL's own text of a query, read with fixed settings and nothing of wallaby in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from cluster.demo.proof import DuckDBContents, LogContents
+from cluster.demo.rendering import postgres_text, uniform_floats
+from wallaby.clock import SystemClock
+from wallaby.content import canonical_hash, row_texts
+from wallaby.endpoints import sink_factory
+from wallaby.flow import FlowSpec
+from wallaby.lane import Lane
+from wallaby.lsn import START, Lsn, Position
+from wallaby.postgres.catalog import Catalog
+from wallaby.postgres.slot import SourceIdentity, drop_slot
+from wallaby.relay.session import SessionConfig, SourceSession
+from wallaby.schema import TableName, TableSchema, quote_identifier
+from wallaby.settings import Limits
+from wallaby.sink import Sink, WriteMode
+from wallaby.startup import RememberedFacts, SnapshotState
+from wallaby.testing.in_process import InProcessTransport
+from wallaby.testing.memory_sink import MemoryDestination, MemorySink
+from wallaby.testing.postgres import ScratchDatabase
+from wallaby.transform.state import derive_state
+from wallaby.window import LaneId
+
+PUBLICATION: Final = "p"
+MEMORY: Final = ("mirror", "log")
+"""Destinations without a disk: the tables themselves, and every change as a row."""
+_LIMITS: Final = Limits(checkpoint_interval_ms=1, idle_checkpoint_interval_ms=20)
+_PATIENCE_S: Final = 60.0
+_SETTINGS: Final = (
+    "-c DateStyle=ISO,YMD -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c extra_float_digits=1"
+    " -c row_security=off -c search_path=pg_catalog"
+)
+_FLOATS: Final = {700: pa.float32(), 701: pa.float64()}
+
+
+@dataclass
+class World:
+    """What outlives an epoch: source, destinations and the control store's facts. Also the session's ledger."""
+
+    database: ScratchDatabase
+    major: int
+    folder: Path
+    target_dsn: str = ""
+    """Where the destination ``postgres`` is, if the scenario has it."""
+    facts: RememberedFacts = field(
+        default_factory=lambda: RememberedFacts(position=START, lanes={}, snapshot=SnapshotState.NONE)
+    )
+    mirror: MemoryDestination = field(default_factory=MemoryDestination)
+    log: MemoryDestination = field(default_factory=MemoryDestination)
+    lanes: dict[LaneId, Lane] = field(default_factory=dict)
+    destinations: tuple[str, ...] = MEMORY
+    source_options: dict[str, Any] = field(default_factory=dict)
+    epoch: int = 0
+    _running: _Epoch | None = None
+
+    # -- what a scenario says -----------------------------------------------------------------------------------------
+
+    def needs(self, major: int, what: str) -> None:
+        """Skip the scenario on an older server, which lacks ``what``."""
+        if self.major < major:
+            pytest.skip(f"PostgreSQL {self.major} has no {what}")
+
+    def execute(self, *statements: str) -> None:
+        """Each statement in a transaction of its own (one text with semicolons is one transaction)."""
+        self.database.execute(*statements)
+
+    def start(self, *, resnapshot: bool = False) -> None:
+        """A new epoch; copies if that has not been done or is asked for, and returns when it streams."""
+        self._begin(resnapshot=resnapshot).until_streaming()
+
+    def stop(self) -> None:
+        """Drain and end the epoch, if one runs; raises what it failed of."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def caught_up(self) -> None:
+        """Wait until all that the source has committed is durable in every destination."""
+        assert self._running is not None, "no epoch runs"
+        [(written,)] = self.database.fetch("SELECT pg_current_wal_lsn()::text")
+        self._running.until_durable(Lsn.parse(written))
+
+    def start_and_fail(self) -> BaseException:
+        """A new epoch that ends by an error, which is returned."""
+        self._begin()
+        return self.failure()
+
+    def failure(self) -> BaseException:
+        """Wait for the epoch to end by an error, and return it."""
+        running, self._running = self._running, None
+        assert running is not None, "no epoch runs"
+        return running.failure()
+
+    def require_equal(self, *tables: str | Content, only: Sequence[str] | None = None) -> None:
+        """Source and destinations (``only`` these) hold the same, by content hash, once the stream has caught up."""
+        if self._running is not None:
+            self.caught_up()
+        if "duckdb" in self.destinations:
+            self.stop()  # its file belongs to the writer while that runs
+        for table in tables:
+            content = table if isinstance(table, Content) else Content(table)
+            columns = content.columns or self._plain_columns(content.name)
+            expected = self._source_rows(content, columns)
+            for destination in self.destinations if only is None else only:
+                found = self._read(destination, content.name, columns)
+                if canonical_hash(found) != canonical_hash(expected):
+                    raise AssertionError(f"{content.name} in {destination}: {_difference(expected, found)}")
+
+    def mirror_rows(self, table: str) -> list[dict[str, Any]]:
+        """The mirror's rows of a table of schema public, with ``__outliers``."""
+        rows: list[dict[str, Any]] = self.mirror.targets[TableName("public", table)].rows.to_pylist()
+        return rows
+
+    def logged(self, table: str) -> list[dict[str, Any]]:
+        """The log's rows of a table of schema public, in stream order; a change that is there twice fails."""
+        rows: list[dict[str, Any]] = self.log.targets[TableName("public", table)].rows.to_pylist()
+        places = [(row["__commit_lsn"], row["__ordinal"], row["__op"]) for row in rows if row["__op"] != "r"]
+        assert len(set(places)) == len(places), "a change was logged twice"
+        return rows
+
+    def tables(self) -> set[str]:
+        """The tables the mirror has."""
+        return {str(name) for name in self.mirror.targets}
+
+    @property
+    def phase(self) -> str:
+        """Where the running epoch is."""
+        assert self._running is not None, "no epoch runs"
+        return self._running.session.status.phase
+
+    def close(self) -> None:
+        """End what runs, whatever it says, and remove the slot."""
+        if self._running is not None:
+            self._running.abandon()
+            self._running = None
+        if self.database.slots():
+            drop_slot(self.database.dsn, self.database.name)
+
+    def _begin(self, *, resnapshot: bool = False) -> _Epoch:
+        assert self._running is None, "an epoch runs"
+        self.epoch += 1
+        self._running = _Epoch(self, self._flow(), resnapshot=resnapshot)
+        return self._running
+
+    # -- the ledger ---------------------------------------------------------------------------------------------------
+
+    def begin_copy(self, identity: SourceIdentity, slot: str) -> None:
+        self.facts = replace(self.facts, position=START, lanes={}, snapshot=SnapshotState.COPYING)
+        self.remember_source(identity, slot)
+
+    def finish_copy(self) -> None:
+        self.facts = replace(self.facts, snapshot=SnapshotState.DONE)
+
+    def remember_source(self, identity: SourceIdentity, slot: str) -> None:
+        del slot
+        self.facts = replace(
+            self.facts,
+            system_identifier=str(identity.system_identifier),
+            timeline=identity.timeline,
+            database=identity.database,
+        )
+
+    def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
+        for lane, names in tables.items():
+            self.lanes[lane].reset(names)
+
+    def checkpoint(self, after: Position, upto: Position, lanes: Mapping[str, Position]) -> None:
+        """The control store's compare-and-set."""
+        assert self.facts.position == after
+        self.facts = replace(self.facts, position=upto, lanes=dict(lanes))
+
+    # -- destinations -------------------------------------------------------------------------------------------------
+
+    def _flow(self) -> FlowSpec:
+        options = {
+            "dsn": self.database.dsn,
+            "slot": self.database.name,
+            "publication": PUBLICATION,
+            "ensure_publication": False,
+            "status_interval": "200ms",
+        }
+        real = {
+            "postgres": {"dsn": self.target_dsn},
+            "duckdb": {"dsn": str(self.folder / "lake.duckdb")},
+            "files": {"path": str(self.folder / "parquet"), "fsync": False},
+        }
+        return FlowSpec.from_mapping(
+            {
+                "id": "scenario",
+                "source": {"type": "postgres", "options": options | self.source_options},
+                "destinations": [
+                    {"name": name, "type": name, "options": real[name]}
+                    if name in real
+                    else {"name": name, "type": "blackhole"}
+                    for name in self.destinations
+                ],
+            }
+        )
+
+    def sink(self, flow: FlowSpec, name: str) -> Sink:
+        """A sink on the destination of this name."""
+        if name == "mirror":
+            return MemorySink(self.mirror)
+        if name == "log":
+            return MemorySink(self.log, mode=WriteMode.APPEND)
+        [endpoint] = [destination for destination in flow.destinations if destination.name == name]
+        if name == "files":
+            (self.folder / "parquet").mkdir(exist_ok=True)
+        return sink_factory(endpoint.type).create(endpoint.options, destination=name)
+
+    def _read(self, destination: str, table: TableName, columns: tuple[str, ...]) -> pa.Table:
+        match destination:
+            case "mirror":
+                assert table in self.mirror.targets, f"the mirror has no {table}"
+                rows = self.mirror.targets[table].rows
+                assert sorted(rows.column_names[:-1]) == sorted(columns), "the mirror has other columns"
+                return _as_texts(rows, columns)
+            case "log":
+                assert table in self.log.targets, f"the log has no {table}"
+                rows = derive_state(self._schemas()[table], self.log.targets[table].rows)
+                return _as_texts(rows, columns)
+            case "postgres":
+                return _query(self.target_dsn, _select(table, columns))
+            case "duckdb":
+                return DuckDBContents("duckdb", self.folder / "lake.duckdb").read(table, columns)
+            case _:
+                return LogContents("files", self.folder / "parquet", self._schemas()).read(table, columns)
+
+    def _schemas(self) -> dict[TableName, TableSchema]:
+        catalog = Catalog(self.database.dsn, application_name="test")
+        try:
+            return {schema.name: schema for schema in catalog.published_tables([PUBLICATION])}
+        finally:
+            catalog.close()
+
+    # -- the source ---------------------------------------------------------------------------------------------------
+
+    def _plain_columns(self, table: TableName) -> tuple[str, ...]:
+        with self.database.connect() as connection:
+            rows = connection.execute(
+                "SELECT a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+                " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = %s"
+                " AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum",
+                (table.schema, table.name),
+            ).fetchall()
+        return tuple(name for (name,) in rows)
+
+    def _source_rows(self, content: Content, columns: tuple[str, ...]) -> pa.Table:
+        return _query(self.database.dsn, content.query or _select(content.name, columns, content.where))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a destination's ``table`` must hold: ``columns`` (default: all not generated) of the rows ``where``.
+
+    ``query`` is for content that is not one table's at the source; its columns come in the order of ``columns``.
+    """
+
+    table: str
+    columns: tuple[str, ...] = ()
+    where: str = ""
+    schema: str = "public"
+    query: str = ""
+
+    @property
+    def name(self) -> TableName:
+        return TableName(self.schema, self.table)
+
+
+class _Epoch:
+    """One life of the flow's source and sinks, in a thread."""
+
+    def __init__(self, world: World, flow: FlowSpec, *, resnapshot: bool) -> None:
+        self._world = world
+        world.lanes = {lane: Lane(world.sink(flow, lane.destination), lane, world.epoch) for lane in flow.lanes()}
+        positions = {lane: consumer.recover() for lane, consumer in world.lanes.items()}
+        self._transport = InProcessTransport(world.lanes, checkpoint=world.checkpoint)
+        config = SessionConfig(
+            flow=flow,
+            epoch=world.epoch,
+            remembered=world.facts,
+            lanes=positions,
+            commit_intervals_ms={},
+            resnapshot=resnapshot,
+        )
+        self.session = SourceSession(
+            config, transport=self._transport, ledger=world, clock=SystemClock(), limits=_LIMITS
+        )
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name=f"epoch {world.epoch}", daemon=True)
+        self._thread.start()
+
+    def _main(self) -> None:
+        try:
+            self.session.run()
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that joins
+            self._error = error
+
+    def until_streaming(self) -> None:
+        self._until(lambda: self.session.status.phase == "streaming", "it streams")
+
+    def until_durable(self, lsn: Lsn) -> None:
+        self._until(lambda: self._world.facts.position.lsn >= lsn, "everything is durable")
+
+    def stop(self) -> None:
+        self.session.stop()
+        self._end()
+        if self._error is not None:
+            raise self._error
+
+    def start_and_fail(self) -> BaseException:
+        """A new epoch that ends by an error, which is returned."""
+        self._begin()
+        return self.failure()
+
+    def failure(self) -> BaseException:
+        self._end()
+        assert self._error is not None, "the session ended well"
+        return self._error
+
+    def abandon(self) -> None:
+        self.session.stop()
+        self._end()
+
+    def _end(self) -> None:
+        self._thread.join(_PATIENCE_S)
+        assert not self._thread.is_alive(), "the session did not end"
+        for lane in self._world.lanes.values():
+            lane.close()
+        self._transport.close()
+
+    def _until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not condition():
+            if not self._thread.is_alive() and self._error is not None:
+                raise AssertionError(f"the session ended before {what}") from self._error
+            assert time.monotonic() < deadline, f"it never happened: {what}"
+            threading.Event().wait(0.002)
+
+
+def _select(table: TableName, columns: Sequence[str], where: str = "") -> str:
+    listed = ", ".join(map(quote_identifier, columns))
+    condition = f" WHERE {where}" if where else ""
+    return f"SELECT {listed} FROM {quote_identifier(table.schema)}.{quote_identifier(table.name)}{condition}"
+
+
+def _query(dsn: str, query: str) -> pa.Table:
+    """The rows of a query as PostgreSQL prints them: large_string columns."""
+    with psycopg.connect(dsn, autocommit=True, options=_SETTINGS, client_encoding="UTF8") as connection:
+        result = connection.execute(query.encode()).pgresult
+        assert result is not None, "a query has a result"
+        columns: dict[str, pa.Array] = {}
+        for i in range(result.nfields):
+            cells = [result.get_value(row, i) for row in range(result.ntuples)]
+            texts = pa.array([None if cell is None else cell.decode() for cell in cells], pa.large_string())
+            if (kind := _FLOATS.get(result.ftype(i))) is not None:
+                texts = uniform_floats(texts, kind, is_array=False)
+            name = result.fname(i)
+            assert name is not None, "every column has a name"
+            columns[name.decode()] = texts
+        return pa.table(columns) if columns else _nameless(result.ntuples)
+
+
+def _as_texts(rows: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Rows of a sink (last column ``__outliers``) as PostgreSQL prints them."""
+    if not columns:
+        return _nameless(len(rows))
+    outliers = rows.column(rows.num_columns - 1).combine_chunks()
+    at_row = pc.list_parent_indices(outliers).to_numpy(zero_copy_only=False)
+    flat = pc.list_flatten(outliers)
+    of_column = flat.field(0).to_numpy(zero_copy_only=False)
+    found: dict[str, pa.Array] = {}
+    for i, name in enumerate(rows.column_names[:-1]):
+        texts = postgres_text(rows.column(i))
+        if (of_column == i).any():
+            mask = np.zeros(len(rows), np.bool_)
+            mask[at_row[of_column == i]] = True
+            replacements = flat.field(1).filter(pa.array(of_column == i)).cast(pa.large_string())
+            texts = pc.replace_with_mask(texts, pa.array(mask), replacements)
+        found[name] = texts
+    return pa.table({name: found[name] for name in columns})
+
+
+def _nameless(rows: int) -> pa.Table:
+    """Rows without columns; pyarrow counts them by a column, so each has one that says nothing."""
+    return pa.table({"": pa.array([""] * rows, pa.large_string())})
+
+
+def _difference(expected: pa.Table, found: pa.Table) -> str:
+    ours, theirs = Counter(row_texts(expected).to_pylist()), Counter(row_texts(found).to_pylist())
+    lost, alien = ours - theirs, theirs - ours
+    example = [[row[:200] for row in list(rows)[:2]] for rows in (lost, alien)]
+    columns = "" if sorted(expected.column_names) == sorted(found.column_names) else f"; columns {found.column_names}"
+    return f"{lost.total()} rows lost, {alien.total()} rows alien, such as {example}{columns}"
