@@ -236,9 +236,9 @@ class SourceOptions(OptionsModel):
     binary: Annotated[BinaryMode, BeforeValidator(_lower)] = BinaryMode.AUTO
     """pgoutput's binary option: ``auto`` (default), ``true`` or ``false``."""
     toast_fetch: Annotated[ToastFetch, BeforeValidator(_toast_fetch)] = ToastFetch.OFF
-    """Fill values PostgreSQL did not send (unchanged TOAST): ``off`` (default), ``source``, ``full`` or ``cache``; see below."""
+    """Fill in values PostgreSQL did not send (unchanged TOAST): ``off``, ``source``, ``full``, ``cache``; see below."""
     toast_cache_size: ByteSize = 64 << 20
-    """With ``toast_fetch: cache``: bytes of values kept in memory, with a unit."""
+    """With ``toast_fetch: cache``: how much is remembered, in bytes with a unit."""
     mode: Annotated[SourceMode, BeforeValidator(_lower)] = SourceMode.CDC
     """``cdc``. ``backfill`` of the Go WALlaby is not supported yet."""
 

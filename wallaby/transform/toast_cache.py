@@ -1,14 +1,15 @@
 """The last known values of TOASTable columns, per table and key, in bounded memory.
 
-What the stream sends of a row is remembered under the row's key; when a later change leaves a value out, it is here, or it
-was forgotten: never something else. A row is forgotten when it is deleted, when its key changes (and is remembered under
-the new one), when its table is truncated or changes its shape, and, oldest first, when memory runs out.
+What the stream sends of a row is remembered under the row's key; when a later change leaves a value out, it is here,
+or it was forgotten: never something else. A row is forgotten when it is deleted, when its key changes (and is
+remembered under the new one), when its table is truncated or changes its shape, and, oldest first, when memory runs
+out.
 
-Per table there is a row of *runs*, oldest first: immutable Arrow columns ordered by the hash of the key. A batch of changes
-adds one run, the newest entry of a key counts, and an entry may say "gone". Neighbouring runs of like size are merged, so
-their number stays logarithmic; a merge keeps the newest entry of each key. The oldest runs are dropped when all of them
-together exceed the limit; no run grows beyond an eighth of it by merging, so that is also how much is forgotten at once.
-A value read from a run that will soon be dropped is written again: what is used stays.
+Per table there is a row of *runs*, oldest first: immutable Arrow columns ordered by the hash of the key. A batch of
+changes adds one run, the newest entry of a key counts, and an entry may say "gone". Neighbouring runs of like size are
+merged, so their number stays logarithmic; a merge keeps the newest entry of each key. The oldest runs are dropped when
+all of them together exceed the limit; no run grows beyond an eighth of it by merging, so that is also how much is
+forgotten at once. A value read from a run that will soon be dropped is written again: what is used stays.
 
 Only columns without a fixed length are remembered, by type and not by what the catalog says of their storage: that may
 change while values written before stay as they are. PostgreSQL moves no value of up to 20 bytes out of a row.
@@ -128,12 +129,16 @@ class ToastCache:
         return _Found(_joined(parts), of_gap, np.concatenate(is_old))
 
     def _is_old(self, run: _Run) -> bool:
-        newer = sum(other.nbytes for table in self._tables.values() for other in table.runs if other.number > run.number)
+        newer = sum(
+            other.nbytes for table in self._tables.values() for other in table.runs if other.number > run.number
+        )
         return newer > self._bytes_max // 2
 
     def _evict(self) -> None:
         while self.nbytes > self._bytes_max:
-            oldest = min((table for table in self._tables.values() if table.runs), key=lambda table: table.runs[0].number)
+            oldest = min(
+                (table for table in self._tables.values() if table.runs), key=lambda table: table.runs[0].number
+            )
             del oldest.runs[0]
 
 
@@ -211,7 +216,9 @@ class _Remembered:
     def add(self, run: _Run, *, bytes_max: int) -> None:
         runs = self.runs
         runs.append(run)
-        while len(runs) > 1 and runs[-2].nbytes < 2 * runs[-1].nbytes and runs[-2].nbytes + runs[-1].nbytes <= bytes_max:
+        while (
+            len(runs) > 1 and runs[-2].nbytes < 2 * runs[-1].nbytes and runs[-2].nbytes + runs[-1].nbytes <= bytes_max
+        ):
             newer, older = runs.pop(), runs.pop()
             merged = _merged(older, newer, is_oldest=not runs)
             if len(merged.hashes):
@@ -236,9 +243,7 @@ def _rows_of(run: _Run, keys: Sequence[pa.Array], hashes: Hashes, which: Ids) ->
     return row
 
 
-def _new_run(
-    number: int, table: _Remembered, gaps: Gaps, found: _Found, value_bytes_min: int
-) -> _Run | None:
+def _new_run(number: int, table: _Remembered, gaps: Gaps, found: _Found, value_bytes_min: int) -> _Run | None:
     """What the batch teaches: the new rows that exist after it, and the keys at which no row stands any more."""
     batch, lineage, final = gaps.batch, gaps.lineage, gaps.lineage.final
     place = _places(table, gaps, found)
@@ -279,7 +284,7 @@ def _new_run(
 
 
 def _places(table: _Remembered, gaps: Gaps, found: _Found) -> Ids:
-    """Final rows × toastable columns: where each value is, a change's new row or, behind those, an entry; -1 unknown."""
+    """Final rows × toastable columns: the change that has the value or, behind those, the entry; -1 when unknown."""
     rows, final = gaps.batch.rows, gaps.lineage.final
     place = np.repeat(final[:, None], len(table.columns), axis=1)
     number = np.full(rows, -1, np.int64)
@@ -291,10 +296,8 @@ def _places(table: _Remembered, gaps: Gaps, found: _Found) -> Ids:
     return place
 
 
-def _pools(
-    table: _Remembered, gaps: Gaps, known: Known, value_bytes_min: int
-) -> tuple[Known, list[Mask]]:
-    """The toastable columns of the changes' new rows and behind them of ``known``, and which values need remembering."""
+def _pools(table: _Remembered, gaps: Gaps, known: Known, value_bytes_min: int) -> tuple[Known, list[Mask]]:
+    """The toastable columns of the changes' new rows, behind them those of ``known``, and what is worth its memory."""
     rows = gaps.batch.rows
     outliers = Outliers.of(gaps.batch.outliers)
     after = gaps.batch.after_columns()

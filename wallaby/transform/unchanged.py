@@ -1,15 +1,16 @@
 """Cells PostgreSQL did not send (unchanged TOAST): which version of the row has their value, and how to fill them in.
 
-An UPDATE that leaves a TOASTed value as it was sends a mark instead of the value. Such a *gap* has the value the row had
-before, and that is found in one of two places: in an earlier version of the same row inside the batch, which `Gaps` finds
-by following the row through changes of its key, or outside the batch, as `Known` values somebody read or remembered.
+An UPDATE that leaves a TOASTed value as it was sends a mark instead of the value. Such a *gap* has the value the row
+had before, and that is found in one of two places: in an earlier version of the same row inside the batch, which
+`Gaps` finds by following the row through changes of its key, or outside the batch, as `Known` values somebody read or
+remembered.
 
-The versions of one row in a batch that lie behind each other without a value in between are filled with *one* value, or
-not at all. That is more than tidiness: a mirror that meets an unfilled gap takes the value of the version before it, so a
-version filled on its own, from a key another row has taken meanwhile, would hand a foreign value down.
+The versions of one row in a batch that lie behind each other without a value in between are filled with *one* value,
+or not at all. That is more than tidiness: a mirror that meets an unfilled gap takes the value of the version before
+it, so a version filled on its own, from a key another row has taken meanwhile, would hand a foreign value down.
 
 A value that repeats in every version of a busy row multiplies; ``bytes_max`` bounds what filling adds, but for the one
-value that reaches it. A gap beyond it stays a gap, which loses nothing: it still says "as before", and the version before is in the same batch.
+value that reaches it. A gap beyond it stays a gap, which loses nothing: it still says "as before".
 """
 
 from __future__ import annotations
@@ -179,11 +180,13 @@ def fill(
     is_replaced = np.zeros(rows, np.bool_)
     if replaced is not None and (replaced >= 0).any():
         at = np.flatnonzero(replaced >= 0)
-        cost = sum((value_bytes(known.values[i])[replaced[at]] for i in gaps.value_columns()), np.zeros(len(at), np.int64))
+        cost = sum(
+            (value_bytes(known.values[i])[replaced[at]] for i in gaps.value_columns()), np.zeros(len(at), np.int64)
+        )
         is_room = within(cost, bytes_max)
         at, spent = at[is_room], int(cost[is_room].sum())
         is_replaced[at] = True
-        edits = {i: (at, rows + replaced[at]) for i in gaps.value_columns()}
+        edits = dict.fromkeys(gaps.value_columns(), (at, rows + replaced[at]))
     place = np.where(gaps.source >= 0, gaps.source, np.where(entry >= 0, rows + entry, -1))
     place[is_replaced[gaps.row]] = -1
     cost = np.zeros(len(gaps), np.int64)

@@ -30,7 +30,9 @@ PLENTY = 64 << 20
 LONG = "x" * 40
 
 
-def take(cache: ToastCache, schema: TableSchema, changes: Sequence[Change], *, bytes_max: int = PLENTY) -> list[Row | None]:
+def take(
+    cache: ToastCache, schema: TableSchema, changes: Sequence[Change], *, bytes_max: int = PLENTY
+) -> list[Row | None]:
     """The new rows after the cache has seen them."""
     data = change_table(schema, changes)
     filled = cache.take(Gaps.of(schema, data), bytes_max=bytes_max)
@@ -191,7 +193,16 @@ def test_any_program_of_changes_is_filled_as_played_back(
 def test_columns_without_a_fixed_length_are_remembered_and_no_others() -> None:
     mixed = table(
         "public.m",
-        {"id": "text", "n": "int4", "t": "text", "b": "bytea", "j": "jsonb", "a": "int4[]", "d": "numeric(10,2)", "u": "uuid"},
+        {
+            "id": "text",
+            "n": "int4",
+            "t": "text",
+            "b": "bytea",
+            "j": "jsonb",
+            "a": "int4[]",
+            "d": "numeric(10,2)",
+            "u": "uuid",
+        },
         key=["id"],
     )
     assert [mixed.columns[i].name for i in toastable(mixed)] == ["t", "b", "j", "a", "d"]
@@ -233,7 +244,10 @@ def test_a_forgotten_table_and_one_of_another_shape_start_empty() -> None:
     assert take(cache, DOCS, [update(1, "b", None, None, unchanged=["body"])]) == [(1, "b", UNSENT, None)]
     take(cache, DOCS, [insert(2, "a", LONG, None)])
     wider = table(
-        "public.docs", {"id": "int8", "title": "text", "body": "text", "tags": "text[]", "n": "int4"}, key=["id"], version=2
+        "public.docs",
+        {"id": "int8", "title": "text", "body": "text", "tags": "text[]", "n": "int4"},
+        key=["id"],
+        version=2,
     )
     assert take(cache, wider, [update(2, "b", None, None, 1, unchanged=["body"])]) == [(2, "b", UNSENT, None, 1)]
 
@@ -322,7 +336,7 @@ def test_what_filling_adds_is_bounded_and_what_is_left_stays_marked() -> None:
 
 @pytest.mark.must_not_fail(7)
 def test_keys_of_equal_hash_are_told_apart() -> None:
-    """A word of Thue and Morse and its complement have the same polynomial modulo a power of two, whatever the radix."""
+    """A word of Thue and Morse and its complement are the same polynomial modulo a power of two, for any odd radix."""
     word = "a"
     while len(word) < 4096:
         word += word.translate(str.maketrans("ab", "ba"))
