@@ -7,8 +7,8 @@ A value read now must not be taken for an older one without a thought, and three
 table is locked (ACCESS SHARE) before its shape is compared with the one the stream described, and stays locked while
 it is read: what is read is what the types say. The row filter of the publication holds, so that nothing is shown that
 would not have been sent. And PostgreSQL sends a transaction to logical decoding a moment *before* other sessions see
-it as committed (a long moment, when a synchronous standby has to answer), so the snapshot is reported: who asks for
-the row a transaction left behind must look whether the snapshot sees that transaction, or gets the row from before it.
+it as committed (a long moment, when a synchronous standby has to answer), so a few snapshots
+are tried, and the answer says which transactions the last one sees: of one it does not see, it shows the row before.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifi
 _ARENA_BYTES: Final = 1 << 20
 _UNREADABLE_KEYS: Final = frozenset({Family.INTERVAL, Family.LIST})
 _FILTERS_SINCE: Final = 15
+_LOOKS_MAX: Final = 5
+"""How often a snapshot is taken before one is accepted that misses a transaction."""
 _SETTINGS: Final = (
     "SET search_path = pg_catalog; SET statement_timeout = {timeout}; SET lock_timeout = {timeout};"
     " SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0; SET jit = off"
@@ -75,7 +77,8 @@ class PresentRows:
     rows: pa.RecordBatch | None
     """In the change layout: the number of the key asked for, from 1, and then the columns. None when nothing was found;
     not everything when the limit of bytes was reached."""
-    snapshot: Snapshot
+    is_seen: npt.NDArray[np.bool_]
+    """Per transaction asked about, whether the reading saw its work. Otherwise its rows are as they were before it."""
 
 
 class Unread(Enum):
@@ -123,17 +126,18 @@ class RowReader:
         columns: Sequence[int],
         keys: Sequence[pa.Array],
         *,
+        xids: npt.NDArray[np.uint32],
         timeout_ms: int,
         bytes_max: int,
     ) -> PresentRows | Unread:
         """The ``columns`` of the rows whose key is among ``keys`` (arrays in the order of ``schema.key``, no nulls).
 
-        About ``bytes_max`` are read at most. `CheckFailed` when the role may not read the table, `SourceUnavailable`
-        when the connection is lost.
+        ``xids`` are transactions the reading should see; the answer says whether it did. About ``bytes_max`` are read
+        at most. `CheckFailed` when the role may not read the table, `SourceUnavailable` when the connection is lost.
         """
         deadline = time.monotonic() + min(timeout_ms, self._timeout_ms) / 1000
         try:
-            return self._read(self._session(), schema, columns, keys, deadline, bytes_max)
+            return self._read(self._session(), schema, columns, keys, xids, deadline, bytes_max)
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
             self.close()
             return Unread.SLOW
@@ -178,6 +182,7 @@ class RowReader:
         schema: TableSchema,
         columns: Sequence[int],
         keys: Sequence[pa.Array],
+        xids: npt.NDArray[np.uint32],
         deadline: float,
         bytes_max: int,
     ) -> PresentRows | Unread:
@@ -185,18 +190,24 @@ class RowReader:
             left_s = max(0.001, deadline - time.monotonic())
             return run_command(connection, command, timeout_s=left_s, parameters=parameters)
 
-        run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        # The lock comes before the snapshot: a table rewritten in between would look empty.
-        run(f"LOCK TABLE ONLY {_qualified(schema)} IN ACCESS SHARE MODE")
-        has_filters = connection.info.server_version // 10_000 >= _FILTERS_SINCE
         names = [schema.name.schema.encode(), schema.name.name.encode(), self._publication.encode()]
         given = [b"%d" % schema.oid, *names, *(array_literal(key).encode() for key in keys)]
-        facts = rows(run(_facts_query(len(keys), has_filters=has_filters), given))
-        if not facts or not _is_same(schema, [*schema.key, *columns], json.loads(facts[0][2] or "{}")):
+        has_filters = connection.info.server_version // 10_000 >= _FILTERS_SINCE
+        query = _facts_query(len(keys), has_filters=has_filters)
+        for looks_left in reversed(range(_LOOKS_MAX)):
+            run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # The lock comes before the snapshot: a table rewritten in between would look empty.
+            run(f"LOCK TABLE ONLY {_qualified(schema)} IN ACCESS SHARE MODE")
+            facts = rows(run(query, given))
+            if not facts or not _is_same(schema, [*schema.key, *columns], json.loads(facts[0][2] or "{}")):
+                run("ROLLBACK")
+                return Unread.GONE
+            snapshot, kind, _, condition = facts[0][:4]
+            assert snapshot is not None
+            is_seen = Snapshot.parse(snapshot).sees(xids)
+            if is_seen.all() or not looks_left:
+                break
             run("ROLLBACK")
-            return Unread.GONE
-        snapshot, kind, _, condition = facts[0][:4]
-        assert snapshot is not None
         run(read_command(schema, columns, row_filter=condition, is_root=kind == "p"))
         wanted = TableSchema(schema.oid, schema.name, (_NUMBER, *(schema.columns[i] for i in columns)))
         found, is_whole = _received(connection, wanted, deadline, bytes_max)
@@ -204,7 +215,7 @@ class RowReader:
             run("COMMIT")
         else:
             self.close()
-        return PresentRows(found, Snapshot.parse(snapshot))
+        return PresentRows(found, is_seen)
 
 
 def _received(

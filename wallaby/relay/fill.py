@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol, assert_never
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -114,7 +115,14 @@ class Reader(Protocol):
     def position(self) -> Lsn: ...
 
     def read(
-        self, schema: TableSchema, columns: Sequence[int], keys: Sequence[pa.Array], *, timeout_ms: int, bytes_max: int
+        self,
+        schema: TableSchema,
+        columns: Sequence[int],
+        keys: Sequence[pa.Array],
+        *,
+        xids: npt.NDArray[np.uint32],
+        timeout_ms: int,
+        bytes_max: int,
     ) -> PresentRows | Unread: ...
 
     def close(self) -> None: ...
@@ -173,6 +181,7 @@ class SourceFill:
             schema,
             question.columns,
             gaps.keys(question.change),
+            xids=single(gaps.changes["xid"]).to_numpy(zero_copy_only=False)[question.change],
             timeout_ms=until_ms - now_ms,
             bytes_max=bytes_max,
         )
@@ -184,9 +193,8 @@ class SourceFill:
             return read_at, Known(0), entry_of
         number, known = _known(answer.rows, question.columns)
         entry_of[number] = np.arange(len(number))
-        xids = single(gaps.changes["xid"]).to_numpy(zero_copy_only=False)[question.change]
         # A reading that does not see the change's own transaction shows the row from before it.
-        entry_of[~answer.snapshot.sees(xids)] = -1
+        entry_of[~answer.is_seen] = -1
         return read_at, known, entry_of
 
     def barrier(self, barrier: Barrier) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pytest
@@ -29,6 +30,7 @@ from wallaby.testing.changes import table
 from wallaby.testing.postgres import ScratchDatabase
 
 ROOM = 64 << 20
+NO_XIDS = np.empty(0, np.uint32)
 
 
 @pytest.fixture
@@ -59,12 +61,13 @@ def read(
     columns: Sequence[str],
     rows: Sequence[Sequence[Any]],
     *,
+    xids: npt.NDArray[np.uint32] = NO_XIDS,
     timeout_ms: int = 20_000,
     bytes_max: int = ROOM,
 ) -> PresentRows | Unread:
     names = [column.name for column in schema.columns]
     wanted = [names.index(name) for name in columns]
-    return reader.read(schema, wanted, keys_of(schema, rows), timeout_ms=timeout_ms, bytes_max=bytes_max)
+    return reader.read(schema, wanted, keys_of(schema, rows), xids=xids, timeout_ms=timeout_ms, bytes_max=bytes_max)
 
 
 def found(answer: PresentRows | Unread) -> dict[int, tuple[Any, ...]]:
@@ -141,7 +144,7 @@ def test_odd_names_and_every_type_of_key_are_found(database: ScratchDatabase, re
         everything = _scan(database, schema)
         numbers = everything.column("after").field(1).to_pylist()
         key = everything.column("after").field(0)
-        answer = reader.read(schema, [1, 2, 3], [key], timeout_ms=20_000, bytes_max=ROOM)
+        answer = reader.read(schema, [1, 2, 3], [key], xids=NO_XIDS, timeout_ms=20_000, bytes_max=ROOM)
         assert found(answer) == {i: (text, "k0", "w") for i, text in enumerate(numbers, 1)}, kind
         assert len(numbers) == len(stored)
 
@@ -180,6 +183,7 @@ def test_values_come_as_the_copy_would_bring_them(database: ScratchDatabase, rea
         schema,
         range(len(names)),
         [scanned.column("after").field(i) for i in schema.key],
+        xids=NO_XIDS,
         timeout_ms=20_000,
         bytes_max=ROOM,
     )
@@ -384,15 +388,15 @@ def test_a_transaction_still_running_is_not_seen(database: ScratchDatabase, read
         row = connection.execute("SELECT pg_current_xact_id()::text::int8").fetchone()
         assert row is not None
         xid = np.array([row[0] & 0xFFFFFFFF], np.uint32)
-        answer = read(reader, schema, ["note"], [[1]])
+        answer = read(reader, schema, ["note"], [[1]], xids=xid)
         assert isinstance(answer, PresentRows)
         assert found(answer) == {1: ("a",)}
-        assert not answer.snapshot.sees(xid).any()
+        assert answer.is_seen.tolist() == [False]
         connection.commit()
-        answer = read(reader, schema, ["note"], [[1]])
+        answer = read(reader, schema, ["note"], [[1]], xids=xid)
         assert isinstance(answer, PresentRows)
         assert found(answer) == {1: ("b",)}
-        assert answer.snapshot.sees(xid).all()
+        assert answer.is_seen.tolist() == [True]
 
 
 def test_intervals_and_lists_are_no_keys_to_read_by() -> None:
