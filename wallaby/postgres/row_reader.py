@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 from psycopg import pq
 
 from wallaby.content import value_texts
+from wallaby.errors import SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
 from wallaby.pgtypes.layout import Family, layout_of
@@ -79,6 +80,8 @@ class PresentRows:
     not everything when the limit of bytes was reached."""
     is_seen: npt.NDArray[np.bool_]
     """Per transaction asked about, whether the reading saw its work. Otherwise its rows are as they were before it."""
+    read_at: Lsn
+    """How far the source's WAL was written just before."""
 
 
 class Unread(Enum):
@@ -107,19 +110,6 @@ class RowReader:
         self._application_name = application_name
         self._connection: Connection | None = None
 
-    def position(self) -> Lsn:
-        """How far the source's WAL is written now; errors as `read`."""
-        try:
-            try:
-                return self._position()
-            except psycopg.OperationalError:
-                # An idle connection may have died meanwhile.
-                self.close()
-                return self._position()
-        except psycopg.Error as error:
-            self.close()
-            raise translate(error, dsn=self._dsn, doing="read unchanged values") from error
-
     def read(
         self,
         schema: TableSchema,
@@ -136,20 +126,14 @@ class RowReader:
         at most. `CheckFailed` when the role may not read the table, `SourceUnavailable` when the connection is lost.
         """
         deadline = time.monotonic() + min(timeout_ms, self._timeout_ms) / 1000
+        was_idle = self._connection is not None
         try:
-            return self._read(self._session(), schema, columns, keys, xids, deadline, bytes_max)
-        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
-            self.close()
-            return Unread.SLOW
-        except _GONE:
-            self.close()
-            return Unread.GONE
-        except psycopg.Error as error:
-            self.close()
-            raise translate(error, dsn=self._dsn, doing=f"read unchanged values of {schema.name}") from error
-        except BaseException:
-            self.close()
-            raise
+            return self._attempt(schema, columns, keys, xids, deadline, bytes_max)
+        except SourceUnavailable:
+            if not was_idle:
+                raise
+            # An idle connection may have died meanwhile; reading twice is harmless.
+            return self._attempt(schema, columns, keys, xids, deadline, bytes_max)
 
     def close(self) -> None:
         """Drop the connection; the next question connects again."""
@@ -157,13 +141,30 @@ class RowReader:
             self._connection.close()
             self._connection = None
 
-    def _position(self) -> Lsn:
-        result = run_command(
-            self._session(), "SELECT pg_catalog.pg_current_wal_lsn()", timeout_s=self._timeout_ms / 1000
-        )
-        [[text]] = rows(result)
-        assert text is not None
-        return Lsn.parse(text)
+    def _attempt(
+        self,
+        schema: TableSchema,
+        columns: Sequence[int],
+        keys: Sequence[pa.Array],
+        xids: npt.NDArray[np.uint32],
+        deadline: float,
+        bytes_max: int,
+    ) -> PresentRows | Unread:
+        """Whatever goes wrong, the connection is not used again."""
+        is_done = False
+        try:
+            answer = self._read(self._session(), schema, columns, keys, xids, deadline, bytes_max)
+            is_done = True
+        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+            return Unread.SLOW
+        except _GONE:
+            return Unread.GONE
+        except psycopg.Error as error:
+            raise translate(error, dsn=self._dsn, doing=f"read unchanged values of {schema.name}") from error
+        finally:
+            if not is_done:
+                self.close()
+        return answer
 
     def _session(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -194,6 +195,8 @@ class RowReader:
         given = [b"%d" % schema.oid, *names, *(array_literal(key).encode() for key in keys)]
         has_filters = connection.info.server_version // 10_000 >= _FILTERS_SINCE
         query = _facts_query(len(keys), has_filters=has_filters)
+        [[written]] = rows(run("SELECT pg_catalog.pg_current_wal_lsn()"))
+        assert written is not None
         for looks_left in reversed(range(_LOOKS_MAX)):
             run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             # The lock comes before the snapshot: a table rewritten in between would look empty.
@@ -215,7 +218,7 @@ class RowReader:
             run("COMMIT")
         else:
             self.close()
-        return PresentRows(found, is_seen)
+        return PresentRows(found, is_seen, Lsn.parse(written))
 
 
 def _received(
@@ -238,7 +241,6 @@ def _received(
             if batch is not None and batch.num_rows:
                 batches.append(batch)
             if outcome is Outcome.DRY and not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                connection.cancel_safe(timeout=1.0)
                 raise psycopg.errors.QueryCanceled("not read in time")
     finally:
         drain.close()

@@ -112,8 +112,6 @@ class CacheFill:
 class Reader(Protocol):
     """Present rows by key (`wallaby.postgres.row_reader.RowReader`)."""
 
-    def position(self) -> Lsn: ...
-
     def read(
         self,
         schema: TableSchema,
@@ -175,7 +173,6 @@ class SourceFill:
         now_ms = self._clock.now_ms()
         if not len(question.change) or bytes_max <= 0 or now_ms >= until_ms or now_ms < self._rests_until_ms:
             return None, Known(0), entry_of
-        read_at = self._reader.position()
         schema = gaps.batch.schema
         answer = self._reader.read(
             schema,
@@ -190,12 +187,12 @@ class SourceFill:
                 self._rests_until_ms = self._clock.now_ms() + self._limits.fetch_rest_ms
             return None, Known(0), entry_of
         if answer.rows is None:
-            return read_at, Known(0), entry_of
+            return None, Known(0), entry_of
         number, known = _known(answer.rows, question.columns)
         entry_of[number] = np.arange(len(number))
         # A reading that does not see the change's own transaction shows the row from before it.
         entry_of[~answer.is_seen] = -1
-        return read_at, known, entry_of
+        return answer.read_at, known, entry_of
 
     def barrier(self, barrier: Barrier) -> None:
         pass

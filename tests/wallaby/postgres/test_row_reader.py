@@ -341,21 +341,31 @@ def test_a_missing_privilege_is_our_error_and_row_security_too(database: Scratch
         database.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
-def test_the_position_is_that_of_the_wal_and_a_dead_connection_is_made_again(
+def test_a_dead_connection_is_made_again_and_the_time_of_reading_moves_on(
     database: ScratchDatabase, reader: RowReader
 ) -> None:
-    before = reader.position()
     database.execute(
-        "CREATE TABLE t (id int PRIMARY KEY)",
+        "CREATE TABLE t (id int PRIMARY KEY, note text)",
+        "INSERT INTO t VALUES (1, 'a')",
+        "CREATE PUBLICATION p FOR TABLE t",
+    )
+    schema = shape(database)
+    before = read(reader, schema, ["note"], [[1]])
+    database.execute(
+        "UPDATE t SET note = 'b'",
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'reader under test'",
     )
-    assert reader.position() > before
+    after = read(reader, schema, ["note"], [[1]])
+    assert isinstance(before, PresentRows)
+    assert isinstance(after, PresentRows)
+    assert after.read_at > before.read_at
+    assert found(after) == {1: ("b",)}
 
 
 def test_a_source_that_is_gone_is_unavailable() -> None:
     reader = RowReader("postgresql://u@127.0.0.1:9/d", publication="p", timeout_ms=1000)
     with pytest.raises(SourceUnavailable):
-        reader.position()
+        read(reader, table("public.t", {"id": "int4", "note": "text"}, key=["id"]), ["note"], [[1]])
 
 
 @pytest.mark.must_not_fail(24)

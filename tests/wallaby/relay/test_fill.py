@@ -60,10 +60,6 @@ class FakeReader:
         self.is_closed = False
         self.after: Callable[[], None] = lambda: None
 
-    def position(self) -> Lsn:
-        self.at = Lsn(self.at + 1)
-        return self.at
-
     def read(
         self,
         schema: TableSchema,
@@ -87,7 +83,8 @@ class FakeReader:
         ]
         assert xids.tolist() == [XID] * len(wanted)
         batch = change_table(shape, found).combine_chunks().to_batches()[0] if found else None
-        return PresentRows(batch, np.full(len(wanted), self.sees))
+        self.at = Lsn(self.at + 1)
+        return PresentRows(batch, np.full(len(wanted), self.sees), self.at)
 
     def close(self) -> None:
         self.is_closed = True
