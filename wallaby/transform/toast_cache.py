@@ -153,7 +153,10 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Entries ordered by ``hashes``; each key at most once. Column k of ``is_known`` is the table's k-th toastable."""
+    """Entries ordered by ``hashes``; each key at most once. Column k of ``is_known`` is the table's k-th toastable.
+
+    Of a row that is gone nothing is known; the entry only hides older ones.
+    """
 
     number: int
     hashes: Hashes
@@ -182,7 +185,7 @@ class _Remembered:
         return sum(run.nbytes for run in self.runs)
 
     def find(self, keys: Sequence[pa.Array], count: int) -> tuple[Ids, Ids]:
-        """Run and row of each key's newest entry; -1 where there is none, or it says that the row is gone."""
+        """Run and row of each key's newest entry, also one that says the row is gone; -1 where there is none."""
         hashes = key_hashes(keys, count)
         at_run, at_row = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
         pending = np.arange(count, dtype=np.int64)
@@ -190,9 +193,7 @@ class _Remembered:
             run = self.runs[k]
             row = _rows_of(run, keys, hashes, pending)
             is_hit = row >= 0
-            is_there = is_hit.copy()
-            is_there[is_hit] = ~run.is_gone[row[is_hit]]
-            at_run[pending[is_there]], at_row[pending[is_there]] = k, row[is_there]
+            at_run[pending[is_hit]], at_row[pending[is_hit]] = k, row[is_hit]
             pending = pending[~is_hit]
         return at_run, at_row
 

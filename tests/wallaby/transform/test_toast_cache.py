@@ -229,6 +229,17 @@ def test_a_deleted_row_is_forgotten_also_when_its_key_comes_back_with_a_gap() ->
     assert take(cache, DOCS, [update(2, "c", None, None, unchanged=["body"])]) == [(2, "c", UNSENT, None)]
 
 
+def test_a_deleted_row_stays_forgotten_when_newer_runs_are_merged_over_it() -> None:
+    cache = ToastCache(bytes_max=PLENTY)
+    fill(cache, numbered(0, 1000, "a", size=10_000))
+    take(cache, DOCS, [delete(1)])
+    for i in range(20):
+        take(cache, DOCS, [insert(5000 + i, "a", LONG, None)])
+    [held] = cache._tables.values()
+    assert len(held.runs) < 10
+    assert take(cache, DOCS, [update(1, "b", None, None, unchanged=["body"])]) == [(1, "b", UNSENT, None)]
+
+
 def test_tables_do_not_share_keys() -> None:
     other = table("public.other", {"id": "int8", "title": "text", "body": "text", "tags": "text[]"}, key=["id"])
     cache = ToastCache(bytes_max=PLENTY)
@@ -302,13 +313,14 @@ def test_memory_stays_within_the_limit_and_the_oldest_values_go_first() -> None:
 
 def test_a_value_in_use_is_not_forgotten_for_its_age() -> None:
     """Its row is updated again and again without it, while other rows push through the memory three times over."""
+    schema = table("public.lone", {"id": "int8", "n": "int4", "body": "text"}, key=["id"])
     cache = ToastCache(bytes_max=1 << 20)
-    fill(cache, numbered(0, 1, "a"))
+    take(cache, schema, [insert(0, 0, LONG)])
     for i in range(1, 40):
         fill(cache, numbered(100 * i, 100, "b"))
-        filled = fill(cache, touched([0]))
-        assert filled is not None
-        assert filled.unfilled == 0, f"forgotten in round {i}"
+        assert take(cache, schema, [update(0, i, None, unchanged=["body"])]) == [(0, i, LONG)], (
+            f"forgotten in round {i}"
+        )
 
 
 def test_overwritten_values_do_not_pile_up() -> None:
