@@ -93,6 +93,16 @@ def test_rows_that_exist_are_found_by_the_number_of_their_key(database: ScratchD
     assert many == {i + 1: (-i,) for i in range(1, 1001)}
 
 
+def test_keys_larger_than_what_a_socket_takes_at_once_arrive(database: ScratchDatabase, reader: RowReader) -> None:
+    database.execute(
+        "CREATE TABLE t (id text PRIMARY KEY, note text)",
+        "INSERT INTO t VALUES (repeat('k', 1000) || 7, 'seven')",
+        "CREATE PUBLICATION p FOR TABLE t",
+    )
+    keys = [["k" * 1000 + str(i)] for i in range(30_000)]
+    assert found(read(reader, shape(database), ["note"], keys)) == {8: ("seven",)}
+
+
 @pytest.mark.must_not_fail(22)
 def test_odd_names_and_every_type_of_key_are_found(database: ScratchDatabase, reader: RowReader) -> None:
     """Columns named like the reader's own, dots, quotes, upper case; values that need escaping in an array."""

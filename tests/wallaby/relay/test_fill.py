@@ -361,6 +361,34 @@ def test_truncate_and_a_new_shape_leave_the_cache_empty_and_the_mirror_right(wor
     assert (mirrored["n"], mirrored["body"]) == (2, text_of(2))
 
 
+class Witness(NoFill):
+    """Notes what a filler is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def fill(self, parts: Sequence[UnsealedPart]) -> list[UnsealedPart]:
+        self.told += [f"{row[0]}" for one in parts for row in rows_of(one) if row is not None]
+        return super().fill(parts)
+
+    def barrier(self, barrier: Barrier) -> None:
+        self.told.append(barrier.kind)
+
+
+@pytest.mark.must_not_fail(7, 11)
+def test_a_filler_is_told_of_barriers_between_what_came_before_and_after(world: World) -> None:
+    filler = Witness()
+    world.database.execute(
+        "INSERT INTO docs VALUES (1)",
+        "DO $$ BEGIN INSERT INTO docs VALUES (2); TRUNCATE docs; INSERT INTO docs VALUES (3); END $$",
+        "ALTER TABLE docs ADD COLUMN extra int",
+        "INSERT INTO docs VALUES (4)",
+    )
+    with world.run(filler=filler) as run:
+        run.caught_up()
+    assert filler.told == ["1", "2", "truncate", "3", "schema", "4"]
+
+
 @pytest.mark.must_not_fail(7)
 def test_from_the_source_every_row_that_is_still_there_is_whole(world: World) -> None:
     """Written while nobody reads: the values are the present ones, and newer changes follow in the stream."""
