@@ -7,8 +7,8 @@ A value read now must not be taken for an older one without a thought, and three
 table is locked (ACCESS SHARE) before its shape is compared with the one the stream described, and stays locked while
 it is read: what is read is what the types say. The row filter of the publication holds, so that nothing is shown that
 would not have been sent. And PostgreSQL sends a transaction to logical decoding a moment *before* other sessions see
-it as committed (a long moment, when a synchronous standby has to answer), so a few snapshots
-are tried, and the answer says which transactions the last one sees: of one it does not see, it shows the row before.
+it as committed (a long moment, when a synchronous standby has to answer), so a few snapshots are tried, and the answer
+says which transactions the last one sees: of one it does not see, it shows the row as it was before.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import pq
 
-from wallaby.content import value_texts
 from wallaby.errors import SourceUnavailable
 from wallaby.lsn import Lsn
-from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
+from wallaby.pgoutput.copy_decoder import CopyDecoder
 from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.postgres.arena import Arena
 from wallaby.postgres.command import rows, run_command
 from wallaby.postgres.connect import Connection, connect
 from wallaby.postgres.drain import Outcome, open_drain
 from wallaby.postgres.errors import translate
-from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifier
+from wallaby.postgres.row_queries import array_literal, facts_query, qualified, read_command
+from wallaby.schema import Column, PgType, TableSchema
 
 _ARENA_BYTES: Final = 1 << 20
 _UNREADABLE_KEYS: Final = frozenset({Family.INTERVAL, Family.LIST})
@@ -194,13 +193,13 @@ class RowReader:
         names = [schema.name.schema.encode(), schema.name.name.encode(), self._publication.encode()]
         given = [b"%d" % schema.oid, *names, *(array_literal(key).encode() for key in keys)]
         has_filters = connection.info.server_version // 10_000 >= _FILTERS_SINCE
-        query = _facts_query(len(keys), has_filters=has_filters)
+        query = facts_query(len(keys), has_filters=has_filters)
         [[written]] = rows(run("SELECT pg_catalog.pg_current_wal_lsn()"))
         assert written is not None
         for looks_left in reversed(range(_LOOKS_MAX)):
             run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             # The lock comes before the snapshot: a table rewritten in between would look empty.
-            run(f"LOCK TABLE ONLY {_qualified(schema)} IN ACCESS SHARE MODE")
+            run(f"LOCK TABLE ONLY {qualified(schema)} IN ACCESS SHARE MODE")
             facts = rows(run(query, given))
             if not facts or not _is_same(schema, [*schema.key, *columns], json.loads(facts[0][2] or "{}")):
                 run("ROLLBACK")
@@ -259,67 +258,9 @@ def _finish(pgconn: pq.abc.PGconn) -> None:
             raise psycopg.OperationalError("the connection was lost")
 
 
-def read_command(
-    schema: TableSchema, columns: Sequence[int], *, row_filter: str | None = None, is_root: bool = False
-) -> str:
-    """The COPY of the key's number and ``columns`` of every row whose key is in the settings."""
-    arrays = [
-        f"pg_catalog.current_setting('{_setting(k)}')::{_type_name(schema.columns[i].type)}[]"
-        for k, i in enumerate(schema.key)
-    ]
-    aliases = ", ".join([*(f"k{k}" for k in range(len(arrays))), "number"])
-    conditions = [
-        f"present.{quote_identifier(schema.columns[i].name)} {_equals(schema.columns[i].type)} wanted.k{k}"
-        for k, i in enumerate(schema.key)
-    ]
-    conditions += [] if row_filter is None else [f"({row_filter})"]
-    selected = ", ".join(f"{copy_select_expression(schema.columns[i])} AS v{k}" for k, i in enumerate(columns))
-    table = _qualified(schema) if is_root else f"ONLY {_qualified(schema)}"
-    return (
-        f"COPY (SELECT wanted.number, found.* FROM unnest({', '.join(arrays)}) WITH ORDINALITY AS wanted ({aliases})"
-        f" CROSS JOIN LATERAL (SELECT {selected} FROM {table} AS present WHERE {' AND '.join(conditions)}) AS found)"
-        " TO STDOUT (FORMAT binary)"
-    )
-
-
-def array_literal(values: pa.Array) -> str:
-    """The values, none of them null, as the text of a PostgreSQL array."""
-    escaped = pc.replace_substring_regex(value_texts(values), r'(["\\])', r"\\\1")
-    listed = pa.LargeListArray.from_arrays(pa.array([0, len(escaped)], pa.int64()), escaped)
-    inside = pc.binary_join(listed, pa.scalar('","', pa.large_string()))[0].as_py()
-    return f'{{"{inside}"}}' if len(values) else "{}"
-
-
-def _facts_query(keys: int, *, has_filters: bool) -> str:
-    """The snapshot and the table's kind, shape and row filter; the keys are put into settings on the way."""
-    condition = _ROW_FILTER if has_filters else "NULL::text"
-    settings = "".join(f", pg_catalog.set_config('{_setting(k)}', ${5 + k}, true) <> ''" for k in range(keys))
-    return _FACTS.format(row_filter=condition, settings=settings)
-
-
 def _is_same(schema: TableSchema, columns: Sequence[int], present: dict[str, list[int]]) -> bool:
     wanted = [schema.columns[i] for i in columns]
     return all(present.get(column.name) == [column.type.oid, column.typmod] for column in wanted)
-
-
-def _setting(number: int) -> str:
-    return f"wallaby.key_{number}"
-
-
-def _qualified(schema: TableSchema) -> str:
-    return f"{quote_identifier(schema.name.schema)}.{quote_identifier(schema.name.name)}"
-
-
-def _type_name(kind: PgType) -> str:
-    return f"{quote_identifier(kind.schema)}.{quote_identifier(kind.name)}"
-
-
-def _equals(kind: PgType) -> str:
-    """The type's own operator: one of an extension is found in the extension's schema only."""
-    while kind.kind is TypeKind.DOMAIN and kind.base is not None:
-        kind = kind.base
-    schema = kind.schema if kind.kind is TypeKind.BASE else "pg_catalog"
-    return f"OPERATOR({quote_identifier(schema)}.=)"
 
 
 _NUMBER: Final = Column("number", PgType(20, "int8"))
@@ -333,16 +274,3 @@ _GONE: Final = (
     psycopg.errors.WrongObjectType,
     psycopg.errors.DataError,
 )
-
-_ROW_FILTER: Final = """(
-    SELECT pg_catalog.pg_get_expr(r.prqual, r.prrelid) FROM pg_catalog.pg_publication_rel AS r
-    JOIN pg_catalog.pg_publication AS p ON p.oid = r.prpubid WHERE p.pubname = $4 AND r.prrelid = c.oid)"""
-
-_FACTS: Final = """
-SELECT pg_catalog.pg_current_snapshot()::text, c.relkind::text, (
-    SELECT pg_catalog.json_object_agg(a.attname, pg_catalog.json_build_array(a.atttypid::int8, a.atttypmod))
-    FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)::text,
-    {row_filter}{settings}
-FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = $1::oid AND n.nspname = $2 AND c.relname = $3 AND $4::text IS NOT NULL
-"""

@@ -17,32 +17,27 @@ change while values written before stay as they are. PostgreSQL moves no value o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.schema import Column, TableName, TableSchema, TypeKind
 from wallaby.transform.columns import value_bytes
-from wallaby.transform.grouping import Ids, group_ids, last_of_each
-from wallaby.transform.key_hash import Hashes, key_hashes
+from wallaby.transform.grouping import Ids
+from wallaby.transform.key_hash import key_hashes
 from wallaby.transform.outliers import Outliers
+from wallaby.transform.toast_runs import Mask, Run, Runs, joined, rows_at
 from wallaby.transform.unchanged import Filled, Gaps, Known, fill, within
 from wallaby.window import OP_UPDATE
-
-Mask = npt.NDArray[np.bool_]
 
 MOVED_OUT_BYTES_MIN: Final = 21
 """Shorter text and bytes stay in the row: the pointer that would replace them is not smaller."""
 _RUN_SHARE: Final = 8
 _RUN_BYTES_MAX: Final = 512 << 20
 """Arrow's text columns end at 2 GiB."""
-_RUN_BYTES: Final = 4096
-"""What a run costs beside its columns, generously."""
 _FIXED: Final = frozenset(
     {
         *(Family.BOOL, Family.INT2, Family.INT4, Family.INT8, Family.OID, Family.FLOAT4, Family.FLOAT8, Family.CHAR),
@@ -70,7 +65,7 @@ class ToastCache:
     def __init__(self, *, bytes_max: int, value_bytes_min: int = MOVED_OUT_BYTES_MIN) -> None:
         self._bytes_max = bytes_max
         self._value_bytes_min = value_bytes_min
-        self._tables: dict[int, _Remembered] = {}
+        self._tables: dict[int, Runs] = {}
         self._number = 0
 
     @property
@@ -86,7 +81,7 @@ class ToastCache:
         schema = gaps.batch.schema
         table = self._tables.get(schema.oid)
         if table is None or table.schema.fingerprint != schema.fingerprint:
-            table = self._tables[schema.oid] = _Remembered(schema, toastable(schema))
+            table = self._tables[schema.oid] = Runs(schema, toastable(schema))
         found = self._found(table, gaps, bytes_max)
         self._number += 1
         run = _new_run(self._number, table, gaps, found, self._value_bytes_min)
@@ -100,7 +95,7 @@ class ToastCache:
         """Nothing is known of the table any more. Twice is once."""
         self._tables = {oid: table for oid, table in self._tables.items() if table.schema.name != name}
 
-    def _found(self, table: _Remembered, gaps: Gaps, bytes_max: int) -> _Found:
+    def _found(self, table: Runs, gaps: Gaps, bytes_max: int) -> _Found:
         """The remembered versions from which the batch's first versions with gaps were made."""
         is_open = (gaps.source < 0) & (gaps.batch.op[gaps.root[gaps.row]] == OP_UPDATE)
         root, number = np.unique(gaps.root[gaps.row[is_open]], return_inverse=True)
@@ -118,7 +113,7 @@ class ToastCache:
             hits = np.flatnonzero(at_run == k)
             entry[hits] = done + np.arange(len(hits))
             done += len(hits)
-            parts.append(_taken(run.known, pa.array(at_row[hits])))
+            parts.append(rows_at(run.known, pa.array(at_row[hits])))
             is_known.append(run.is_known[at_row[hits]])
             is_old.append(np.full(len(hits), self._is_old(run)))
         slot = np.full(len(gaps.batch.schema.columns), -1, np.int64)
@@ -126,9 +121,9 @@ class ToastCache:
         of_gap[is_open] = entry[number]
         hit = np.flatnonzero(of_gap >= 0)
         of_gap[hit] = np.where(np.concatenate(is_known)[of_gap[hit], slot[gaps.column[hit]]], of_gap[hit], -1)
-        return _Found(_joined(parts), of_gap, np.concatenate(is_old))
+        return _Found(joined(parts), of_gap, np.concatenate(is_old))
 
-    def _is_old(self, run: _Run) -> bool:
+    def _is_old(self, run: Run) -> bool:
         newer = sum(
             other.nbytes for table in self._tables.values() for other in table.runs if other.number > run.number
         )
@@ -151,100 +146,7 @@ class _Found:
     """Per entry, whether it will soon be dropped where it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Entries ordered by ``hashes``; each key at most once. Column k of ``is_known`` is the table's k-th toastable.
-
-    Of a row that is gone nothing is known; the entry only hides older ones.
-    """
-
-    number: int
-    hashes: Hashes
-    keys: tuple[pa.Array, ...]
-    known: Known
-    is_known: Mask
-    is_gone: Mask
-
-    @property
-    def nbytes(self) -> int:
-        arrays = [*self.keys, *self.known.values.values(), *self.known.texts.values()]
-        own = self.hashes.nbytes + self.is_known.nbytes + self.is_gone.nbytes
-        return _RUN_BYTES + own + sum(array.nbytes for array in arrays)
-
-
-@dataclass(slots=True)
-class _Remembered:
-    """One table's runs, oldest first."""
-
-    schema: TableSchema
-    columns: tuple[int, ...]
-    runs: list[_Run] = field(default_factory=list)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(run.nbytes for run in self.runs)
-
-    def find(self, keys: Sequence[pa.Array], count: int) -> tuple[Ids, Ids]:
-        """Run and row of each key's newest entry, also one that says the row is gone; -1 where there is none."""
-        hashes = key_hashes(keys, count)
-        at_run, at_row = np.full(count, -1, np.int64), np.full(count, -1, np.int64)
-        pending = np.arange(count, dtype=np.int64)
-        for k in reversed(range(len(self.runs))):
-            run = self.runs[k]
-            row = _rows_of(run, keys, hashes, pending)
-            is_hit = row >= 0
-            at_run[pending[is_hit]], at_row[pending[is_hit]] = k, row[is_hit]
-            pending = pending[~is_hit]
-        return at_run, at_row
-
-    def sizes(self, at_run: Ids, at_row: Ids) -> Ids:
-        """What the values of each entry take; 0 where there is none."""
-        sizes = np.zeros(len(at_run), np.int64)
-        for k, run in enumerate(self.runs):
-            hits = np.flatnonzero(at_run == k)
-            for column in run.known.values.values():
-                sizes[hits] += value_bytes(column)[at_row[hits]]
-        return sizes
-
-    def may_hold(self, hashes: Hashes) -> Mask:
-        """False for keys that no run has an entry of."""
-        found = np.zeros(len(hashes), np.bool_)
-        for run in self.runs:
-            at = np.searchsorted(run.hashes, hashes)
-            found |= run.hashes[np.minimum(at, len(run.hashes) - 1)] == hashes
-        return found
-
-    def add(self, run: _Run, *, bytes_max: int) -> None:
-        runs = self.runs
-        runs.append(run)
-        while (
-            len(runs) > 1 and runs[-2].nbytes < 2 * runs[-1].nbytes and runs[-2].nbytes + runs[-1].nbytes <= bytes_max
-        ):
-            newer, older = runs.pop(), runs.pop()
-            merged = _merged(older, newer, is_oldest=not runs)
-            if len(merged.hashes):
-                runs.append(merged)
-
-
-def _rows_of(run: _Run, keys: Sequence[pa.Array], hashes: Hashes, which: Ids) -> Ids:
-    """Per key of ``which``, its row in the run, or -1: found by hash, then compared."""
-    row = np.full(len(which), -1, np.int64)
-    at = np.searchsorted(run.hashes, hashes[which], side="left")
-    end = np.searchsorted(run.hashes, hashes[which], side="right")
-    trying = np.flatnonzero(at < end)
-    while len(trying):
-        mine, theirs = pa.array(which[trying]), pa.array(at[trying])
-        pairs = [pa.concat_arrays([key.take(mine), own.take(theirs)]) for key, own in zip(keys, run.keys, strict=True)]
-        ids = group_ids(pairs, 2 * len(trying))
-        is_equal = ids[: len(trying)] == ids[len(trying) :]
-        row[trying[is_equal]] = at[trying[is_equal]]
-        trying = trying[~is_equal]
-        at[trying] += 1
-        trying = trying[at[trying] < end[trying]]
-    return row
-
-
-def _new_run(number: int, table: _Remembered, gaps: Gaps, found: _Found, value_bytes_min: int) -> _Run | None:
+def _new_run(number: int, table: Runs, gaps: Gaps, found: _Found, value_bytes_min: int) -> Run | None:
     """What the batch teaches: the new rows that exist after it, and the keys at which no row stands any more."""
     batch, lineage, final = gaps.batch, gaps.lineage, gaps.lineage.final
     place = _places(table, gaps, found)
@@ -274,7 +176,7 @@ def _new_run(number: int, table: _Remembered, gaps: Gaps, found: _Found, value_b
         values[i] = pools.values[i].take(index)
         if i in pools.texts:
             texts[i] = pools.texts[i].take(index)
-    return _Run(
+    return Run(
         number=number,
         hashes=hashes[order],
         keys=tuple(key.take(at) for key in keys),
@@ -284,7 +186,7 @@ def _new_run(number: int, table: _Remembered, gaps: Gaps, found: _Found, value_b
     )
 
 
-def _places(table: _Remembered, gaps: Gaps, found: _Found) -> Ids:
+def _places(table: Runs, gaps: Gaps, found: _Found) -> Ids:
     """Final rows × toastable columns: the change that has the value or, behind those, the entry; -1 when unknown."""
     rows, final = gaps.batch.rows, gaps.lineage.final
     place = np.repeat(final[:, None], len(table.columns), axis=1)
@@ -297,7 +199,7 @@ def _places(table: _Remembered, gaps: Gaps, found: _Found) -> Ids:
     return place
 
 
-def _pools(table: _Remembered, gaps: Gaps, known: Known, value_bytes_min: int) -> tuple[Known, list[Mask]]:
+def _pools(table: Runs, gaps: Gaps, known: Known, value_bytes_min: int) -> tuple[Known, list[Mask]]:
     """The toastable columns of the changes' new rows, behind them those of ``known``, and what is worth its memory."""
     rows = gaps.batch.rows
     outliers = Outliers.of(gaps.batch.outliers)
@@ -317,42 +219,3 @@ def _pools(table: _Remembered, gaps: Gaps, known: Known, value_bytes_min: int) -
             worth |= texts[i].is_valid().to_numpy(zero_copy_only=False)
         is_worth.append(worth)
     return Known(rows + known.rows, values, texts), is_worth
-
-
-def _merged(older: _Run, newer: _Run, *, is_oldest: bool) -> _Run:
-    """Both runs' entries, the newer of each key; below the oldest run nothing is left that an entry could end."""
-    keys = [pa.concat_arrays(pair) for pair in zip(older.keys, newer.keys, strict=True)]
-    hashes = np.concatenate([older.hashes, newer.hashes])
-    is_gone = np.concatenate([older.is_gone, newer.is_gone])
-    kept = last_of_each(group_ids(keys, len(hashes)))
-    if is_oldest:
-        kept = kept[~is_gone[kept]]
-    order = kept[np.argsort(hashes[kept], kind="stable")]
-    at = pa.array(order)
-    return _Run(
-        number=newer.number,
-        hashes=hashes[order],
-        keys=tuple(key.take(at) for key in keys),
-        known=_taken(_joined([older.known, newer.known]), at),
-        is_known=np.concatenate([older.is_known, newer.is_known])[order],
-        is_gone=is_gone[order],
-    )
-
-
-def _taken(known: Known, at: pa.Array) -> Known:
-    return Known(
-        len(at),
-        {i: column.take(at) for i, column in known.values.items()},
-        {i: column.take(at) for i, column in known.texts.items()},
-    )
-
-
-def _joined(parts: Sequence[Known]) -> Known:
-    """One after the other; all have the same value columns."""
-    some = parts[0]
-    values = {i: pa.concat_arrays([part.values[i] for part in parts]) for i in some.values}
-    with_text = {i for part in parts for i in part.texts}
-    texts = {
-        i: pa.concat_arrays([part.texts.get(i, pa.nulls(part.rows, pa.string())) for part in parts]) for i in with_text
-    }
-    return Known(sum(part.rows for part in parts), values, texts)

@@ -16,14 +16,13 @@ from wallaby.errors import CheckFailed, SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.postgres.catalog import Catalog
+from wallaby.postgres.row_queries import array_literal, read_command
 from wallaby.postgres.row_reader import (
     PresentRows,
     RowReader,
     Snapshot,
     Unread,
-    array_literal,
     is_readable,
-    read_command,
 )
 from wallaby.schema import TableName, TableSchema
 from wallaby.testing.changes import table
