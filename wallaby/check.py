@@ -30,6 +30,7 @@ def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Fi
         ensure_publication=options.ensure_publication,
         syncs_publication=options.sync_publication,
         snapshot=options.snapshot,
+        toast_fetch=options.toast_fetch,
         field="source.options",
         own_application=own_application,
         stream_options=options.needing_a_newer_server(),

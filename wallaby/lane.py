@@ -7,7 +7,7 @@ position. The compare-and-set of a commit always starts at the position this lan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wallaby.errors import CheckFailed, Transient
 from wallaby.lsn import START, Position
@@ -112,7 +112,7 @@ class Lane:
             if sum(batch.num_rows for batch in batches) == part.rows:
                 kept.append(part)
             elif batches:
-                kept.append(encode_part(part.schema, batches))
+                kept.append(replace(encode_part(part.schema, batches), fetched_at=part.fetched_at))
         return tuple(kept)
 
     def _apply_barrier(self, writer: SinkWriter, window: Window) -> LaneReport:

@@ -141,3 +141,9 @@ class Limits:
     """A table truncated or rewritten between snapshot and lock makes the copy start over, at most this often."""
     copy_chunk_bytes: int = 4 << 20
     """Bytes of COPY data decoded at once."""
+    fetch_timeout_ms: int = 5_000
+    """Reading unchanged values for one window takes at most this long: status updates to the server wait meanwhile."""
+    fetch_rest_ms: int = 10_000
+    """A source that was too slow for that is not asked again for this long."""
+    filled_bytes_max: int = 64 << 20
+    """Filling unchanged values adds at most this much to a window, and the one value that reaches it."""

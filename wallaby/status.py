@@ -37,6 +37,10 @@ class TableStatus:
     copied: int = 0
     estimated: int = 0
     """Rows the initial copy expects, from the planner's statistics; 0 when unknown or not copying."""
+    filled: int = 0
+    """Cells PostgreSQL did not send (unchanged TOAST) that ``toast_fetch`` filled."""
+    unfilled: int = 0
+    """... and that it could not fill: they stay marked. 0 when it is off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

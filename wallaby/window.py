@@ -68,6 +68,9 @@ class TablePart:
     schema: TableSchema
     rows: int
     data: pa.Buffer
+    fetched_at: Lsn | None = None
+    """Set when cells were read from the source after the change (``toast_fetch: source`` or ``full``): how far the
+    source's WAL was written just before. Such cells are as of their change or newer, never older."""
 
     @property
     def nbytes(self) -> int:

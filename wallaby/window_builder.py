@@ -7,13 +7,13 @@ the next window; only when they alone exceed the size limit do they leave as a w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import pyarrow as pa
 
-from wallaby.lsn import Position
+from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput.decoder import Segment
 from wallaby.schema import TableSchema
 from wallaby.settings import Limits
@@ -22,6 +22,21 @@ from wallaby.window import Barrier, BarrierKind, TablePart, Window
 _IPC = pa.ipc.IpcWriteOptions(use_threads=False)
 _END_BYTES: Final = 8
 """What closes an IPC stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnsealedPart:
+    """One table's batches on their way into a window, in stream order."""
+
+    schema: TableSchema
+    batches: Sequence[pa.RecordBatch]
+    fetched_at: Lsn | None = None
+    """As in `TablePart`."""
+
+
+Fill = Callable[[Sequence[UnsealedPart]], Sequence[UnsealedPart]]
+"""Fills cells PostgreSQL did not send: the parts of a window to the same parts, as many rows in the same order. Called
+once for each window, in stream order."""
 
 
 @dataclass(slots=True)
@@ -67,11 +82,12 @@ class SealedWindow:
 
 
 class WindowBuilder:
-    """Collects segments and seals windows; positions chain without gap from ``start``."""
+    """Collects segments and seals windows; positions chain without gap from ``start``. ``fill`` sees what is sealed."""
 
-    def __init__(self, start: Position, limits: Limits) -> None:
+    def __init__(self, start: Position, limits: Limits, *, fill: Fill | None = None) -> None:
         self._after = start
         self._limits = limits
+        self._fill = fill
         self._whole = _Pile()
         self._open = _Pile()
 
@@ -148,7 +164,10 @@ class WindowBuilder:
 
     def _seal_pile(self, pile: _Pile, *, ends_transaction: bool) -> SealedWindow:
         assert pile.upto is not None
-        parts = tuple(encode_part(schema, batches) for schema, batches in pile.batches.values())
+        unsealed: Sequence[UnsealedPart] = [UnsealedPart(schema, batches) for schema, batches in pile.batches.values()]
+        if self._fill is not None and unsealed:
+            unsealed = self._fill(unsealed)
+        parts = tuple(replace(encode_part(part.schema, part.batches), fetched_at=part.fetched_at) for part in unsealed)
         window = Window(self._after, pile.upto, parts, ends_transaction=ends_transaction)
         self._after = pile.upto
         if ends_transaction:

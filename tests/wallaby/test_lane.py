@@ -8,10 +8,11 @@ import pytest
 
 from wallaby.errors import CheckFailed, Transient, WallabyError
 from wallaby.lane import Lane
+from wallaby.lsn import Lsn
 from wallaby.schema import TableSchema
 from wallaby.sink import Finding, Severity
 from wallaby.testing.changes import NewShape, Stream, Truncate, insert, table
-from wallaby.testing.memory_sink import MemoryDestination, MemorySink
+from wallaby.testing.memory_sink import MemoryDestination, MemorySink, MemoryWriter
 from wallaby.window import LaneId, Window
 
 LANE = LaneId("shop", "copy")
@@ -96,6 +97,39 @@ def test_a_lane_ahead_of_the_stream_takes_only_what_it_lacks() -> None:
     assert report.receipt.upto == whole.upto
     assert len(rows(destination)) == 12
     assert lane.position == whole.upto
+
+
+class TimesOfReading(MemorySink):
+    """Notes when the parts written say they were read."""
+
+    def __init__(self, destination: MemoryDestination) -> None:
+        super().__init__(destination)
+        self.seen: list[Lsn | None] = []
+
+    def writer(self, lane: LaneId, epoch: int) -> MemoryWriter:
+        seen = self.seen
+
+        class Writer(MemoryWriter):
+            def write(self, window: Window) -> None:
+                seen.extend(part.fetched_at for part in window.parts)
+                super().write(window)
+
+        return Writer(self, lane, epoch)
+
+
+def test_what_is_left_of_a_part_still_says_when_its_cells_were_read() -> None:
+    destination = MemoryDestination()
+    stream = Stream()
+    for number in range(3):
+        stream.transaction([(ORDERS, insert(number, "a"))])
+    feed(opened(destination), stream.windows()[:1])
+    [whole] = stream.windows(cuts=[])
+    read = replace(whole, parts=tuple(replace(part, fetched_at=Lsn(77)) for part in whole.parts))
+    sink = TimesOfReading(destination)
+    lane = Lane(sink, LANE, 2)
+    lane.recover()
+    assert lane.write(read, commit=True).rows == 2
+    assert sink.seen == [Lsn(77)]
 
 
 class FoundFault(MemorySink):

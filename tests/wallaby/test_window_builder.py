@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from wallaby.lsn import Lsn, Position
@@ -9,7 +12,7 @@ from wallaby.pgoutput.decoder import Segment
 from wallaby.settings import Limits
 from wallaby.testing.changes import Stream, insert, table
 from wallaby.window import Barrier, BarrierKind, Window
-from wallaby.window_builder import WindowBuilder
+from wallaby.window_builder import UnsealedPart, WindowBuilder
 
 ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
 LIMITS = Limits(window_rows_max=10, window_age_max_ms=50)
@@ -89,3 +92,21 @@ def test_idle_movement_never_goes_back() -> None:
     builder.skip_to(Position(Lsn(30)))
     builder.skip_to(Position(Lsn(20)))
     assert builder.after == Position(Lsn(30))
+
+
+def test_what_is_sealed_goes_through_the_filling_once_in_order_and_keeps_its_time_of_reading() -> None:
+    asked: list[list[int]] = []
+
+    def fill(parts: Sequence[UnsealedPart]) -> list[UnsealedPart]:
+        asked.append([batch.num_rows for part in parts for batch in part.batches])
+        return [replace(part, fetched_at=Lsn(len(asked))) for part in parts]
+
+    builder = WindowBuilder(Position(Lsn(10)), LIMITS, fill=fill)
+    builder.add(segment(3, Position(Lsn(20))), 0)
+    builder.add(segment(2, Position(Lsn(30))), 0)
+    builder.add(segment(1, Position(Lsn(35), 1), whole=False), 0)
+    sealed = [builder.seal(), builder.seal_before_barrier()]
+    builder.add(segment(0, Position(Lsn(50))), 1)
+    assert builder.seal() is not None
+    assert asked == [[3, 2], [1]]
+    assert [part.fetched_at for one in sealed if one for part in one.window.parts] == [Lsn(1), Lsn(2)]

@@ -9,9 +9,11 @@ from wallaby.flow.options import (
     SnapshotMode,
     SourceMode,
     SourceOptions,
+    ToastFetch,
     Unrepresentable,
 )
 from wallaby.flow.problems import InvalidFlow, Problem
+from wallaby.flow.size import ByteSize, format_size, parse_size
 from wallaby.flow.spec import (
     AckPolicy,
     DdlPolicy,
@@ -30,6 +32,7 @@ from wallaby.sink import WriteMode
 __all__ = [
     "AckPolicy",
     "BinaryMode",
+    "ByteSize",
     "DdlPolicy",
     "DestinationOptions",
     "Duration",
@@ -46,12 +49,15 @@ __all__ = [
     "SourceMode",
     "SourceOptions",
     "TablePattern",
+    "ToastFetch",
     "Unrepresentable",
     "WireFormat",
     "WriteMode",
     "default_slot",
     "flow_id",
     "format_duration",
+    "format_size",
     "parse_duration",
+    "parse_size",
     "parse_table_pattern",
 ]

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ByteSize, Field, field_validator
 from wallaby import secret
 from wallaby.flow.duration import Duration
 from wallaby.flow.model import OptionsModel
+from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import TablePattern, parse_table_pattern, split_list
 from wallaby.lsn import Lsn
 from wallaby.sink import WriteMode
@@ -81,6 +82,19 @@ class Origin(StrEnum):
     echo (PostgreSQL 16 and newer)."""
 
 
+class ToastFetch(StrEnum):
+    """How cells PostgreSQL did not send are filled: TOASTed values an UPDATE left as they were."""
+
+    OFF = "off"
+    """Not at all: destinations keep the value they have, a log marks the cell."""
+    SOURCE = "source"
+    """With the row's present value, read from the source: it may be newer than the change."""
+    FULL = "full"
+    """As ``source``, and every other column of an updated row is replaced by its present value, too."""
+    CACHE = "cache"
+    """With the value the row had, from a bounded memory of what the stream sent before: exact, or not at all."""
+
+
 class SourceMode(StrEnum):
     """What the source does."""
 
@@ -107,6 +121,11 @@ def _lower_or_off(value: Any) -> Any:
         return "on" if value else "off"
     text = _lower(value)
     return {"true": "on", "false": "off"}.get(text, text) if isinstance(text, str) else text
+
+
+def _toast_fetch(value: Any) -> Any:
+    text = _lower(value)
+    return "off" if text in ("false", "no", "none", "0", 0) else text
 
 
 def _is_slot_name(name: str) -> str:
@@ -191,7 +210,6 @@ class SourceOptions(OptionsModel):
         "state_schema": "nothing is written into the source database",
         "state_table": "nothing is written into the source database",
         "flow_id": _NOT_NEEDED,
-        "toast_cache_size": "unchanged TOAST values are never fetched or guessed",
         "ddl_trigger_schema": "belongs to capture_ddl, which is not used here",
         "ddl_trigger_name": "belongs to capture_ddl, which is not used here",
         "ddl_message_prefix": "belongs to capture_ddl, which is not used here",
@@ -214,7 +232,6 @@ class SourceOptions(OptionsModel):
     }
     unsupported: ClassVar[Mapping[str, str]] = {
         "capture_ddl": "Remove it; changed table shapes are noticed from the stream itself",
-        "toast_fetch": "Set it to off; destinations keep the values PostgreSQL did not send",
         "aws_rds_iam": "Use a password or a certificate in the DSN",
     }
 
@@ -259,6 +276,10 @@ class SourceOptions(OptionsModel):
     """... which grows up to this size. Beyond it the stream goes on without ``streaming``, on the server's disk."""
     spool_directory: str = ""
     """Where that file lies, nameless; default: the system's directory for temporary files."""
+    toast_fetch: Annotated[ToastFetch, BeforeValidator(_toast_fetch)] = ToastFetch.OFF
+    """Fill in values PostgreSQL did not send (unchanged TOAST): ``off``, ``source``, ``full``, ``cache``; see below."""
+    toast_cache_size: ByteSize = 64 << 20
+    """With ``toast_fetch: cache``: how much is remembered, in bytes with a unit."""
     mode: Annotated[SourceMode, BeforeValidator(_lower)] = SourceMode.CDC
     """``cdc``. ``backfill`` of the Go WALlaby is not supported yet."""
 
@@ -302,6 +323,13 @@ class SourceOptions(OptionsModel):
     def _status_interval(cls, value: timedelta) -> timedelta:
         if not timedelta(milliseconds=100) <= value <= timedelta(minutes=5):
             raise ValueError("must lie between 100ms and 5m")
+        return value
+
+    @field_validator("toast_cache_size")
+    @classmethod
+    def _toast_cache_size(cls, value: int) -> int:
+        if not 1 << 20 <= value <= 64 << 30:
+            raise ValueError("must lie between 1MiB and 64GiB")
         return value
 
     @field_validator("start_lsn", mode="plain")

@@ -48,7 +48,9 @@ SELECT n.nspname, c.relname, c.relreplident,
     END,
     pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(n.oid, 'USAGE'),
     pg_catalog.row_security_active(c.oid),
-    pg_catalog.pg_has_role(c.relowner, 'USAGE')
+    pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+    c.relreplident IN ('d', 'i') OR EXISTS (
+        SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
 FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS given (schema, name)
 JOIN pg_catalog.pg_namespace AS n ON n.nspname = given.schema
 JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = given.name

@@ -33,19 +33,22 @@ def check_source(
     ensure_publication: bool = True,
     syncs_publication: bool = False,
     snapshot: str = "initial",
+    toast_fetch: str = "off",
     field: str = "source.options",
     own_application: str | None = None,
     stream_options: Collection[str] = (),
 ) -> list[Finding]:
     """Everything that would stop or harm a flow from this source; empty when it is fit.
 
-    ``field`` prefixes the subjects that are options. ``snapshot`` other than ``never`` also checks that tables can be
-    read. A slot held by a connection whose application name begins with ``own_application`` is our own and no finding.
+    ``field`` prefixes the subjects that are options. ``snapshot`` other than ``never``, and ``toast_fetch`` of
+    ``source`` or ``full``, also check that tables can be read. A slot held by a connection whose application name
+    begins with ``own_application`` is our own and no finding.
     ``stream_options``: the options in use that need a newer server (`OPTION_MAJORS`).
     Codes: ``source-config``, ``source-unreachable``, ``source-refused``, ``server-version``, ``standby``,
     ``wal-level``, ``replication-privilege``, ``slot-headroom``, ``sender-headroom``, ``prepared-transactions``,
     ``slot-missing``, ``slot-plugin``, ``slot-database``, ``slot-busy``, ``slot-lost``, ``publication-missing``,
-    ``publication-privilege``, ``publication-empty``, ``replica-identity``, ``select-privilege``, ``row-security``.
+    ``publication-privilege``, ``publication-empty``, ``replica-identity``, ``select-privilege``, ``row-security``,
+    ``toast-fetch``.
     """
     wish = _Wish(
         slot=slot,
@@ -55,7 +58,8 @@ def check_source(
         creates_slot=create_slot,
         creates_publication=ensure_publication,
         syncs=syncs_publication,
-        copies=snapshot != "never",
+        reads=snapshot != "never" or toast_fetch in ("source", "full"),
+        fills=toast_fetch != "off",
         field=field,
         own_application=own_application,
         stream_options=tuple(stream_options),
@@ -92,7 +96,8 @@ class _Wish:
     creates_slot: bool
     creates_publication: bool
     syncs: bool
-    copies: bool
+    reads: bool
+    fills: bool
     field: str
     own_application: str | None
     stream_options: tuple[str, ...]
@@ -334,16 +339,18 @@ def _check_tables(
     ).fetchall()
     role = quote_identifier(connection.info.user)
     findings: list[Finding] = []
-    for schema, name, identity, has_identity, is_readable, hides_rows, is_owner in rows:
+    for schema, name, identity, has_identity, is_readable, hides_rows, is_owner, has_key in rows:
         table = TableName(schema, name)
         if is_changing and not has_identity:
             findings.append(_no_identity(table, identity))
-        if wish.copies and not is_readable:
+        if wish.reads and not is_readable:
             findings.append(_no_select(table, role))
-        if wish.copies and hides_rows:
+        if wish.reads and hides_rows:
             findings.append(_row_security(table, role))
         if is_adding and not is_owner:
             findings.append(_not_owner(table, role))
+        if wish.fills and is_changing and has_identity and not has_key:
+            findings.append(_nothing_to_fill_by(table, wish.field))
     return findings
 
 
@@ -375,6 +382,16 @@ def _row_security(table: TableName, role: str) -> Finding:
         "row-level security hides rows from the role",
         f"Run as superuser: ALTER ROLE {role} BYPASSRLS;",
         "row-security",
+    )
+
+
+def _nothing_to_fill_by(table: TableName, field: str) -> Finding:
+    return Finding(
+        severity=Severity.WARNING,
+        subject=f"table {table}",
+        message="it has no key, so values PostgreSQL does not send are not filled in (they come with the old row)",
+        advice=f"Add a primary key, or leave it: {field}.toast_fetch has no effect on this table.",
+        code="toast-fetch",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import psycopg
@@ -14,16 +15,20 @@ from wallaby.postgres.connect import Connection
 _CANCEL_TIMEOUT_S: Final = 5.0
 
 
-def run_command(connection: Connection, command: str, *, timeout_s: float) -> pq.abc.PGresult:
+def run_command(
+    connection: Connection, command: str, *, timeout_s: float, parameters: Sequence[bytes] = ()
+) -> pq.abc.PGresult:
     """Send one command and return its first result; the connection becomes non-blocking.
 
-    Rows are text. `psycopg.Error` when the server refuses; on timeout the command is cancelled and
-    `psycopg.errors.QueryCanceled` is raised.
+    Rows are text, and so are ``parameters`` ($1 …), which a replication connection does not take. `psycopg.Error` when
+    the server refuses; on timeout the command is cancelled and `psycopg.errors.QueryCanceled` is raised.
     """
     pgconn = connection.pgconn
     pgconn.nonblocking = 1
-    pgconn.send_query(command.encode())
-    pgconn.flush()
+    if parameters:
+        pgconn.send_query_params(command.encode(), parameters)
+    else:
+        pgconn.send_query(command.encode())
     _await_result(connection, time.monotonic() + timeout_s)
     result = pgconn.get_result()
     if result is None:
@@ -59,7 +64,15 @@ def _await_result(connection: Connection, deadline: float) -> None:
 def _is_answered(connection: Connection, deadline: float) -> bool:
     pgconn = connection.pgconn
     poll = select.poll()
-    poll.register(pgconn.socket, select.POLLIN)
+    poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+    while pgconn.flush():
+        # More was to be sent than the socket takes at once; what the server says meanwhile must be read.
+        events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if not events:
+            return False
+        if events[0][1] & ~select.POLLOUT:
+            pgconn.consume_input()
+    poll.modify(pgconn.socket, select.POLLIN)
     while pgconn.is_busy():
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
             return False

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from wallaby.lane import LaneReport
 from wallaby.lsn import Lsn, Position
-from wallaby.window import LaneId, Window
+from wallaby.schema import TableName
+from wallaby.window import Barrier, LaneId, Window
+from wallaby.window_builder import UnsealedPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +74,30 @@ class ChangeStream(Protocol):
     def send_status(self, *, received: Lsn, flushed: Lsn, reply_requested: bool = False) -> None: ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GapCount:
+    """Cells PostgreSQL did not send, so far in this epoch."""
+
+    filled: int = 0
+    unfilled: int = 0
+
+
+class Filler(Protocol):
+    """Fills cells PostgreSQL did not send, in the stream's order; see `wallaby.relay.fill`."""
+
+    def fill(self, parts: Sequence[UnsealedPart]) -> list[UnsealedPart]:
+        """As `wallaby.window_builder.Fill`. Bounded in time; an error ends the epoch."""
+        ...
+
+    def barrier(self, barrier: Barrier) -> None:
+        """Everything before the barrier was filled."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[TableName, GapCount]: ...
+
+    def close(self) -> None:
+        """Disconnect. Idempotent."""
+        ...

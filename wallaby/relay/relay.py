@@ -28,14 +28,15 @@ from wallaby.pgoutput.decoder import Decoder, Event, Segment
 from wallaby.pgoutput.messages import Committed, LogicalMessage, Prepared, RolledBack
 from wallaby.pgtypes.types import change_schema
 from wallaby.relay.feed import LaneFeed, Waiting
+from wallaby.relay.fill import NoFill
 from wallaby.relay.flood import Flood
-from wallaby.relay.ports import ChangeStream, Checkpointed, Delivered, Transport
+from wallaby.relay.ports import ChangeStream, Checkpointed, Delivered, Filler, GapCount, Transport
 from wallaby.routing import route
 from wallaby.schema import TableName, TableSchema
 from wallaby.settings import Limits
 from wallaby.status import FlowStatus, TableStatus, UnfinishedStatus
 from wallaby.window import Barrier, LaneId, Window
-from wallaby.window_builder import WindowBuilder, encode_part
+from wallaby.window_builder import UnsealedPart, WindowBuilder, encode_part
 
 _TURN_MS = 200
 _STATUS_EVERY_MS = 100
@@ -71,8 +72,10 @@ class Relay:
         transport: Transport,
         clock: Clock,
         limits: Limits,
+        filler: Filler | None = None,
     ) -> None:
         self._config = config
+        self._filler: Filler = filler or NoFill()
         self._transport = transport
         self._clock = clock
         self._limits = limits
@@ -128,6 +131,7 @@ class Relay:
         number = 0
         for schema, batch in _with_empty_tables(tables, batches):
             number += 1
+            self._filler.fill([UnsealedPart(schema, [batch])])  # to remember the values: copied rows are whole
             window = Window(Position(Lsn(0), number - 1), Position(Lsn(0), number), (encode_part(schema, [batch]),))
             self._count(schema.name, 0, batch.num_rows)
             self._broadcast(window, 0)
@@ -168,7 +172,7 @@ class Relay:
         """Stream until stopped, until ``stop_at``, or until something fails; returns the last checkpoint."""
         self._phase = "streaming"
         # The slot may stand behind the checkpoint: what is sent again is dropped by the lanes that have it.
-        builder = WindowBuilder(Position(start), self._limits)
+        builder = WindowBuilder(Position(start), self._limits, fill=self._filler.fill)
         self._read = builder.after
         self._frontier.read_upto(self._read)
         confirm_at_ms = probe_at_ms = self._clock.now_ms()
@@ -243,6 +247,7 @@ class Relay:
         if (sealed := builder.seal_before_barrier()) is not None:
             self._broadcast(sealed.window, sealed.committed_at_us)
         self._commit_all()
+        self._filler.barrier(barrier)
         sealed = builder.barrier(barrier)
         self._broadcast(sealed.window, sealed.committed_at_us, commit=True)
         self._moved(builder.after)
@@ -419,10 +424,18 @@ class Relay:
                 feed.status(read_upto=self._read, server=self._server, wall_us=wall_us, phase=state)
                 for feed in self._feeds.values()
             ),
-            tables=tuple(
-                TableStatus(table=str(name), rows=counts[0], copied=counts[1], estimated=self._estimates.get(name, 0))
-                for name, counts in sorted(self._tables.items())
-            ),
+            tables=tuple(self._table_status(name, *counts) for name, counts in sorted(self._tables.items())),
+        )
+
+    def _table_status(self, name: TableName, rows: int, copied: int) -> TableStatus:
+        gaps = self._filler.counts.get(name, GapCount())
+        return TableStatus(
+            table=str(name),
+            rows=rows,
+            copied=copied,
+            estimated=self._estimates.get(name, 0),
+            filled=gaps.filled,
+            unfilled=gaps.unfilled,
         )
 
 

@@ -29,7 +29,8 @@ from wallaby.postgres.slot import (
     terminate_holder,
     timeline_end,
 )
-from wallaby.relay.ports import Transport
+from wallaby.relay.fill import NoFill, open_filler
+from wallaby.relay.ports import Filler, Transport
 from wallaby.relay.relay import Relay, RelayConfig, Stopped
 from wallaby.routing import lane_of
 from wallaby.schema import TableName, TableSchema
@@ -98,6 +99,7 @@ class SourceSession:
             limits, status_interval_ms=max(100, round(self._options.status_interval.total_seconds() * 1000))
         )
         self._relay: Relay | None = None
+        self._filler: Filler = NoFill()
         self._stop = threading.Event()
 
     @property
@@ -156,6 +158,7 @@ class SourceSession:
         except Stopped:
             return START
         finally:
+            self._filler.close()
             catalog.close()
 
     def _written(self, connection: Connection, identity: SourceIdentity) -> Lsn:
@@ -266,6 +269,10 @@ class SourceSession:
     def _start_relay(self, checkpoint: Position, stop_at: Lsn | None, *, is_reset: bool = False) -> Relay:
         flow = self._config.flow
         lanes = dict.fromkeys(self._config.lanes, START) if is_reset else dict(self._config.lanes)
+        self._filler.close()
+        self._filler = open_filler(
+            self._options, clock=self._clock, limits=self._limits, application_name=self._application
+        )
         relay = Relay(
             RelayConfig(
                 flow=flow.id,
@@ -279,6 +286,7 @@ class SourceSession:
             transport=self._transport,
             clock=self._clock,
             limits=self._limits,
+            filler=self._filler,
         )
         self._relay = relay
         if self._stop.is_set():

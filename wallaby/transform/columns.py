@@ -138,3 +138,26 @@ def _valid(array: pa.Array) -> npt.NDArray[np.bool_]:
     if array.null_count == len(array):
         return np.zeros(len(array), np.bool_)
     return array.is_valid().to_numpy(zero_copy_only=False)
+
+
+def lists_of(rows: Ids, cells: pa.Array, count: int, kind: pa.DataType) -> pa.Array:
+    """A list column of ``count`` rows in which ``cells[i]`` belongs to row ``rows[i]`` (ascending); null where none."""
+    counts = np.bincount(rows, minlength=count)
+    offsets = np.zeros(count + 1, np.int32)
+    np.cumsum(counts, out=offsets[1:])
+    return pa.ListArray.from_arrays(pa.array(offsets), cells, type=kind, mask=pa.array(counts == 0))
+
+
+def value_bytes(array: pa.Array) -> Ids:
+    """What each value takes in Arrow buffers, without validity and offsets; 0 for null text, bytes and lists."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return value_bytes(array.storage)
+    if pa.types.is_list(kind):
+        ends = np.zeros(len(array.values) + 1, np.int64)
+        np.cumsum(value_bytes(array.values), out=ends[1:])
+        sizes = np.diff(ends[array.offsets.to_numpy()])
+        return np.where(array.is_valid().to_numpy(zero_copy_only=False), sizes, 0) if array.null_count else sizes
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        return pc.fill_null(pc.binary_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.full(len(array), max(kind.bit_width // 8, 1), np.int64)

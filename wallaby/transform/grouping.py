@@ -47,8 +47,8 @@ def value_ids(array: pa.Array) -> Ids:
         return ids
     if pa.types.is_nested(kind):
         return value_ids(_nested_bytes(array))
-    if array.null_count == 0 and (integers := _integers(array)) is not None:
-        return integers
+    if array.null_count == 0 and (numbers := integers(array)) is not None:
+        return numbers
     encoded = pc.dictionary_encode(array, null_encoding="encode")
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
@@ -105,8 +105,8 @@ def _paired(left: Ids, right: Ids) -> Ids:
     return left_dense * max(count, 1) + right_dense
 
 
-def _integers(array: pa.Array) -> Ids | None:
-    """The values themselves where the type is at most 64 bits wide; the array has no nulls."""
+def integers(array: pa.Array) -> Ids | None:
+    """The values themselves where the type is at most 64 bits wide, else None; the array has no nulls."""
     kind = array.type
     if pa.types.is_boolean(kind):
         return array.to_numpy(zero_copy_only=False).astype(np.int64)

@@ -87,11 +87,17 @@ class Lineage:
 
     def origin(self, changes: Ids, earlier: Ids) -> Ids:
         """The places of the keys at which the rows of ``changes`` stood before the window."""
-        here = np.arange(self.rows, dtype=np.int64)
-        first = _followed(np.where(earlier < 0, here, earlier))[changes]
-        old_place = here.copy()
-        old_place[self.moved] = self.rows + np.arange(len(self.moved))
-        return old_place[first]
+        return self.old_places()[self.roots(earlier)[changes]]
+
+    def roots(self, earlier: Ids) -> Ids:
+        """Per change, the first change of the batch that made a version of the same row."""
+        return _followed(np.where(earlier < 0, np.arange(self.rows, dtype=np.int64), earlier))
+
+    def old_places(self) -> Ids:
+        """Per change, the place of the key at which its row stood before it."""
+        place = np.arange(self.rows, dtype=np.int64)
+        place[self.moved] = self.rows + np.arange(len(self.moved))
+        return place
 
     def predecessors(self) -> Ids:
         """Per change, the change that made the row version it was made from; -1 when none in the batch did."""

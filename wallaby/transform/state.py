@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from wallaby.errors import Refused
 from wallaby.schema import TableSchema
 from wallaby.transform.append import COMMIT_LSN, COMMITTED_AT, OP, OP_TRUNCATE, ORDINAL, OUTLIERS, UNCHANGED, XID
-from wallaby.transform.columns import single
+from wallaby.transform.columns import lists_of, single
 from wallaby.transform.mirror import COUNT, InsertPlan, MirrorPlan, MultisetPlan, plan
 from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE, OUTLIER_TYPE, UNCHANGED_TYPE
 
@@ -107,7 +107,7 @@ def _indexes(schema: TableSchema, log: pa.Table) -> pa.Array:
     """``unchanged`` with column indexes for names; a column dropped since is left out."""
     lists = single(log[UNCHANGED])
     rows, found = _known(schema, lists, pc.list_flatten(lists))
-    return _lists(rows, found.cast(pa.uint16()), len(log), UNCHANGED_TYPE)
+    return lists_of(rows, found.cast(pa.uint16()), len(log), UNCHANGED_TYPE)
 
 
 def _outliers(schema: TableSchema, log: pa.Table) -> pa.Array:
@@ -120,7 +120,7 @@ def _outliers(schema: TableSchema, log: pa.Table) -> pa.Array:
     cells = pa.StructArray.from_arrays(
         [found.cast(pa.uint16()), flat.field(1).filter(known)], fields=list(OUTLIER_TYPE.value_type)
     )
-    return _lists(rows, cells, len(log), OUTLIER_TYPE)
+    return lists_of(rows, cells, len(log), OUTLIER_TYPE)
 
 
 def _known(schema: TableSchema, lists: pa.Array, names: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array]:
@@ -128,13 +128,6 @@ def _known(schema: TableSchema, lists: pa.Array, names: pa.Array) -> tuple[npt.N
     index = pc.index_in(names, pa.array([column.name for column in schema.columns], pa.string()))
     rows = pc.list_parent_indices(lists).filter(index.is_valid())
     return rows.to_numpy(zero_copy_only=False).astype(np.int64), index.drop_null()
-
-
-def _lists(rows: npt.NDArray[np.int64], cells: pa.Array, count: int, kind: pa.DataType) -> pa.Array:
-    counts = np.bincount(rows, minlength=count)
-    offsets = np.zeros(count + 1, np.int32)
-    np.cumsum(counts, out=offsets[1:])
-    return pa.ListArray.from_arrays(pa.array(offsets), cells, type=kind, mask=pa.array(counts == 0))
 
 
 def _broken(schema: TableSchema, what: str) -> Refused:

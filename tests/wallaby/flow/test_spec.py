@@ -25,6 +25,7 @@ from wallaby.flow import (
     InvalidFlow,
     SnapshotMode,
     SourceOptions,
+    ToastFetch,
     Unrepresentable,
     WriteMode,
     default_slot,
@@ -202,7 +203,10 @@ RULES = [
     ("source/options/start_lsn", "yesterday", "source.options.start_lsn", "LSN"),
     ("source/options/mode", "backfill", "source.options.mode", "not supported yet"),
     ("source/options/capture_ddl", "true", "source.options.capture_ddl", "not supported yet"),
-    ("source/options/toast_fetch", "full", "source.options.toast_fetch", "not supported yet"),
+    ("source/options/toast_fetch", "sometimes", "source.options.toast_fetch", "off, source, full or cache"),
+    ("source/options/toast_cache_size", 10000, "source.options.toast_cache_size", "with its unit, such as 64MiB"),
+    ("source/options/toast_cache_size", "10000", "source.options.toast_cache_size", "with its unit, such as 64MiB"),
+    ("source/options/toast_cache_size", "4kB", "source.options.toast_cache_size", "between 1MiB and 64GiB"),
     ("source/options/aws_rds_iam", True, "source.options.aws_rds_iam", "not supported yet"),
     ("source/options/publication_tables", "a.b.c", "source.options.publication_tables", "public.orders"),
     ("source/options/publication_tables", "*", "source.options.publication_tables", "needs a schema"),
@@ -404,3 +408,20 @@ def test_from_mapping_raises_nothing_but_config_errors(mapping: dict[str, Any]) 
 @given(place=st.sampled_from(PLACES), value=VALUES)
 def test_one_wrong_value_in_a_good_flow_raises_nothing_but_config_errors(place: str, value: Any) -> None:
     assert is_sound(outcome(changed(place, value)))
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [
+        (False, ToastFetch.OFF),
+        ("off", ToastFetch.OFF),
+        ("false", ToastFetch.OFF),
+        ("Source", ToastFetch.SOURCE),
+        ("full", ToastFetch.FULL),
+        ("cache", ToastFetch.CACHE),
+    ],
+)
+def test_toast_fetch_is_read_as_files_write_it_and_yaml_says_off_as_false(written: Any, mode: ToastFetch) -> None:
+    options = FlowSpec.from_mapping(changed("source/options/toast_fetch", written)).source_options()
+    assert options.toast_fetch is mode
+    assert options.toast_cache_size == 64 << 20

@@ -180,6 +180,28 @@ def test_what_the_role_may_not_do_is_named_with_the_grant(database: ScratchDatab
     assert _check(database) == {}
 
 
+@pytest.mark.must_not_fail(7)
+@pytest.mark.parametrize("mode", ["source", "full", "cache"])
+def test_tables_whose_unsent_values_cannot_be_filled_are_named(database: ScratchDatabase, role: str, mode: str) -> None:
+    """Without a key, and for reading from the source without SELECT, also when there is no copy."""
+    database.execute(
+        "CREATE TABLE keyed (id int PRIMARY KEY, note text)",
+        "CREATE TABLE keyless (note text)",
+        "ALTER TABLE keyless REPLICA IDENTITY FULL",
+        "CREATE TABLE full_key (id int PRIMARY KEY, note text)",
+        "ALTER TABLE full_key REPLICA IDENTITY FULL",
+        "CREATE PUBLICATION p FOR TABLE keyed, keyless, full_key",
+        f"ALTER ROLE {role} REPLICATION",
+    )
+    assert _check(database) == {}
+    found = _check(database, toast_fetch=mode)
+    assert list(found) == ["toast-fetch"]
+    assert (found["toast-fetch"].subject, found["toast-fetch"].severity) == ("table public.keyless", Severity.WARNING)
+    dsn = database.dsn.replace("postgres@", f"{role}@")
+    assert "select-privilege" not in _check(database, dsn=dsn, snapshot="never")
+    assert ("select-privilege" in _check(database, dsn=dsn, snapshot="never", toast_fetch=mode)) == (mode != "cache")
+
+
 def test_missing_tables_and_publications_are_named(database: ScratchDatabase) -> None:
     database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     missing = _check(database, publication_tables=("t", "nowhere"), field="source.options")["publication-tables"]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -98,22 +99,7 @@ class World:
         """
         self.epoch += 1
         self.fate = Fate(dies_at, is_after, self._write_beside if is_busy else lambda: None)
-        sinks = {"mirror": MemorySink(self.mirror), "log": MemorySink(self.log, mode=WriteMode.APPEND)}
-        self.lanes = {lane: FatedLane(sinks[lane.destination], lane, self.epoch) for lane in self.flow.lanes()}
-        for lane in self.lanes.values():
-            lane.fate = self.fate
-        positions = {lane: consumer.recover() for lane, consumer in self.lanes.items()}
-        transport = InProcessTransport(self.lanes, checkpoint=self._checkpoint)
-        config = SessionConfig(
-            flow=self.flow,
-            epoch=self.epoch,
-            remembered=self.facts,
-            lanes=positions,
-            commit_intervals_ms={},
-            once=when_streaming is None,
-            as_text=as_text,
-        )
-        session = SourceSession(config, transport=transport, ledger=self, clock=SystemClock(), limits=_LIMITS)
+        session, transport = self._session(once=when_streaming is None, as_text=as_text)
         try:
             with ThreadPoolExecutor(1) as threads:
                 running = threads.submit(session.run)
@@ -124,6 +110,61 @@ class World:
         finally:
             session.stop()
             transport.close()
+
+    @contextmanager
+    def alive(self) -> Iterator[SourceSession]:
+        """An epoch that streams until the block ends."""
+        self.epoch += 1
+        self.fate = Fate(0, is_after=False, beside=lambda: None)
+        session, transport = self._session(once=False)
+        raised: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                session.run()
+            except BaseException as error:  # noqa: BLE001 - carried to the thread that joins
+                raised.append(error)
+
+        thread = threading.Thread(target=run, name=f"epoch {self.epoch}")
+        thread.start()
+        try:
+            yield session
+        finally:
+            session.stop()
+            thread.join(60)
+            transport.close()
+        assert not thread.is_alive(), "the session did not end"
+        assert not raised, raised
+
+    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Wait for something the session does."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it never happened"
+            threading.Event().wait(0.01)
+
+    def logged(self, table: str) -> list[dict[str, Any]]:
+        """The append log's rows."""
+        target = self.log.targets.get(TableName("public", table))
+        return [] if target is None else target.rows.to_pylist()
+
+    def _session(self, *, once: bool, as_text: bool = False) -> tuple[SourceSession, InProcessTransport]:
+        sinks = {"mirror": MemorySink(self.mirror), "log": MemorySink(self.log, mode=WriteMode.APPEND)}
+        self.lanes = {lane: FatedLane(sinks[lane.destination], lane, self.epoch) for lane in self.flow.lanes()}
+        for lane in self.lanes.values():
+            lane.fate = self.fate
+        config = SessionConfig(
+            flow=self.flow,
+            epoch=self.epoch,
+            remembered=self.facts,
+            lanes={lane: consumer.recover() for lane, consumer in self.lanes.items()},
+            commit_intervals_ms={},
+            once=once,
+            as_text=as_text,
+        )
+        transport = InProcessTransport(self.lanes, checkpoint=self._checkpoint)
+        session = SourceSession(config, transport=transport, ledger=self, clock=SystemClock(), limits=_LIMITS)
+        return session, transport
 
     def _write_beside(self) -> None:
         self.written += 1
@@ -334,3 +375,29 @@ def test_a_flow_that_insists_on_binary_is_told_what_stands_in_its_way(typed_worl
     with pytest.raises(CheckFailed, match="binary") as caught:
         world.live(is_busy=False, as_text=True)
     assert "auto" in caught.value.advice
+
+
+@pytest.mark.must_not_fail(7)
+@pytest.mark.parametrize("mode", ["cache", "source", "full"])
+def test_values_not_sent_are_filled_for_rows_that_only_the_copy_saw(world: World, mode: str) -> None:
+    world.database.execute(
+        "CREATE TABLE docs (id int PRIMARY KEY, n int, body text)",
+        "ALTER TABLE docs SET (toast_tuple_target = 128)",
+        "ALTER TABLE docs ALTER COLUMN body SET STORAGE EXTERNAL",
+        "INSERT INTO docs SELECT g, 0, repeat('long ' || g, 1000) FROM generate_series(1, 10) AS g",
+    )
+    source = world.flow.source.model_copy(update={"options": {**world.flow.source.options, "toast_fetch": mode}})
+    world.flow = world.flow.model_copy(update={"source": source})
+    with world.alive() as session:
+        world.until(lambda: session.status.phase == "streaming")
+        world.database.execute("UPDATE docs SET n = 1 WHERE id <= 5", "UPDATE docs SET id = 20 WHERE id = 1")
+        world.until(lambda: len(world.logged("docs")) == 10 + 5 + 2)
+    counted = {table.table: (table.filled, table.unfilled) for table in session.status.tables}["public.docs"]
+    updates = [row for row in world.logged("docs") if row["__op"] == "u"]
+    whole = [row for row in updates if row["__unchanged"] is None]
+    assert all(row["body"] == f"long {1 if row['id'] == 20 else row['id']}" * 1000 for row in whole)
+    assert counted == (len(whole), 6 - len(whole))
+    if mode == "cache":
+        assert len(whole) == 6
+    [mirrored] = [table.rows.to_pylist() for name, table in world.mirror.targets.items() if name.name == "docs"]
+    assert {row["id"]: row["body"] for row in mirrored} == dict(world.database.fetch("SELECT id, body FROM docs"))

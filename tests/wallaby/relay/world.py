@@ -19,6 +19,7 @@ from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.connect import connect
 from wallaby.postgres.replication import ReplicationStream, StreamOptions
 from wallaby.postgres.slot import current_wal_lsn, drop_slot, read_slot, terminate_holder
+from wallaby.relay.ports import Filler
 from wallaby.relay.relay import Relay, RelayConfig
 from wallaby.schema import TableName
 from wallaby.settings import Limits
@@ -143,8 +144,10 @@ class Run:
         dies_after: int | None = None,
         options: StreamOptions | None = None,
         spool: SpoolLimits | None = None,
+        filler: Filler | None = None,
     ) -> None:
         self.world = world
+        self._filler = filler
         dsn = dsn or world.database.dsn
         with connect(world.database.dsn, application_name="test") as connection:
             assert terminate_holder(connection, world.slot)
@@ -170,6 +173,7 @@ class Run:
             transport=self.transport,
             clock=SystemClock(),
             limits=limits,
+            filler=filler,
         )
         self._catalog = Catalog(dsn, application_name="test")
         start = world.confirmed
@@ -199,6 +203,8 @@ class Run:
             self.decoder.close()
             self.stream.close()
             self._catalog.close()
+            if self._filler is not None:
+                self._filler.close()
 
     def __enter__(self) -> Self:
         return self
