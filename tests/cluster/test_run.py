@@ -110,7 +110,7 @@ def test_a_run_stops_at_its_end_is_interrupted_resumes_and_says_everything_in_js
 
     # Too large for the spool: the stream is opened again without streaming, once.
     given = flow(database.name)
-    given["source"]["options"] |= {"spool_memory": 0, "spool_disk": "1KiB"}
+    given["source"]["options"] |= {"spool_memory": "0B", "spool_disk": "1KiB"}
     flow_file.write_text(yaml.safe_dump(given))
     database.execute(
         f"ALTER DATABASE {database.name} SET logical_decoding_work_mem = '64kB'",

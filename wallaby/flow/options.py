@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BeforeValidator, ByteSize, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from wallaby import secret
 from wallaby.flow.duration import Duration
@@ -270,9 +270,9 @@ class SourceOptions(OptionsModel):
     """Read prepared transactions when they are prepared; they are applied, and the slot moves on, when they commit."""
     origin: Annotated[Origin, BeforeValidator(_lower)] = Origin.ANY
     """``none`` leaves out changes that replication brought, so that two-way replication does not echo."""
-    spool_memory: Annotated[ByteSize, Field(ge=0)] = ByteSize(64 << 20)
+    spool_memory: ByteSize = 64 << 20
     """Unfinished transactions wait in memory up to this size, then in a file."""
-    spool_disk: Annotated[ByteSize, Field(ge=0)] = ByteSize(16 << 30)
+    spool_disk: ByteSize = 16 << 30
     """... which grows up to this size. Beyond it the stream goes on without ``streaming``, on the server's disk."""
     spool_directory: str = ""
     """Where that file lies, nameless; default: the system's directory for temporary files."""

@@ -97,8 +97,6 @@ def _problem(detail: Any, known: Sequence[str]) -> Problem:
             return Problem(path, "must be true or false")
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return Problem(path, "must be a whole number")
-        case "byte_size" | "byte_size_unit":
-            return Problem(path, "must be a number of bytes such as 67108864, 64MiB or 16GB")
         case "string_type":
             return Problem(path, "must be text")
         case "string_too_short":
