@@ -105,6 +105,8 @@ class Limits:
     """... or when the oldest of it has waited this long."""
     flood_bytes_per_s: int = 1 << 20
     """From this speed on the stream is in flood: what arrives is gathered before it is decoded and sent."""
+    behind_after_ms: int = 250
+    """A change that was committed this long before the server sent it comes from a backlog: throughput before latency."""
     window_bytes_max: int = 8 << 20
     """Close a window at this size: large enough that Ray's cost per object is below 0.15 us per row."""
     window_rows_max: int = 262_144

@@ -189,8 +189,13 @@ class Relay:
         can_read = self._has_room() and builder.nbytes < 2 * self._limits.window_bytes_max
         wake = self._transport.fileno()
         if not (can_read and stream.has_pending):
-            sources = [stream.fileno(), wake] if can_read else [wake]
-            select.select(sources, [], [], self._wait_ms(builder, now_ms) / 1000)
+            wait_s = self._wait_ms(builder, now_ms) / 1000
+            if can_read and (rest_s := stream.rest_s) > 0:
+                # Not looking at the stream is no reason not to look at the lanes.
+                select.select([wake], [], [], min(wait_s, rest_s))
+                can_read = stream.rest_s == 0
+            else:
+                select.select([stream.fileno(), wake] if can_read else [wake], [], [], wait_s)
         if not can_read:
             return
         arena = stream.arena
@@ -201,6 +206,7 @@ class Relay:
         if not stream.has_pending and not self._flood.is_decoding_due(len(arena), now_ms):
             return
         self._flood.decoded()
+        sent_at_us = stream.sent_at_us
         consumed, events = decoder.feed(arena.data, arena.begin, arena.end)
         arena.consume(consumed)
         self._bytes += consumed
@@ -209,6 +215,9 @@ class Relay:
             match event:
                 case Segment():
                     self._take_segment(builder, event)
+                    if sent_at_us is not None:
+                        age_us = sent_at_us - event.committed_at_us
+                        stream.is_behind = age_us >= self._limits.behind_after_ms * 1000
                 case Barrier():
                     self._take_barrier(builder, event)
                 case _:
