@@ -102,7 +102,9 @@ class Limits:
     parse_bytes: int = 1 << 20
     """In a flood, decode when this much has been received: a feed costs a millisecond however little it decodes."""
     parse_age_max_ms: int = 25
-    """... or when the oldest of it has waited this long."""
+    """... or when the oldest of it has waited this long,"""
+    parse_age_live_max_ms: int = 5
+    """... or this long while the stream is not behind."""
     flood_bytes_per_s: int = 1 << 20
     """From this speed on the stream is in flood: what arrives is gathered before it is decoded and sent."""
     behind_after_ms: int = 250

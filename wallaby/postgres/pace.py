@@ -9,7 +9,8 @@ one are used in turn for short stretches, and the one that brings more bytes per
 the sizes, and it is tried again and again.
 
 A rest is bought with latency. While the server sends what was committed long ago nobody notices; otherwise no rest is
-longer than 2 ms, and below 4 MB/s there is none.
+longer than 2 ms. Below 4 MB/s nothing is tried: there is a rest of 2 ms after each look as long as looks follow each
+other so closely that the reader would do little else, at a thousand small transactions a second for instance.
 
 What we dislike: a stretch is judged by the clock, so on a machine with much else to do a difference has to be large to
 be found, and until then the size stays that was best on loopback (specs/decisions/0013).
@@ -24,9 +25,11 @@ PILES: Final = (0, 8 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20)
 """Bytes to let pile up; a rest is the time the stream needs for them."""
 REST_MAX_S: Final = 0.030
 QUICK_REST_S: Final = 0.002
-"""The longest rest while the stream is not behind."""
+"""The longest rest while the stream is not behind or not fast."""
 FAST_BYTES_PER_S: Final = 4 << 20
-"""From this speed on there are rests; they end at half of it."""
+"""From this speed on piles are counted; that ends at half of it."""
+BUSY_LOOKS_PER_S: Final = 300.0
+"""From so many looks that bring something on, a slower stream gets quick rests; they end at half of it."""
 
 _START_NETWORK: Final = 4
 _START_LOCAL: Final = 1
@@ -53,6 +56,7 @@ class Pace:
         self._level = _START_LOCAL if is_local else _START_NETWORK
         self._last: float | None = None
         self._is_fast = False
+        self._is_busy = False
         self._slow_since = -math.inf
         self._speed = 0.0
         self._stretch = _Meter()
@@ -99,11 +103,12 @@ class Pace:
 
     def _begin(self, now: float) -> None:
         self._stretch.begin(now)
-        self._is_fast = False
+        self._is_fast = self._is_busy = False
         self._trial = None
 
     def _judge_speed(self, now: float) -> None:
         rate = self._stretch.rate(now)
+        self._is_busy = self._stretch.looks_per_s(now) >= BUSY_LOOKS_PER_S / (2 if self._is_busy else 1)
         self._stretch.begin(now)
         was_fast, self._is_fast = self._is_fast, rate >= FAST_BYTES_PER_S / (2 if self._is_fast else 1)
         # Not the rate itself: a pile too large lowers it, which would lengthen the rest for the same pile further.
@@ -116,7 +121,7 @@ class Pace:
 
     def _rest_s(self, level: int) -> float:
         if not self._is_fast:
-            return 0.0
+            return QUICK_REST_S if self._is_busy else 0.0
         return min(REST_MAX_S if self.is_behind else QUICK_REST_S, PILES[level] / self._speed)
 
     def _begin_trial(self, now: float) -> None:
@@ -147,20 +152,24 @@ class Pace:
 
 
 class _Meter:
-    """Bytes over time."""
+    """Bytes, and looks that brought any, over time."""
 
     def __init__(self) -> None:
-        self._bytes = 0
+        self._bytes = self._looks = 0
         self._since = 0.0
 
     def begin(self, now: float) -> None:
-        self._bytes, self._since = 0, now
+        self._bytes, self._looks, self._since = 0, 0, now
 
     def add(self, count: int) -> None:
         self._bytes += count
+        self._looks += count > 0
 
     def seconds(self, now: float) -> float:
         return now - self._since
+
+    def looks_per_s(self, now: float) -> float:
+        return self._looks / (now - self._since)
 
     def rate(self, now: float) -> float:
         return self._bytes / (now - self._since)

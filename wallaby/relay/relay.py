@@ -217,7 +217,7 @@ class Relay:
                     self._take_segment(builder, event)
                     if sent_at_us is not None:
                         age_us = sent_at_us - event.committed_at_us
-                        stream.is_behind = age_us >= self._limits.behind_after_ms * 1000
+                        stream.is_behind = self._flood.is_behind = age_us >= self._limits.behind_after_ms * 1000
                 case Barrier():
                     self._take_barrier(builder, event)
                 case _:
@@ -241,7 +241,7 @@ class Relay:
         self._moved(builder.after)
 
     def _dispatch(self, builder: WindowBuilder, decoder: Decoder, now_ms: int) -> None:
-        while self._has_room() and builder.is_due(now_ms, is_lane_free=self._is_lane_free() and not self._flood.is_on):
+        while self._has_room() and builder.is_due(now_ms, is_lane_free=self._is_lane_free() and not self._flood.holds_windows):
             if (sealed := builder.seal()) is None:
                 break
             self._broadcast(sealed.window, sealed.committed_at_us)
@@ -384,7 +384,7 @@ class Relay:
         if builder.has_whole:
             waits.append(self._limits.window_age_max_ms)
         if self._flood.is_on:
-            waits.append(self._limits.parse_age_max_ms)
+            waits.append(self._flood.decode_within_ms)
         return max(0, min(waits))
 
     def _count(self, table: TableName, rows: int, copied: int) -> None:

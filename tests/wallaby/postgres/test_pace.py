@@ -152,10 +152,35 @@ def test_once_it_is_no_longer_behind_a_trial_ends_and_rests_are_short() -> None:
     assert max(run.rests_since(run.now - 0.05)) <= QUICK_REST_S
 
 
-def test_a_slow_stream_never_rests() -> None:
-    run = watched()
-    run.run(lambda _, elapsed_s: 0.9 * FAST_BYTES_PER_S * elapsed_s, 5)
-    assert max(run.rests_since(0)) == 0
+def transactions(pace: Pace, per_s: int, seconds: float) -> list[float]:
+    """Small transactions at an even pace, each looked at as soon as the rest allows; returns the rests asked for."""
+    rests, now, seen = [], 0.0, 0
+    while now < seconds:
+        now = max(now + 0.000_1, (seen + 1) / per_s, pace.rest_until)
+        count, seen = int(now * per_s) - seen, int(now * per_s)
+        pace.received(200 * count, now)
+        rests.append(max(0.0, pace.rest_until - now))
+    return rests
+
+
+@pytest.mark.parametrize("per_s", [1_000, 5_000])
+def test_a_busy_trickle_is_looked_at_every_two_milliseconds(per_s: int) -> None:
+    rests = transactions(watched(is_behind=False).pace, per_s, 2)
+    assert max(rests) == pytest.approx(QUICK_REST_S)
+    assert len(rests) < 2 * 600
+
+
+@pytest.mark.parametrize("per_s", [1, 10, 100, 140])
+def test_transactions_that_come_now_and_then_are_looked_at_at_once(per_s: int) -> None:
+    assert max(transactions(watched(is_behind=False).pace, per_s, 3)) == 0
+
+
+def test_a_busy_trickle_that_becomes_rare_is_looked_at_at_once_again() -> None:
+    pace = watched(is_behind=False).pace
+    assert transactions(pace, 1_000, 1)[-1] > 0
+    for step in range(10):
+        pace.received(200, 1.0 + 0.05 * step)
+    assert pace.rest_until <= 1.45
 
 
 def test_rests_end_with_the_flood_and_nothing_rests_for_longer_than_thirty_milliseconds() -> None:
@@ -163,7 +188,7 @@ def test_rests_end_with_the_flood_and_nothing_rests_for_longer_than_thirty_milli
     run.run(tcp, 3)
     run.run(lambda _, elapsed_s: 0.4 * FAST_BYTES_PER_S * elapsed_s, 0.2)
     assert max(run.rests_since(0)) <= REST_MAX_S
-    assert max(run.rests_since(run.now - 0.1)) == 0
+    assert max(run.rests_since(run.now - 0.1)) <= QUICK_REST_S
 
 
 def test_after_a_pause_of_the_reader_nothing_is_concluded_from_it() -> None:
