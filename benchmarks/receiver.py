@@ -14,11 +14,11 @@ import time
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import psycopg
 from numba import int64, njit, uint8
 from psycopg import sql
 
+from benchmarks.measure import cpu_seconds
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.decoder import Decoder, Segment
 from wallaby.postgres.arena import Arena
@@ -30,9 +30,6 @@ from wallaby.postgres.replication import ReplicationStream
 from wallaby.settings import Limits
 
 _COPY_HEADER: Final = 19
-_ROW_HEADER: Final = 18
-"""Number of fields, length and value of the LSN, length of the data."""
-_FRAME_GROWTH: Final = 29 - _ROW_HEADER
 _BEHIND_US: Final = 250_000
 _STATUS_S: Final = 5.0
 _PEEK: Final = """
@@ -122,7 +119,7 @@ def peek(dsn: str, slot: str, publication: str, target: Lsn, *, window: int) -> 
             # On the same connection: what advancing costs the server is part of the price.
             connection.execute("SELECT pg_replication_slot_advance(%s, %s::pg_lsn)", [slot, str(min(at, target))])
         cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - began
-        server_cpu_s = _cpu_seconds(pid)
+        server_cpu_s = cpu_seconds(pid)
     return {
         "rows": receiver.rows,
         "wall_s": wall_s,
@@ -131,12 +128,6 @@ def peek(dsn: str, slot: str, publication: str, target: Lsn, *, window: int) -> 
         "windows": windows,
         "first_byte_s": max(first_byte_s),
     }
-
-
-def _cpu_seconds(pid: int) -> float:
-    from benchmarks.measure import cpu_seconds
-
-    return cpu_seconds(pid)
 
 
 def _confirmed(connection: psycopg.Connection[Any], slot: str) -> Lsn:
@@ -154,7 +145,7 @@ def _copy(connection: Any, command: str, receiver: Receiver) -> float:
     drain, arena, frames = open_drain(pgconn), Arena(4 << 20), Arena(16 << 20)
     poll = select.poll()
     poll.register(pgconn.socket, select.POLLIN)
-    skip = _COPY_HEADER
+    has_header = False
     outcome = Outcome.DRY
     while outcome is not Outcome.ENDED or len(arena):
         outcome = drain.fill(arena)
@@ -163,9 +154,9 @@ def _copy(connection: Any, command: str, receiver: Receiver) -> float:
         if outcome is Outcome.DRY and len(arena) < 1 << 20:
             poll.poll(60_000)
             continue
-        if skip and len(arena):
-            arena.consume(skip + 4 if int.from_bytes(arena.data[:4].tobytes(), "little") == skip else 0)
-            skip = 0
+        if not has_header and len(arena):
+            _drop_header(arena)
+            has_header = True
         while len(arena):
             used, frames.end = _rebuild(arena.data, arena.begin, arena.end, frames.data, frames.end)
             arena.consume(int(used))
@@ -174,6 +165,15 @@ def _copy(connection: Any, command: str, receiver: Receiver) -> float:
     while pgconn.get_result() is not None:
         pass
     return first
+
+
+def _drop_header(arena: Arena) -> None:
+    """COPY's header comes alone or before the first row in one message."""
+    size = int.from_bytes(arena.data[arena.begin : arena.begin + 4].tobytes(), "little")
+    rest = size - _COPY_HEADER
+    arena.consume(_COPY_HEADER if rest else _COPY_HEADER + 4)
+    if rest:
+        arena.data[arena.begin : arena.begin + 4] = np.frombuffer(rest.to_bytes(4, "little"), np.uint8)
 
 
 @njit(int64[::1](uint8[::1], int64, int64, uint8[::1], int64), cache=True, nogil=True)

@@ -241,7 +241,9 @@ class Relay:
         self._moved(builder.after)
 
     def _dispatch(self, builder: WindowBuilder, decoder: Decoder, now_ms: int) -> None:
-        while self._has_room() and builder.is_due(now_ms, is_lane_free=self._is_lane_free() and not self._flood.holds_windows):
+        while self._has_room() and builder.is_due(
+            now_ms, is_lane_free=self._is_lane_free() and not self._flood.holds_windows
+        ):
             if (sealed := builder.seal()) is None:
                 break
             self._broadcast(sealed.window, sealed.committed_at_us)
