@@ -1,8 +1,8 @@
 """Would a backlog be read faster by SQL (``pg_logical_slot_peek_binary_changes``) than from the walsender?
 
-A prototype of what wallaby does *not* do (specs/decisions/0014): COPY of peeked changes, one range of WAL at a time, made
-frames again by a compiled loop and decoded; the slot is advanced after each range, as confirmations would. Against the
-paced replication stream, by turns, from copies of one slot; both decode every row. ``server`` is the CPU of the one
+A prototype of what wallaby does *not* do (specs/decisions/0013): COPY of peeked changes, one range of WAL at a time,
+made frames again by a compiled loop and decoded; the slot is advanced after each range, as confirmations would. Against
+the paced replication stream, by turns, from copies of one slot; both decode every row. ``server`` is the CPU of the one
 database process that served the run, advancing included.
 """
 

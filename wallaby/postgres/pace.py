@@ -13,7 +13,7 @@ longer than 2 ms. Below 4 MB/s nothing is tried: there is a rest of 2 ms after e
 other so closely that the reader would do little else, at a thousand small transactions a second for instance.
 
 What we dislike: a stretch is judged by the clock, so on a machine with much else to do a difference has to be large to
-be found, and until then the size stays that was best on loopback (specs/decisions/0013).
+be found, and until then the size stays that was best on loopback (specs/decisions/0014).
 """
 
 from __future__ import annotations
