@@ -27,7 +27,7 @@ REST_MAX_S: Final = 0.030
 QUICK_REST_S: Final = 0.002
 """The longest rest while the stream is not behind or not fast."""
 FAST_BYTES_PER_S: Final = 4 << 20
-"""From this speed on piles are counted; that ends at half of it."""
+"""From this speed on piles are counted; that ends some seconds after it fell to half of it."""
 BUSY_LOOKS_PER_S: Final = 300.0
 """From so many looks that bring something on, a slower stream gets quick rests; they end at half of it."""
 
@@ -36,9 +36,9 @@ _START_LOCAL: Final = 1
 _STRETCH_S: Final = 0.020
 _SETTLE_S: Final = 0.030
 _JUDGED_S: Final = 0.080
+_GOLDEN: Final = 0.618
 _GAP_S: Final = 0.100
 _DECAY: Final = 0.99
-_RELAPSE_S: Final = 0.200
 _HOLD_MIN_S: Final = 0.5
 _HOLD_MAX_S: Final = 16.0
 _FALLBACK_EVERY: Final = 5
@@ -57,7 +57,6 @@ class Pace:
         self._last: float | None = None
         self._is_fast = False
         self._is_busy = False
-        self._slow_since = -math.inf
         self._speed = 0.0
         self._stretch = _Meter()
         self._trial: _Trial | None = None
@@ -104,20 +103,17 @@ class Pace:
     def _begin(self, now: float) -> None:
         self._stretch.begin(now)
         self._is_fast = self._is_busy = False
+        self._speed = 0.0
         self._trial = None
 
     def _judge_speed(self, now: float) -> None:
         rate = self._stretch.rate(now)
         self._is_busy = self._stretch.looks_per_s(now) >= BUSY_LOOKS_PER_S / (2 if self._is_busy else 1)
         self._stretch.begin(now)
-        was_fast, self._is_fast = self._is_fast, rate >= FAST_BYTES_PER_S / (2 if self._is_fast else 1)
-        # Not the rate itself: a pile too large lowers it, which would lengthen the rest for the same pile further.
+        # Not the rate itself: a pile too large lowers it, which would lengthen the rest for the same pile further; and
+        # on a busy machine the walsender stands still now and then.
         self._speed = max(rate, self._speed * _DECAY)
-        if was_fast and not self._is_fast:
-            self._slow_since = now
-        elif self._is_fast and not was_fast and now - self._slow_since < _RELAPSE_S:
-            # Slow while it was left alone, fast again once it was not: the rests themselves were too long.
-            self._level = max(0, self._level - 1)
+        self._is_fast = self._speed >= FAST_BYTES_PER_S / (2 if self._is_fast else 1)
 
     def _rest_s(self, level: int) -> float:
         if not self._is_fast:
@@ -127,7 +123,7 @@ class Pace:
     def _begin_trial(self, now: float) -> None:
         self._trials += 1
         other = self._level + self._direction
-        if self._trials % _FALLBACK_EVERY == 0 and self._level > 0:
+        if self._trials % _FALLBACK_EVERY == 1 and self._level > 0:
             other = 0
         if 0 <= other < len(PILES) and self._rest_s(other) != self._rest_s(self._level):
             self._trial = _Trial(self._level, other, now)
@@ -199,7 +195,8 @@ class _Trial:
                 self._meter.begin(now)
             return None
         self._meter.add(count)
-        if self._meter.seconds(now) < _JUDGED_S:
+        # Of uneven length: nothing that happens at regular intervals always falls on the same side.
+        if self._meter.seconds(now) < _JUDGED_S * (0.75 + (len(self._rates) * _GOLDEN) % 1 / 2):
             return None
         self._rates.append(math.log(max(self._meter.rate(now), 1.0)))
         self.level = self.other if self.level == self.base else self.base

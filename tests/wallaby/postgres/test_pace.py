@@ -186,9 +186,18 @@ def test_a_busy_trickle_that_becomes_rare_is_looked_at_at_once_again() -> None:
 def test_rests_end_with_the_flood_and_nothing_rests_for_longer_than_thirty_milliseconds() -> None:
     run = watched()
     run.run(tcp, 3)
-    run.run(lambda _, elapsed_s: 0.4 * FAST_BYTES_PER_S * elapsed_s, 0.2)
+    run.run(lambda _, elapsed_s: 0.4 * FAST_BYTES_PER_S * elapsed_s, 15)
     assert max(run.rests_since(0)) <= REST_MAX_S
     assert max(run.rests_since(run.now - 0.1)) <= QUICK_REST_S
+
+
+def test_a_walsender_that_stands_still_now_and_then_does_not_change_the_pile() -> None:
+    """As on a machine with more to do than it has processors."""
+    run, chance = watched(), random.Random(1)
+    for _ in range(40):
+        run.run(tcp, chance.uniform(0.1, 0.4))
+        run.run(lambda *_: 0, chance.uniform(0.0, 0.09))
+    assert run.pace.pile_bytes >= PILES[-2]
 
 
 def test_after_a_pause_of_the_reader_nothing_is_concluded_from_it() -> None:
