@@ -85,10 +85,11 @@ class Pace:
         if not self._is_enabled:
             return
         if self._last is None or now - self._last > _GAP_S:
-            # The reader was elsewhere, or there was nothing to read: that time says nothing about piles.
+            # The reader was elsewhere, or there was nothing to read: neither that time nor what came in it counts.
             self._begin(now)
+        else:
+            self._stretch.add(count)
         self._last = now
-        self._stretch.add(count)
         if self._stretch.seconds(now) >= _STRETCH_S:
             self._judge_speed(now)
         if not (self._is_fast and self.is_behind):

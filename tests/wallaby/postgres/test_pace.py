@@ -206,6 +206,8 @@ def test_after_a_pause_of_the_reader_nothing_is_concluded_from_it() -> None:
     run.now += 5
     run.pace.received(4_000_000, run.now)
     assert run.pace.rest_until <= run.now
+    run.run(lambda _, elapsed_s: 0.5 * FAST_BYTES_PER_S * elapsed_s, 0.05)
+    assert run.pace.rest_until <= run.now + QUICK_REST_S
     assert run.pace.pile_bytes == watched().pace.pile_bytes
 
 
