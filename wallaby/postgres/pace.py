@@ -32,7 +32,7 @@ BUSY_LOOKS_PER_S: Final = 300.0
 """From so many looks that bring something on, a slower stream gets quick rests; they end at half of it."""
 
 _START_NETWORK: Final = 4
-_START_LOCAL: Final = 1
+_START_LOCAL: Final = 0
 _STRETCH_S: Final = 0.020
 _SETTLE_S: Final = 0.030
 _JUDGED_S: Final = 0.080

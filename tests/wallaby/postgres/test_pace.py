@@ -107,6 +107,7 @@ def test_over_tcp_it_doubles_the_rate() -> None:
 
 def test_from_the_start_of_a_unix_socket_it_climbs_when_that_is_better() -> None:
     run = watched(is_local=True)
+    assert run.pace.pile_bytes == 0
     run.run(lambda rest_s, elapsed_s: (10e6 + 20e6 * min(rest_s, 0.004) / 0.004) * elapsed_s, 20)
     assert run.pace.pile_bytes > PILES[1]
 
