@@ -39,7 +39,7 @@ _JUDGED_S: Final = 0.080
 _GOLDEN: Final = 0.618
 _GAP_S: Final = 0.100
 _DECAY: Final = 0.99
-_HOLD_MIN_S: Final = 0.5
+_HOLD_MIN_S: Final = 1.0
 _HOLD_MAX_S: Final = 16.0
 _FALLBACK_EVERY: Final = 5
 _GAIN_MIN: Final = 0.08
@@ -140,11 +140,11 @@ class Pace:
             self._keep(now)
 
     def _keep(self, now: float) -> None:
-        """The size in use stays; the next trial goes the other way. After both ways, wait longer each time."""
+        """The size in use stays; the next trial goes the other way, and comes later each time both ways were tried."""
         self._direction = -self._direction
+        self._hold_until = now + self._hold_s
         self._losses += 1
         if self._losses % 2 == 0:
-            self._hold_until = now + self._hold_s
             self._hold_s = min(_HOLD_MAX_S, self._hold_s * 2)
 
 
@@ -189,7 +189,7 @@ class _Trial:
         self._rates: list[float] = []
 
     def received(self, count: int, now: float) -> float | None:
-        """None while it goes on; then the logarithm of how many times faster ``other`` is, 0 when nobody can say."""
+        """None while it goes on; then the logarithm of how many times faster ``other`` is, 0 when that is not shown."""
         if not self._is_settled:
             if now - self._began >= _SETTLE_S:
                 self._is_settled = True
@@ -208,9 +208,11 @@ class _Trial:
         rates = self._rates
         gains = [rates[i] - (rates[i - 1] + rates[i + 1]) / 2 for i in range(1, len(rates), 2)]
         count, mean = len(gains), sum(gains) / len(gains)
+        if mean <= 0:
+            return 0.0  # only a gain needs proof
         if count == 2:
-            return mean if min(map(abs, gains)) > _GAIN_PLAIN and gains[0] * gains[1] > 0 else None
+            return mean if min(gains) > _GAIN_PLAIN else None
         error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / (count - 1) / count)
-        if abs(mean) > max(_GAIN_MIN, _ERRORS_CLEAR[count] * error):
+        if mean > max(_GAIN_MIN, _ERRORS_CLEAR[count] * error):
             return mean
         return None if count + 1 in _ERRORS_CLEAR else 0.0
