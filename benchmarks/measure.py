@@ -82,6 +82,21 @@ def summarise(
     )
 
 
+def not_measured(name: str, subject: str, why: str) -> Line:
+    """A subject that should have been measured and was not."""
+    return Line(
+        name=name,
+        subject=subject,
+        rows_per_s=0.0,
+        rows_per_cpu_s=0.0,
+        ratio=None,
+        spread=0.0,
+        runs=0,
+        note=f"not measured: {why}",
+        extra={"not_measured": why},
+    )
+
+
 def us_per_row(runs: Iterable[Run], seconds: Callable[[Run], float]) -> float:
     """Median microseconds per row of one of the runs' clocks."""
     return statistics.median(seconds(run) / run.rows for run in runs) * 1e6

@@ -130,6 +130,56 @@ def bank_transactions(server: EmbeddedServer, rows: int) -> Content:
     return _filled(server, "bank", tables, ("branches", "tellers", "accounts", "history"), body)
 
 
+def single_inserts(server: EmbeddedServer, rows: int) -> Content:
+    """Inserts into a narrow table, each a transaction."""
+    body = f"""
+        FOR k IN 1 .. {rows} LOOP
+            INSERT INTO single VALUES (k, k % 1000, 'name ' || k, now(), (k % 100000) / 100.0); COUNT;
+            COMMIT;
+        END LOOP;"""
+    return _filled(server, "single", (NARROW.format(name="single"),), ("single",), body)
+
+
+def document_inserts(server: EmbeddedServer, rows: int, *, per_transaction: int = 100) -> Content:
+    """Inserts of JSON documents of a kilobyte."""
+    body = f"""
+        FOR k IN 0 .. {max(1, rows // per_transaction)} - 1 LOOP
+            INSERT INTO documents SELECT g, json_build_object('number', g, 'text', repeat(md5(g::text), 30))
+            FROM generate_series(k * {per_transaction}::int8 + 1, (k + 1) * {per_transaction}::int8) g;
+            COUNT;
+            COMMIT;
+        END LOOP;"""
+    tables = (
+        "CREATE TABLE documents (id int8 PRIMARY KEY, document jsonb)",
+        "ALTER TABLE documents ALTER document SET STORAGE EXTERNAL",
+    )
+    return _filled(server, "documents", tables, ("documents",), body)
+
+
+def wide_inserts(server: EmbeddedServer, rows: int, *, per_transaction: int = 1000) -> Content:
+    """Inserts into a table of 40 columns of eight types."""
+    kinds = {
+        "int4": "g::int4",
+        "int8": "g * 7",
+        "text": "'name ' || g",
+        "timestamptz": "now()",
+        "numeric(12,2)": "(g % 100000) / 100.0",
+        "float8": "g * 1.5",
+        "bool": "g % 2 = 0",
+        "date": "current_date",
+    }
+    columns = list(itertools.islice(itertools.cycle(kinds.items()), 39))
+    declared = ", ".join(f"c{number} {kind}" for number, (kind, _) in enumerate(columns))
+    body = f"""
+        FOR k IN 0 .. {max(1, rows // per_transaction)} - 1 LOOP
+            INSERT INTO wide SELECT g, {", ".join(value for _, value in columns)}
+            FROM generate_series(k * {per_transaction}::int8 + 1, (k + 1) * {per_transaction}::int8) g;
+            COUNT;
+            COMMIT;
+        END LOOP;"""
+    return _filled(server, "wide", (f"CREATE TABLE wide (id int8 PRIMARY KEY, {declared})",), ("wide",), body)
+
+
 def one_transaction(server: EmbeddedServer, rows: int, name: str = "large") -> Content:
     """All rows inserted by one transaction."""
     body = f"""

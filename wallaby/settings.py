@@ -101,10 +101,14 @@ class Limits:
     """The receive arena: 1 to 4 MB parse best, twice that leaves room for a message in flight. Larger ones grow it."""
     parse_bytes: int = 1 << 20
     """In a flood, decode when this much has been received: a feed costs a millisecond however little it decodes."""
-    parse_age_max_ms: int = 25
-    """... or when the oldest of it has waited this long."""
+    parse_age_max_ms: int = 100
+    """... or when the oldest of it has waited this long,"""
+    parse_age_live_max_ms: int = 5
+    """... or this long while the stream is not behind."""
     flood_bytes_per_s: int = 1 << 20
     """From this speed on the stream is in flood: what arrives is gathered before it is decoded and sent."""
+    behind_after_ms: int = 250
+    """A change committed this long before the server sent it comes from a backlog: throughput before latency."""
     window_bytes_max: int = 8 << 20
     """Close a window at this size: large enough that Ray's cost per object is below 0.15 us per row."""
     window_rows_max: int = 262_144

@@ -1,7 +1,8 @@
 """The replication stream: START_REPLICATION on a slot, messages drained into an arena, status sent back.
 
 Pacing. The walsender sends every change with a system call of its own, and a receiver that wakes for each makes both
-sides pay. Under load it is cheaper for the *server* when we let messages pile up for a moment: see `_Pace`.
+sides pay. In a flood it is cheaper to let messages pile up for a moment. The stream only says for how long (`rest_s`,
+decided by `wallaby.postgres.pace`): whoever waits for it may do other things meanwhile.
 
 A publication that does not exist is an error of the stream before PostgreSQL 18; from 18 on it is a *warning*, after
 which the server skips its tables and the slot would advance past lost changes. So that warning ends the stream, too.
@@ -25,16 +26,19 @@ from psycopg import pq
 
 from wallaby.errors import CheckFailed, SlotLost, SourceUnavailable, StreamingUnfit, WallabyError
 from wallaby.lsn import Lsn
-from wallaby.postgres.arena import Arena
+from wallaby.postgres.arena import FRAME_HEADER, Arena
 from wallaby.postgres.command import run_command
 from wallaby.postgres.connect import Connection, connect
 from wallaby.postgres.drain import Drain, Outcome, open_drain
 from wallaby.postgres.errors import describe_dsn, translate
+from wallaby.postgres.pace import Pace
 from wallaby.schema import quote_identifier
 from wallaby.settings import Limits
 
 _STATUS: Final = struct.Struct("!cQQQqB")
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000
+_SENT_AT: Final = {ord("w"): 17, ord("k"): 9}
+"""Where the server's clock lies in XLogData and in a keepalive."""
 _START_TIMEOUT_S: Final = 30.0
 _SKIPPED_PUBLICATION: Final = "55000"
 """SQLSTATE of the warning ``skipped loading publication`` (pgoutput.c, PostgreSQL 18)."""
@@ -105,7 +109,7 @@ class ReplicationStream:
         self._descriptor: int = self._pgconn.socket
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
-        self._pace = _Pace(enabled=paced and not self._is_local())
+        self._pace = Pace(is_local=self._is_local(), is_enabled=paced)
         self._outcome = Outcome.DRY
         self._received = Lsn(0)
         self._flushed = Lsn(0)
@@ -166,13 +170,42 @@ class ReplicationStream:
         """True when more was received than the arena could take: consume, then `receive` again without waiting."""
         return self._outcome is Outcome.FULL
 
+    @property
+    def rest_s(self) -> float:
+        """For so many seconds from now it is cheaper for both sides not to receive; 0 in a stream that is not fast.
+
+        At most 30 ms, and at most 2 ms unless `is_behind`. It is advice; the next `receive` renews it.
+        """
+        return max(0.0, self._pace.rest_until - time.monotonic())
+
+    @property
+    def is_behind(self) -> bool:
+        """The reader sets it while the server sends what was committed long before: rests may then be longer."""
+        return self._pace.is_behind
+
+    @is_behind.setter
+    def is_behind(self, value: bool) -> None:
+        self._pace.is_behind = value
+
+    @property
+    def sent_at_us(self) -> int | None:
+        """When the server sent the first frame in the arena, by its own clock (microseconds since 1970 UTC).
+
+        None when the arena is empty, or holds what no server sends: the decoder says so.
+        """
+        arena = self.arena
+        payload = arena.begin + FRAME_HEADER
+        if payload >= arena.end or (offset := _SENT_AT.get(int(arena.data[payload]))) is None:
+            return None
+        clock = arena.data[payload + offset : min(payload + offset + 8, arena.end)].tobytes()
+        return int.from_bytes(clock, "big", signed=True) + _POSTGRES_EPOCH_US if len(clock) == 8 else None
+
     def receive(self, timeout_s: float) -> bool:
         """Take everything that has arrived into the arena; waits up to ``timeout_s`` only when there is nothing.
 
-        True when the arena gained frames. Errors as `open`, and `SourceUnavailable` for a server that fell silent.
+        True when the arena gained frames. Does not rest: see `rest_s`. Errors as `open`, and `SourceUnavailable` for a
+        server that fell silent.
         """
-        if not self.has_pending:
-            self._pace.rest()
         if self._fill():
             return True
         deadline = time.monotonic() + timeout_s
@@ -229,7 +262,7 @@ class ReplicationStream:
         if self._warning is not None:
             raise self._skipped(self._warning)
         gained = len(self.arena) - held
-        self._pace.note(gained)
+        self._pace.received(gained, time.monotonic())
         if gained:
             self.last_heard = time.monotonic()
             self._asked = None
@@ -298,42 +331,6 @@ class ReplicationStream:
 
     def _is_local(self) -> bool:
         return self._connection.info.host.startswith("/") or not self._connection.info.host
-
-
-class _Pace:
-    """When, and how long, to let messages pile up before the next drain.
-
-    Only while bytes keep coming fast, only over TCP (on unix sockets it costs throughput), and never longer than
-    `_REST_MAX_S`: a quiet stream has no added latency. Speed is judged over a stretch of time, not by one drain,
-    because a receiver that keeps up sees small drains only.
-
-    Measured on loopback, 48 MB of narrow rows: without rest the walsender spends 9 to 10 us a row, resting 10 ms 6.5 to
-    8, resting 30 ms 4.7 to 5.5. SO_RCVLOWAT and small receive buffers did no better than sleeping.
-    """
-
-    _FAST_BYTES_PER_S: Final = 4 << 20
-    _STRETCH_S: Final = 0.02
-    _PILE_BYTES: Final = 1 << 20
-    _REST_MAX_S: Final = 0.030
-
-    __slots__ = ("_bytes", "_enabled", "_rate", "_since")
-
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
-        self._rate = 0.0
-        self._bytes = 0
-        self._since = time.monotonic()
-
-    def note(self, gained: int) -> None:
-        self._bytes += gained
-        now = time.monotonic()
-        if now - self._since >= self._STRETCH_S:
-            self._rate = self._bytes / (now - self._since)
-            self._bytes, self._since = 0, now
-
-    def rest(self) -> None:
-        if self._enabled and self._rate >= self._FAST_BYTES_PER_S:
-            time.sleep(min(self._REST_MAX_S, self._PILE_BYTES / self._rate))
 
 
 def start_command(

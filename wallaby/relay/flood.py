@@ -1,8 +1,9 @@
 """Is the stream in flood? Decides how much the relay gathers before it decodes and before it sends.
 
 A trickle is decoded and sent at once: latency is all that matters. In a flood each feed of the decoder and each window
-cost the same whether they carry little or much, so both wait a moment to carry much; nobody notices the moment, since
-what has just arrived stands at the end of a queue anyway.
+cost the same whether they carry little or much, so both wait a moment to carry much. How long depends on whether the
+stream is behind: then nobody notices the moment, since what has just arrived stood in a queue anyway. A fast stream
+that keeps up gathers for a few milliseconds, and its windows leave when a lane is free, as those of a trickle do.
 """
 
 from __future__ import annotations
@@ -23,6 +24,18 @@ class Flood:
         self._waiting_since_ms: int | None = None
         self.is_on = False
         """More bytes come per second than ``Limits.flood_bytes_per_s``."""
+        self.is_behind = False
+        """What comes was committed more than ``Limits.behind_after_ms`` before it was sent. The relay says so."""
+
+    @property
+    def holds_windows(self) -> bool:
+        """A window should rather be full than leave as soon as somebody is free to take it."""
+        return self.is_on and self.is_behind
+
+    @property
+    def decode_within_ms(self) -> int:
+        """How long received bytes may wait to be decoded, in a flood."""
+        return self._limits.parse_age_max_ms if self.is_behind else self._limits.parse_age_live_max_ms
 
     def received(self, count: int, now_ms: int) -> None:
         """``count`` more bytes lie in the arena (0 when a turn brought none). A flood ends at half its speed."""
@@ -42,7 +55,7 @@ class Flood:
         if not waiting_bytes:
             return False
         since = self._waiting_since_ms
-        is_old = since is None or now_ms - since >= self._limits.parse_age_max_ms
+        is_old = since is None or now_ms - since >= self.decode_within_ms
         return not self.is_on or is_old or waiting_bytes >= self._limits.parse_bytes
 
     def decoded(self) -> None:

@@ -196,8 +196,13 @@ class Relay:
         can_read = self._has_room() and builder.nbytes < 2 * self._limits.window_bytes_max
         wake = self._transport.fileno()
         if not (can_read and (stream.has_pending or decoder.has_backlog)):
-            sources = [stream.fileno(), wake] if can_read else [wake]
-            select.select(sources, [], [], self._wait_ms(builder, now_ms) / 1000)
+            wait_s = self._wait_ms(builder, now_ms) / 1000
+            if can_read and (rest_s := stream.rest_s) > 0:
+                # Not looking at the stream is no reason not to look at the lanes.
+                select.select([wake], [], [], min(wait_s, rest_s))
+                can_read = stream.rest_s == 0
+            else:
+                select.select([stream.fileno(), wake] if can_read else [wake], [], [], wait_s)
         if not can_read:
             return
         arena = stream.arena
@@ -209,6 +214,7 @@ class Relay:
             if not stream.has_pending and not self._flood.is_decoding_due(len(arena), now_ms):
                 return
         self._flood.decoded()
+        sent_at_us = stream.sent_at_us
         consumed, events = decoder.feed(arena.data, arena.begin, arena.end)
         arena.consume(consumed)
         self._bytes += consumed
@@ -216,6 +222,9 @@ class Relay:
         self._server = max(self._server, decoder.wal_end)
         for event in events:
             self._take(builder, event)
+            if isinstance(event, Segment) and sent_at_us is not None:
+                age_us = sent_at_us - event.committed_at_us
+                stream.is_behind = self._flood.is_behind = age_us >= self._limits.behind_after_ms * 1000
         if decoder.reply_requested:
             decoder.reply_requested = False
             self._reply_wanted = True
@@ -253,7 +262,9 @@ class Relay:
         self._moved(builder.after)
 
     def _dispatch(self, builder: WindowBuilder, decoder: Decoder, now_ms: int) -> None:
-        while self._has_room() and builder.is_due(now_ms, is_lane_free=self._is_lane_free() and not self._flood.is_on):
+        while self._has_room() and builder.is_due(
+            now_ms, is_lane_free=self._is_lane_free() and not self._flood.holds_windows
+        ):
             if (sealed := builder.seal()) is None:
                 break
             self._broadcast(sealed.window, sealed.committed_at_us)
@@ -396,7 +407,7 @@ class Relay:
         if builder.has_whole:
             waits.append(self._limits.window_age_max_ms)
         if self._flood.is_on:
-            waits.append(self._limits.parse_age_max_ms)
+            waits.append(self._flood.decode_within_ms)
         return max(0, min(waits))
 
     def _count(self, table: TableName, rows: int, copied: int) -> None:

@@ -129,7 +129,9 @@ def test_how_large_transactions_wait_may_be_written_in_units_and_as_yaml_reads_i
     assert (source.streaming, source.two_phase, source.origin) == (Streaming.ON, False, Origin.ANY)
     assert (source.spool_memory, source.spool_disk) == (64 << 20, 16 << 30)
     assert source.needing_a_newer_server() == ()
-    source = SourceOptions.parse({"dsn": "host=db", "streaming": False, "spool_memory": "1 MiB", "spool_disk": "1000 B"})
+    source = SourceOptions.parse(
+        {"dsn": "host=db", "streaming": False, "spool_memory": "1 MiB", "spool_disk": "1000 B"}
+    )
     assert (source.streaming, source.spool_memory, source.spool_disk) == (Streaming.OFF, 1 << 20, 1000)
     for word, meant in (("on", Streaming.ON), ("Parallel", Streaming.PARALLEL), (True, Streaming.ON)):
         assert SourceOptions.parse({"dsn": "host=db", "streaming": word}).streaming is meant

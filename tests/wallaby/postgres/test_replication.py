@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.wallaby.postgres.frames import Frame, commits, drain_until_error, read_until, take
+from tests.wallaby.postgres.frames import PATIENCE_S, Frame, commits, drain_until_error, read_until, take
 from wallaby.errors import CheckFailed, SlotBusy, SlotLost, SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.postgres.connect import connect
-from wallaby.postgres.replication import ReplicationStream, StreamOptions, _Pace, start_command
+from wallaby.postgres.replication import ReplicationStream, StreamOptions, start_command
 from wallaby.postgres.slot import current_wal_lsn, drop_slot, read_slot, terminate_holder
 from wallaby.settings import Limits
 from wallaby.testing.postgres import ScratchDatabase
@@ -256,24 +256,32 @@ def test_publications_with_awkward_names_stream(published: ScratchDatabase) -> N
         assert "I" in {frame.kind for frame in read_until(stream, commits(1))}
 
 
-def test_a_quiet_stream_is_never_paused_and_a_fast_one_only_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, slept = [0.0], list[float]()
-    monkeypatch.setattr("wallaby.postgres.replication.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("wallaby.postgres.replication.time.sleep", slept.append)
-    pace = _Pace(enabled=True)
-    for _ in range(100):
-        now[0] += 0.01
-        pace.note(4_000)
-        pace.rest()
-    assert slept == []
-    for _ in range(100):
-        now[0] += 0.001
-        pace.note(100_000)
-        pace.rest()
-    assert slept
-    assert max(slept) <= 0.030
-    now[0] += 1
-    pace.note(100)
-    slept.clear()
-    pace.rest()
-    assert slept == []
+def test_a_flood_is_left_alone_for_a_moment_and_a_trickle_is_not(published: ScratchDatabase) -> None:
+    published.execute("INSERT INTO shop SELECT g, repeat('x', 300) FROM generate_series(1, 60000) AS g")
+    with _open(published) as stream:
+        assert stream.rest_s == 0
+        rests, rows = [], 0
+        while rows < 60_000:
+            stream.receive(PATIENCE_S)
+            rests.append(stream.rest_s)
+            rows += sum(frame.kind == "I" for frame in take(stream.arena))
+        assert 0 <= max(rests) <= 0.030
+        stream.is_behind = True
+        assert stream.is_behind
+        published.execute("INSERT INTO shop VALUES (0, 'a')")
+        read_until(stream, lambda found: any(frame.kind == "C" for frame in found))
+        assert stream.rest_s == 0
+
+
+def test_the_server_says_when_it_sent_what_waits(published: ScratchDatabase) -> None:
+    published.execute("INSERT INTO shop VALUES (1, 'a')")
+    [(before,)] = published.fetch("SELECT extract(epoch FROM clock_timestamp())::float8")
+    with _open(published) as stream:
+        assert stream.sent_at_us is None
+        assert stream.receive(PATIENCE_S)
+        sent_at_us = stream.sent_at_us
+        assert sent_at_us is not None
+        [(after,)] = published.fetch("SELECT extract(epoch FROM clock_timestamp())::float8")
+        assert before <= sent_at_us / 1e6 <= after
+        stream.arena.data[stream.arena.begin + 4] = 0
+        assert stream.sent_at_us is None

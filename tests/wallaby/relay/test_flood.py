@@ -5,7 +5,7 @@ from __future__ import annotations
 from wallaby.relay.flood import Flood
 from wallaby.settings import Limits
 
-LIMITS = Limits(parse_bytes=1000, parse_age_max_ms=25, flood_bytes_per_s=10_000)
+LIMITS = Limits(parse_bytes=1000, parse_age_max_ms=25, parse_age_live_max_ms=5, flood_bytes_per_s=10_000)
 
 
 def flooded() -> Flood:
@@ -13,6 +13,7 @@ def flooded() -> Flood:
     for now_ms in range(0, 101, 20):
         flood.received(500, now_ms)
     flood.decoded()
+    flood.is_behind = True
     return flood
 
 
@@ -62,3 +63,25 @@ def test_a_flood_ends_when_nothing_comes_any_more() -> None:
     flood.received(0, 300)
     assert not flood.is_on
     assert flood.is_decoding_due(10, 300)
+
+
+def test_a_flood_that_is_behind_holds_its_windows_until_they_are_full() -> None:
+    assert flooded().holds_windows
+
+
+def test_a_fast_stream_that_keeps_up_waits_for_little() -> None:
+    flood = flooded()
+    flood.is_behind = False
+    assert flood.is_on
+    assert not flood.holds_windows
+    flood.received(500, 101)
+    assert not flood.is_decoding_due(500, 105)
+    assert flood.is_decoding_due(500, 106)
+
+
+def test_a_trickle_that_is_behind_waits_for_nothing() -> None:
+    flood = Flood(LIMITS)
+    flood.is_behind = True
+    flood.received(50, 0)
+    assert not flood.holds_windows
+    assert flood.is_decoding_due(50, 0)
