@@ -31,11 +31,15 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	@echo "installing wallaby and what the demo needs into $(VENV) …"
 	$(PIP) install -e ".[demo]"
+	@echo "compiling the decoder …"
+	-@$(BIN)/python -m wallaby.pgtypes.warm
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "installing wallaby and the developers' tools into $(VENV) …"
 	$(PIP) install -e ".[dev]"
+	@echo "compiling the decoder …"
+	-@$(BIN)/python -m wallaby.pgtypes.warm
 	@touch $(VENV)/.demo $@
 
 .PHONY: demo
@@ -89,6 +93,10 @@ fuzz: $(VENV)/.dev ## Damaged streams for the decoders (FUZZ_INPUTS=10000000 FUZ
 bounds: $(VENV)/.dev ## The decoder's tests with kernels that check every index
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=.pytest_cache/bounds \
 		$(BIN)/python -m pytest -q --timeout 900 tests/wallaby/pgtypes tests/wallaby/pgoutput
+
+.PHONY: warm
+warm: $(VENV)/.demo ## Compile the decoder for this machine, so that no start has to
+	$(BIN)/python -m wallaby.pgtypes.warm
 
 .PHONY: benchmark
 benchmark: $(VENV)/.dev ## The table of speeds and memory, as ratios measured in one run

@@ -140,8 +140,8 @@ def _assemble(arrow: pa.DataType, rows: int, valid: Bytes, *buffers: npt.NDArray
 
 
 def _string(layout: Layout, cells: Cells) -> pa.Array:
-    """Cells of either format as they are, as a type of strings or bytes."""
-    return _single(layout).over(cells).array(0)
+    """Cells of either format as they are, whatever the family, as strings or bytes."""
+    return _single(_BYTES if pa.types.is_binary(layout.arrow) else _TEXTS).over(cells).array(0)
 
 
 def _char(layout: Layout, cells: Cells) -> pa.Array:

@@ -111,8 +111,10 @@ from wallaby.pgtypes.text_loops import (
 )
 
 LINE_BYTES: Final = 64
-FETCH_CELLS_MAX: Final = 64 * 100
+"""Of a cache."""
+FETCH_CELLS_MAX: Final = BLOCK_ROWS * 200
 FETCH_BYTES_MAX: Final = 64 * 1024
+"""Blocks beyond these limits are not fetched ahead: rows of other tables lie between theirs, or they are too large."""
 
 _BOUNDS = nb.uint64[:, ::1]
 

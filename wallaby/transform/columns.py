@@ -148,14 +148,19 @@ def lists_of(rows: Ids, cells: pa.Array, count: int, kind: pa.DataType) -> pa.Ar
     return pa.ListArray.from_arrays(pa.array(offsets), cells, type=kind, mask=pa.array(counts == 0))
 
 
+def _pair_bytes(array: pa.MapArray) -> Ids:
+    return value_bytes(array.keys) + value_bytes(array.items)
+
+
 def value_bytes(array: pa.Array) -> Ids:
     """What each value takes in Arrow buffers, without validity and offsets; 0 for null text, bytes and lists."""
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
         return value_bytes(array.storage)
-    if pa.types.is_list(kind):
-        ends = np.zeros(len(array.values) + 1, np.int64)
-        np.cumsum(value_bytes(array.values), out=ends[1:])
+    if pa.types.is_list(kind) or pa.types.is_map(kind):
+        inside = value_bytes(array.values) if pa.types.is_list(kind) else _pair_bytes(array)
+        ends = np.zeros(len(inside) + 1, np.int64)
+        np.cumsum(inside, out=ends[1:])
         sizes = np.diff(ends[array.offsets.to_numpy()])
         return np.where(array.is_valid().to_numpy(zero_copy_only=False), sizes, 0) if array.null_count else sizes
     if pa.types.is_string(kind) or pa.types.is_binary(kind):

@@ -19,7 +19,7 @@ print(compiled.cache_path(), figures.figures_at(numpy.frombuffer(b"0" * 16 + b"1
 
 def _python(*words: str, **variables: str) -> str:
     run = subprocess.run(
-        [sys.executable, *words], env={**os.environ, **variables}, capture_output=True, text=True, timeout=300
+        [sys.executable, *words], env={**os.environ, **variables}, capture_output=True, text=True, timeout=900
     )
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
