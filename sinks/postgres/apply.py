@@ -32,7 +32,7 @@ from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema
 from wallaby.sink import WriteMode
 from wallaby.transform.append import append_rows, append_schema
-from wallaby.transform.mirror import InsertPlan, MirrorPlan, MultisetPlan, Patch, plan
+from wallaby.transform.mirror import MISSING_ROWS_ADVICE, InsertPlan, MirrorPlan, MultisetPlan, Patch, plan
 
 _INT8: Final = Encoding(20)
 _TEXT: Final = Encoding(TEXT_OID)
@@ -113,7 +113,7 @@ class TableApply:
         """The target does not hold rows that were written to it before."""
         return Refused(
             "rows to be changed are not in the destination's table",
-            advice="Somebody removed rows from the target; copy the table again",
+            advice=MISSING_ROWS_ADVICE,
             table=self.target.name,
         )
 

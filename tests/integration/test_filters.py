@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.world import Content, World
+from wallaby.errors import Refused
 
 pytestmark = pytest.mark.must_not_fail(23)
 
@@ -202,3 +203,22 @@ def test_a_publication_of_some_operations_sends_those_alone(world: World) -> Non
     world.execute("INSERT INTO t VALUES (500, 1, 's', 'new')", "UPDATE t SET note = 'x' WHERE id = 2")
     query = "SELECT * FROM public.t UNION ALL SELECT 1, 1, 'secret', 'copied'"
     world.require_equal(Content("t", query=query))
+
+
+@pytest.mark.must_not_fail(7)
+def test_a_row_that_enters_the_filter_without_a_value_is_filled_or_refused_and_never_null(world: World) -> None:
+    """The server makes an insert of the update, without the TOASTed value the update left as it was."""
+    world.execute(
+        "CREATE TABLE t (id int, active bool, n int, big text, PRIMARY KEY (id, active))",
+        "ALTER TABLE t ALTER COLUMN big SET STORAGE EXTERNAL",
+        "INSERT INTO t SELECT g, g % 2 = 0, 0, repeat('long ' || g, 2000) FROM generate_series(1, 20) AS g",
+        "CREATE PUBLICATION p FOR TABLE t WHERE (active)",
+    )
+    world.start()
+    world.execute("UPDATE t SET active = true, n = 1 WHERE id = 1", "UPDATE t SET n = 2 WHERE id = 2")
+    failure = world.failure()
+    assert isinstance(failure, Refused)
+    assert "toast_fetch" in failure.advice
+    world.source_options["toast_fetch"] = "source"
+    world.start()
+    world.require_equal(Content("t", where="active"), only=["mirror"])

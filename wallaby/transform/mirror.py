@@ -43,6 +43,12 @@ COUNT: Final = "__count"
 """Name of the last column of a `MultisetPlan`'s tables: int64, at least 1."""
 
 
+MISSING_ROWS_ADVICE: Final = (
+    "Somebody removed rows from the target: copy the table again. Or rows entered the publication's row filter without "
+    "a TOASTed value PostgreSQL did not send again: set source.options.toast_fetch to source"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Patch:
     """Updated rows for which PostgreSQL did not send the same columns (unchanged TOAST) and the window holds no value.
@@ -200,7 +206,7 @@ def complete(schema: TableSchema, patch: Patch, found: pa.Table) -> pa.Table:
     if bool((source < 0).any()):
         raise Refused(
             f"{int((source < 0).sum())} rows to be updated are not in the destination's table",
-            advice="Somebody removed rows from the target; copy the table again",
+            advice=MISSING_ROWS_ADVICE,
             table=schema.name,
         )
     at = pa.array(source)
