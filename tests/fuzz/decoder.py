@@ -19,7 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -27,6 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tests.fuzz.capture import payloads
+from tests.wallaby.pgoutput.mixture import mixture
 from tests.wallaby.pgoutput.streams import int4, resolve, varied_stream
 from wallaby.errors import DecodeError
 from wallaby.lsn import Lsn
@@ -64,7 +65,7 @@ class Fuzzer:
     """All samples, and one input after the other."""
 
     def __init__(self) -> None:
-        self.samples = [*_real(), *_made(), _copy()]
+        self.samples = [*_real(), *_made(), *_unfinished(), _copy()]
         self._rows = [_whole(sample) for sample in self.samples]
 
     def run(self, seed: int, number: int) -> str:
@@ -234,6 +235,19 @@ def _real() -> Iterator[Sample]:
             if payload[25:26] == b"C":
                 yield _sample(parts)
                 parts = []
+
+
+def _unfinished() -> Iterator[Sample]:
+    """Streamed and prepared transactions: rows come with the frames that end them."""
+    for seed in range(30):
+        parts, _ = mixture(random.Random(seed))
+        decoder, rows, counts = Decoder(_resolved), 0, [0]
+        for part in parts:
+            data = np.frombuffer(w.frame(part), np.uint8)
+            _, events = decoder.feed(data, 0, len(data))
+            rows += sum(event.rows for event in events if isinstance(event, Segment))
+            counts.append(rows)
+        yield replace(_sample(parts), rows_before=tuple(counts))
 
 
 def _made() -> Iterator[Sample]:

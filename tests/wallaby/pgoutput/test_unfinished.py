@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.wallaby.pgoutput.conftest import MakeSpool
+from tests.wallaby.pgoutput.mixture import end, insert, mixture, run
 from tests.wallaby.pgoutput.streams import ORDERS, batches, decode, int4, items, merged, orders, resolve, rows, waiting
 from tests.wallaby.pgoutput.streams import transaction as plain
 from wallaby.errors import DecodeError, StreamingUnfit
@@ -21,20 +22,6 @@ from wallaby.window import Barrier, BarrierKind
 pytestmark = pytest.mark.must_not_fail(14)
 
 WIDER = [("id", 23, -1, True), ("note", 25, -1, False), ("total", 1700, -1, False), ("extra", 25, -1, False)]
-
-
-def insert(key: int, *more: str) -> bytes:
-    return w.insert(ORDERS, [int4(key), f"note {key}", "1.50", *more])
-
-
-def run(top: int, *messages: tuple[int, bytes], is_first: bool = False) -> list[bytes]:
-    """One run of a streamed transaction: (sub-transaction, message) each."""
-    inside = [w.in_stream(message, xid) for xid, message in messages]
-    return [w.xlog(message, 0x10) for message in (w.stream_start(top, is_first=is_first), *inside, w.stream_stop())]
-
-
-def end(message: bytes) -> list[bytes]:
-    return [w.xlog(message, 0x10)]
 
 
 def keys(events: Iterable[Event]) -> list[int]:
@@ -312,7 +299,7 @@ def test_ends_of_transactions_we_do_not_hold_are_passed_over_where_nothing_can_b
 def test_any_mixture_gives_what_the_same_transactions_give_unstreamed(seed: int, make_spool: MakeSpool) -> None:
     """Random transactions, streamed in random runs, with sub-transactions and prepares, fed in random cuts."""
     rng = random.Random(seed)
-    streamed, ordinary = _mixture(rng)
+    streamed, ordinary = mixture(rng)
     data = w.frames(streamed)
     decoder = Decoder(resolve, spool=make_spool(memory_bytes=rng.choice([0, 300, 1 << 20])))
     events: list[Event] = []
@@ -328,62 +315,3 @@ def test_any_mixture_gives_what_the_same_transactions_give_unstreamed(seed: int,
     for batch in batches(found, "orders"):
         batch.validate(full=True)
         assert (np.diff(batch.column("commit_lsn").to_numpy().astype(np.int64)) >= 0).all()
-
-
-class _Growing:
-    """A transaction of the mixture: what it streamed, and what of it survives."""
-
-    def __init__(self, xid: int, rng: random.Random) -> None:
-        self.xid = xid
-        self.runs = rng.randrange(1, 4)
-        self.is_prepared = rng.random() < 0.3
-        self.is_aborted = rng.random() < 0.2
-        self.has_begun = False
-        self.messages: list[tuple[int, bytes]] = []
-        self.aborted: set[int] = set()
-
-
-def _mixture(rng: random.Random) -> tuple[list[bytes], list[bytes]]:
-    """The same transactions twice: as a server with ``streaming`` and ``two_phase`` sends them, and without."""
-    streamed: list[bytes] = []
-    ordinary: list[bytes] = []
-    growing = [_Growing(1000 * number, rng) for number in range(1, 6)]
-    lsn, key = 0x1000, 0
-    described = plain(lsn, orders(), xid=1)
-    streamed += described
-    ordinary += described
-    while growing:
-        one = rng.choice(growing)
-        lsn += 0x100
-        if one.runs:
-            one.runs -= 1
-            messages = []
-            for _ in range(rng.randrange(6)):
-                key += 1
-                messages.append((one.xid + rng.randrange(4), insert(key)))
-            if not one.has_begun:
-                messages.insert(0, (one.xid, orders()))
-            streamed += run(one.xid, *messages, is_first=not one.has_begun)
-            one.has_begun = True
-            one.messages += messages
-            if rng.random() < 0.4:
-                # What was rolled back gets a new id when it goes on: here simply another range.
-                gone = one.xid + 1 + rng.randrange(3)
-                if gone not in one.aborted and any(xid == gone for xid, _ in one.messages):
-                    one.aborted.add(gone)
-                    streamed += end(w.stream_abort(one.xid, gone))
-                    one.messages = [(xid, message) for xid, message in one.messages if xid != gone]
-                    one.runs = 0
-            continue
-        growing.remove(one)
-        if one.is_aborted:
-            streamed += end(w.stream_abort(one.xid, one.xid))
-            continue
-        if one.is_prepared:
-            streamed += end(w.stream_prepare(lsn, lsn + 0x20, one.xid, "gid"))
-            lsn += 0x100
-            streamed += end(w.commit_prepared(lsn, lsn + 0x30, one.xid, "gid", lsn * 1_000_000))
-        else:
-            streamed += end(w.stream_commit(one.xid, lsn, lsn + 0x30, lsn * 1_000_000))
-        ordinary += plain(lsn, *(message for _, message in one.messages), xid=one.xid)
-    return streamed, ordinary
