@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).parents[3]
-_TESTS = ("test_decoder.py", "test_malformed.py", "test_copy_decoder.py")
+_TESTS = ("test_decoder.py", "test_malformed.py", "test_copy_decoder.py", "test_unfinished.py")
 
 
 @pytest.mark.timeout(900)
