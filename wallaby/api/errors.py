@@ -17,12 +17,15 @@ from wallaby.errors import (
     IllegalMove,
     NotFound,
     OutcomeUnknown,
+    PermissionDenied,
     Refused,
     SlotLost,
     SourceUnavailable,
     StoreUnavailable,
     Superseded,
+    TooManyCalls,
     Transient,
+    Unauthenticated,
     WallabyError,
 )
 from wallaby.flow import InvalidFlow
@@ -50,6 +53,9 @@ _CODES: Final[tuple[tuple[type[WallabyError], grpc.StatusCode], ...]] = (
     (SourceUnavailable, grpc.StatusCode.UNAVAILABLE),
     (Transient, grpc.StatusCode.UNAVAILABLE),
     (OutcomeUnknown, grpc.StatusCode.UNAVAILABLE),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
+    (TooManyCalls, grpc.StatusCode.RESOURCE_EXHAUSTED),
 )
 
 _log = logging.getLogger(__name__)
@@ -75,12 +81,13 @@ def answers_errors(method: _Method) -> _Method:
             place = "".join(traceback.format_tb(error.__traceback__))
             _log.error("%s failed with %s\n%s", method.__name__, type(error).__name__, place)
             failure = WallabyError(f"internal error ({type(error).__name__})", advice="See the server's log")
-        return await _abort(context, failure)
+        return await abort(context, failure)
 
     return answered  # type: ignore[return-value]  # functools.wraps keeps the signature
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: WallabyError) -> NoReturn:
+async def abort(context: grpc.aio.ServicerContext, error: WallabyError) -> NoReturn:
+    """End the call with the status of ``error``."""
     fields = [p.path for p in error.problems] if isinstance(error, InvalidFlow) else [error.where.get("field", "")]
     metadata = [(FIELD_KEY, _ascii(field)) for field in fields[:_FIELDS_MAX] if field]
     await context.abort(

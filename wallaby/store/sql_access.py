@@ -93,7 +93,8 @@ class SqlAccess:
             if others >= SECRETS_MAX:
                 raise Refused(f"there are {others} secrets, and no more are kept", advice="Delete those nobody uses")
             transaction.execute(
-                f"INSERT INTO wallaby.secrets ({_SECRET_COLUMNS}) VALUES (%s, %s, %s, %s, %s) ON CONFLICT (name) DO UPDATE SET"
+                f"INSERT INTO wallaby.secrets ({_SECRET_COLUMNS}) VALUES (%s, %s, %s, %s, %s)"
+                " ON CONFLICT (name) DO UPDATE SET"
                 " key_id = excluded.key_id, sealed = excluded.sealed, updated_at = excluded.updated_at,"
                 " updated_by = excluded.updated_by",
                 (secret.name, secret.key_id, secret.sealed, _text(secret.updated_at), secret.updated_by),
@@ -141,7 +142,8 @@ class SqlAccess:
                 wanted.append(value)
         with self._edge.transaction() as transaction:
             rows = transaction.execute(
-                f"SELECT {_CALL_COLUMNS}, id FROM wallaby.calls WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT %s",
+                f"SELECT {_CALL_COLUMNS}, id FROM wallaby.calls WHERE {' AND '.join(conditions)}"
+                " ORDER BY id DESC LIMIT %s",
                 (*wanted, max(0, min(limit, CALLS_PAGE_MAX))),
             )
         return tuple(map(_call, rows))

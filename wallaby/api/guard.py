@@ -1,0 +1,249 @@
+"""The guard before every method: who calls, may it, how often, and a record of it.
+
+One interceptor of the server. In order: the caller, its rate, its role by the method's rule (a method without one is
+refused), room in the audit log; then the method runs, and its outcome is recorded. A method behind it never sees a call
+that was not let in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import grpc
+
+from wallaby.api.access import RULES, Rule
+from wallaby.api.audit import AuditTrail
+from wallaby.api.authentication import Authenticator
+from wallaby.api.call import CURRENT, Call, Principal
+from wallaby.api.errors import abort, code_of
+from wallaby.api.rates import Rates
+from wallaby.errors import ConfigError, PermissionDenied, TooManyCalls, Unauthenticated, WallabyError
+from wallaby.settings import ApiLimits
+from wallaby.store import CallKind, CallRecord, RequestKey
+
+REQUEST_ID_KEY: Final = "wallaby-request-id"
+"""Metadata of a call: what makes a repeat the same request."""
+
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_SLOWED_MAX: Final = 1_000
+_FLOW_ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets calls in, or not."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        trail: AuditTrail,
+        limits: ApiLimits,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._authenticator = authenticator
+        self._trail = trail
+        self._now = now
+        self._monotonic = monotonic
+        self._rates = Rates(per_s=limits.calls_per_s, burst=limits.calls_burst, callers_max=limits.callers_max)
+        self._failures = Rates(per_s=limits.failures_per_s, burst=limits.failures_burst, callers_max=limits.callers_max)
+        self._slowed: set[str] = set()
+        """Callers over their rate, whose refusals are recorded once only."""
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
+        """The method's handler behind the guard."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        path = str(handler_call_details.method)
+        rule = RULES.get(path)
+        if rule is not None and rule.role is None:
+            return handler
+        return _guarded(handler, _Door(self, path, rule))
+
+    async def admit(self, path: str, rule: Rule | None, request: Any, context: Any) -> Call:
+        """The call, let in; our error otherwise, which is recorded unless the caller is over its rate."""
+        metadata = _grouped(context.invocation_metadata())
+        address = _address(context.peer())
+        principal: Principal | None = None
+        try:
+            principal = await self._identify(metadata, context, address)
+            call = self._permitted(path, rule, principal, metadata, request)
+            self._trail.require_room()
+        except TooManyCalls as error:
+            name = principal.name if principal else address
+            if name not in self._slowed:
+                if len(self._slowed) >= _SLOWED_MAX:
+                    self._slowed.clear()
+                self._slowed.add(name)
+                await self._refusal(path, principal, address, error)
+            raise
+        except WallabyError as error:
+            await self._refusal(path, principal, address, error)
+            raise
+        self._slowed.discard(principal.name)
+        return call
+
+    async def record(self, call: Call, rule: Rule, request: Any, answer: Any, code: grpc.StatusCode) -> None:
+        """Note a call's end."""
+        kind = CallKind.CHANGE if rule.is_change else CallKind.READ
+        record = CallRecord(
+            at=self._now(),
+            principal=call.principal.name,
+            role=call.principal.role,
+            kind=kind,
+            method=call.method,
+            flow_id=_flow_id(request) or _flow_id(answer),
+            code=code.name,
+            request_id=call.request_id,
+        )
+        await self._trail.add(record, is_awaited=rule.is_change)
+
+    async def _identify(self, metadata: Mapping[str, list[str]], context: Any, address: str) -> Principal:
+        # Failures of one caller never stop another with the same address: whoever has a valid token is let in.
+        try:
+            return await self._authenticator.identify(metadata.get("authorization", []), context.auth_context())
+        except Unauthenticated:
+            if self._failures.take(address, self._monotonic()):
+                raise
+            raise TooManyCalls("too many calls from this address were not let in", advice="Wait a minute") from None
+
+    def _permitted(
+        self, path: str, rule: Rule | None, principal: Principal, metadata: Mapping[str, list[str]], request: Any
+    ) -> Call:
+        method = path.removeprefix("/")
+        if not self._rates.take(principal.name, self._monotonic()):
+            raise TooManyCalls("too many calls", advice="Call more slowly")
+        if rule is None or rule.role is None or not principal.role.covers(rule.role):
+            needed = rule.role if rule and rule.role else "nobody's"
+            raise PermissionDenied(
+                f"{principal.name} has the role {principal.role}, the call needs {needed}",
+                advice="Ask an admin for a token of that role",
+                method=method,
+            )
+        request_id = _request_id(metadata)
+        key = None
+        if request_id and rule.is_change and rule.keeps_answer:
+            digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+            key = RequestKey(principal=principal.name, request_id=request_id, method=method, digest=digest)
+        return Call(principal=principal, method=method, request_id=request_id, request=key)
+
+    async def _refusal(self, path: str, principal: Principal | None, address: str, error: WallabyError) -> None:
+        if not self._trail.has_room:
+            return
+        record = CallRecord(
+            at=self._now(),
+            principal=principal.name if principal else address,
+            role=principal.role if principal else None,
+            kind=CallKind.REFUSED,
+            method=path.removeprefix("/"),
+            code=code_of(error).name,
+        )
+        await self._trail.add(record, is_awaited=False)
+
+
+class _Door:
+    """The guard at one method."""
+
+    def __init__(self, guard: Guard, path: str, rule: Rule | None) -> None:
+        self._guard = guard
+        self._path = path
+        self._rule = rule
+
+    async def enter(self, request: Any, context: Any) -> Call:
+        try:
+            return await self._guard.admit(self._path, self._rule, request, context)
+        except WallabyError as error:
+            return await abort(context, error)
+
+    async def leave(self, call: Call, request: Any, answer: Any, context: Any, *, is_done: bool) -> None:
+        assert self._rule is not None, "let in without a rule"
+        code = context.code()
+        if not isinstance(code, grpc.StatusCode) or (code is grpc.StatusCode.OK and not is_done):
+            code = grpc.StatusCode.OK if is_done else grpc.StatusCode.CANCELLED
+        await self._guard.record(call, self._rule, request, answer, code)
+
+
+def _guarded(handler: Any, door: _Door) -> Any:
+    if handler.response_streaming:
+        inner = handler.stream_stream or handler.unary_stream
+        make = (
+            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        )
+        behaviour = _generating(inner, door) if inspect.isasyncgenfunction(inner) else _answering(inner, door)
+    else:
+        inner = handler.stream_unary or handler.unary_unary
+        make = (
+            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        behaviour = _answering(inner, door)
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def _answering(inner: Callable[[Any, Any], Awaitable[Any]], door: _Door) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def behaviour(request: Any, context: Any) -> Any:
+        call = await door.enter(request, context)
+        CURRENT.set(call)
+        answer, is_done = None, False
+        try:
+            answer = await inner(request, context)
+            is_done = True
+            return answer
+        finally:
+            await door.leave(call, request, answer, context, is_done=is_done)
+
+    return behaviour
+
+
+def _generating(inner: Callable[[Any, Any], Any], door: _Door) -> Callable[[Any, Any], Any]:
+    async def behaviour(request: Any, context: Any) -> Any:
+        call = await door.enter(request, context)
+        CURRENT.set(call)
+        # A watch may last for days, so it is recorded when it begins, and again only when it fails.
+        await door.leave(call, request, None, context, is_done=True)
+        try:
+            async for answer in inner(request, context):
+                yield answer
+        except Exception:
+            await door.leave(call, request, None, context, is_done=False)
+            raise
+
+    return behaviour
+
+
+def _grouped(metadata: Any) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, value in metadata or ():
+        if isinstance(value, str):
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def _request_id(metadata: Mapping[str, list[str]]) -> str:
+    given = metadata.get(REQUEST_ID_KEY, [])
+    if len(given) > 1 or (given and not _REQUEST_ID.fullmatch(given[0])):
+        raise ConfigError("must be one word of 1 to 128 printable characters", field=REQUEST_ID_KEY)
+    return given[0] if given else ""
+
+
+def _address(peer: str) -> str:
+    """``ipv4:10.0.0.1:4711`` without the port; ``unix:`` as it is."""
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer[:100]
+
+
+def _flow_id(message: Any) -> str:
+    """The flow a request or answer is about, if it names one that could exist."""
+    for names in (("flow_id",), ("flow", "id"), ("id",)):
+        value = message
+        for name in names:
+            value = getattr(value, name, None)
+        if isinstance(value, str) and _FLOW_ID.fullmatch(value):
+            return value
+    return ""
