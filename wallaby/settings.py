@@ -262,11 +262,11 @@ class ApiLimits:
     request_bytes_max: int = 4 << 20
     """The largest flow definition is a quarter of it."""
     answer_bytes_max: int = 32 << 20
-    calls_per_s: int = 500
+    calls_per_s: float = 500
     """Per caller, in the long run: a loop that went mad must not take the control store from the others."""
     calls_burst: int = 1_000
     """... and at once after a pause."""
-    failures_per_s: int = 1
+    failures_per_s: float = 1
     """Callers that are not let in, per address."""
     failures_burst: int = 20
     callers_max: int = 4_096

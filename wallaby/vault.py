@@ -72,13 +72,13 @@ class Vault:
         return SealedSecret(name=name, key_id=key_id, sealed=_VERSION + nonce + sealed, updated_at=at, updated_by=by)
 
     def open(self, sealed: SealedSecret) -> str:
-        """The secret. `ConfigError` without its key, `CheckFailed` when it was altered."""
+        """The secret. `ConfigError` without any key, `CheckFailed` without its own or when it was altered."""
         own = self.key_id
         if sealed.key_id not in self._keys:
-            raise ConfigError(
-                f"does not hold key {sealed.key_id}, which sealed the secret {sealed.name} (it holds {own} first)",
-                field=_FIELD,
+            raise CheckFailed(
+                f"{_FIELD} does not hold key {sealed.key_id}, which sealed the secret (it holds {own} first)",
                 advice="Add that key below the present one, or set the secret again",
+                secret=sealed.name,
             )
         nonce, content = sealed.sealed[1 : 1 + _NONCE_BYTES], sealed.sealed[1 + _NONCE_BYTES :]
         if sealed.sealed[:1] != _VERSION:

@@ -35,8 +35,8 @@ FIELD_KEY: Final = "wallaby-field"
 RETRY_KEY: Final = "wallaby-retry"
 """Trailing metadata: now, later or never."""
 
-# Metadata of a call is limited to 8 KiB by default on both sides.
-_MESSAGE_CHARACTERS_MAX: Final = 3_000
+# Metadata of a call is limited to 8 KiB by default on both sides, and text in it is percent-encoded.
+_MESSAGE_BYTES_MAX: Final = 3_000
 _FIELDS_MAX: Final = 10
 _FIELD_CHARACTERS_MAX: Final = 150
 
@@ -92,10 +92,22 @@ async def abort(context: grpc.aio.ServicerContext, error: WallabyError) -> NoRet
     metadata = [(FIELD_KEY, _ascii(field)) for field in fields[:_FIELDS_MAX] if field]
     await context.abort(
         code_of(error),
-        str(error)[:_MESSAGE_CHARACTERS_MAX],
+        _shown(str(error)),
         trailing_metadata=(*metadata, (RETRY_KEY, error.retry.value)),
     )
     raise AssertionError("abort returned")
+
+
+def _shown(text: str) -> str:
+    """As much of ``text`` as fits, with what would steer a terminal made visible."""
+    shown, left = [], _MESSAGE_BYTES_MAX
+    for character in text[:_MESSAGE_BYTES_MAX]:
+        visible = character if character.isprintable() or character == "\n" else repr(character)[1:-1]
+        left -= sum(1 if 0x20 <= byte < 0x7F and byte != 0x25 else 3 for byte in visible.encode("utf-8", "replace"))
+        if left < 0:
+            break
+        shown.append(visible)
+    return "".join(shown)
 
 
 def _ascii(text: str) -> str:

@@ -1,8 +1,8 @@
 """The guard before every method: who calls, may it, how often, and a record of it.
 
 One interceptor of the server. In order: the caller, its rate, its role by the method's rule (a method without one is
-refused), room in the audit log; then the method runs, and its outcome is recorded. A method behind it never sees a call
-that was not let in.
+refused), the request, room in the audit log; then the method runs, and its outcome is recorded. Bytes of a caller that
+is not let in are not even parsed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from wallaby.api.access import RULES, Rule
 from wallaby.api.audit import AuditTrail
@@ -25,6 +26,9 @@ from wallaby.api.rates import Rates
 from wallaby.errors import ConfigError, PermissionDenied, TooManyCalls, Unauthenticated, WallabyError
 from wallaby.settings import ApiLimits
 from wallaby.store import CallKind, CallRecord, RequestKey
+
+_Inner = Callable[[Any, Any], Any]
+_Parse = Callable[[bytes], Any]
 
 REQUEST_ID_KEY: Final = "wallaby-request-id"
 """Metadata of a call: what makes a repeat the same request."""
@@ -68,14 +72,19 @@ class Guard(grpc.aio.ServerInterceptor):
             return handler
         return _guarded(handler, _Door(self, path, rule))
 
-    async def admit(self, path: str, rule: Rule | None, request: Any, context: Any) -> Call:
-        """The call, let in; our error otherwise, which is recorded unless the caller is over its rate."""
+    async def admit(self, path: str, rule: Rule | None, read: Callable[[], Any], context: Any) -> tuple[Call, Any]:
+        """The call, let in, and its request; our error otherwise, which is recorded unless the caller is over its rate.
+
+        ``read`` parses the request.
+        """
         metadata = _grouped(context.invocation_metadata())
         address = _address(context.peer())
         principal: Principal | None = None
         try:
             principal = await self._identify(metadata, context, address)
-            call = self._permitted(path, rule, principal, metadata, request)
+            self._require_permission(path, rule, principal)
+            request = _read(read)
+            call = _call(path, rule, principal, metadata, request)
             self._trail.require_room()
         except TooManyCalls as error:
             name = principal.name if principal else address
@@ -89,7 +98,7 @@ class Guard(grpc.aio.ServerInterceptor):
             await self._refusal(path, principal, address, error)
             raise
         self._slowed.discard(principal.name)
-        return call
+        return call, request
 
     async def record(self, call: Call, rule: Rule, request: Any, answer: Any, code: grpc.StatusCode) -> None:
         """Note a call's end."""
@@ -115,10 +124,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 raise
             raise TooManyCalls("too many calls from this address were not let in", advice="Wait a minute") from None
 
-    def _permitted(
-        self, path: str, rule: Rule | None, principal: Principal, metadata: Mapping[str, list[str]], request: Any
-    ) -> Call:
-        method = path.removeprefix("/")
+    def _require_permission(self, path: str, rule: Rule | None, principal: Principal) -> None:
         if not self._rates.take(principal.name, self._monotonic()):
             raise TooManyCalls("too many calls", advice="Call more slowly")
         if rule is None or rule.role is None or not principal.role.covers(rule.role):
@@ -126,14 +132,8 @@ class Guard(grpc.aio.ServerInterceptor):
             raise PermissionDenied(
                 f"{principal.name} has the role {principal.role}, the call needs {needed}",
                 advice="Ask an admin for a token of that role",
-                method=method,
+                method=path.removeprefix("/"),
             )
-        request_id = _request_id(metadata)
-        key = None
-        if request_id and rule.is_change and rule.keeps_answer:
-            digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-            key = RequestKey(principal=principal.name, request_id=request_id, method=method, digest=digest)
-        return Call(principal=principal, method=method, request_id=request_id, request=key)
 
     async def _refusal(self, path: str, principal: Principal | None, address: str, error: WallabyError) -> None:
         if not self._trail.has_room:
@@ -157,9 +157,9 @@ class _Door:
         self._path = path
         self._rule = rule
 
-    async def enter(self, request: Any, context: Any) -> Call:
+    async def enter(self, read: Callable[[], Any], context: Any) -> tuple[Call, Any]:
         try:
-            return await self._guard.admit(self._path, self._rule, request, context)
+            return await self._guard.admit(self._path, self._rule, read, context)
         except WallabyError as error:
             return await abort(context, error)
 
@@ -172,24 +172,25 @@ class _Door:
 
 
 def _guarded(handler: Any, door: _Door) -> Any:
-    if handler.response_streaming:
-        inner = handler.stream_stream or handler.unary_stream
-        make = (
-            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-        )
-        behaviour = _generating(inner, door) if inspect.isasyncgenfunction(inner) else _answering(inner, door)
-    else:
-        inner = handler.stream_unary or handler.unary_unary
-        make = (
-            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        behaviour = _answering(inner, door)
-    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+    """The same kind of handler, with the guard before it. It takes single requests as bytes and parses them itself."""
+    parse = None if handler.request_streaming else handler.request_deserializer
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+        case False, True:
+            make, inner = grpc.unary_stream_rpc_method_handler, handler.unary_stream
+        case True, False:
+            make, inner = grpc.stream_unary_rpc_method_handler, handler.stream_unary
+        case _:
+            make, inner = grpc.stream_stream_rpc_method_handler, handler.stream_stream
+    wrap = _generating if inspect.isasyncgenfunction(inner) else _answering
+    deserializer = handler.request_deserializer if handler.request_streaming else None
+    return make(wrap(inner, parse, door), deserializer, handler.response_serializer)
 
 
-def _answering(inner: Callable[[Any, Any], Awaitable[Any]], door: _Door) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def behaviour(request: Any, context: Any) -> Any:
-        call = await door.enter(request, context)
+def _answering(inner: _Inner, parse: _Parse | None, door: _Door) -> _Inner:
+    async def behaviour(given: Any, context: Any) -> Any:
+        call, request = await door.enter(lambda: parse(given) if parse else given, context)
         CURRENT.set(call)
         answer, is_done = None, False
         try:
@@ -202,9 +203,9 @@ def _answering(inner: Callable[[Any, Any], Awaitable[Any]], door: _Door) -> Call
     return behaviour
 
 
-def _generating(inner: Callable[[Any, Any], Any], door: _Door) -> Callable[[Any, Any], Any]:
-    async def behaviour(request: Any, context: Any) -> Any:
-        call = await door.enter(request, context)
+def _generating(inner: _Inner, parse: _Parse | None, door: _Door) -> _Inner:
+    async def behaviour(given: Any, context: Any) -> Any:
+        call, request = await door.enter(lambda: parse(given) if parse else given, context)
         CURRENT.set(call)
         # A watch may last for days, so it is recorded when it begins, and again only when it fails.
         await door.leave(call, request, None, context, is_done=True)
@@ -216,6 +217,22 @@ def _generating(inner: Callable[[Any, Any], Any], door: _Door) -> Callable[[Any,
             raise
 
     return behaviour
+
+
+def _read(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except DecodeError:
+        raise ConfigError("the request is not a message of this method, or holds text that is not UTF-8") from None
+
+
+def _call(path: str, rule: Rule | None, principal: Principal, metadata: Mapping[str, list[str]], request: Any) -> Call:
+    assert rule is not None, "let in without a rule"
+    method, request_id, key = path.removeprefix("/"), _request_id(metadata), None
+    if request_id and rule.is_change and rule.keeps_answer:
+        digest = hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+        key = RequestKey(principal=principal.name, request_id=request_id, method=method, digest=digest)
+    return Call(principal=principal, method=method, request_id=request_id, request=key)
 
 
 def _grouped(metadata: Any) -> dict[str, list[str]]:

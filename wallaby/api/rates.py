@@ -17,14 +17,11 @@ class Rates:
 
     def take(self, caller: str, now_s: float) -> bool:
         """True when ``caller`` may make one call more; it is counted then."""
-        left = self._left(caller, now_s)
+        left, at_s = self._buckets.get(caller, (float(self._burst), now_s))
+        left = min(float(self._burst), left + max(0.0, now_s - at_s) * self._per_s)
         is_allowed = left >= 1
-        self._buckets[caller] = (left - 1 if is_allowed else left, now_s)
+        self._buckets[caller] = (left - 1 if is_allowed else left, max(at_s, now_s))
         self._buckets.move_to_end(caller)
         if len(self._buckets) > self._callers_max:
             self._buckets.popitem(last=False)
         return is_allowed
-
-    def _left(self, caller: str, now_s: float) -> float:
-        left, at_s = self._buckets.get(caller, (float(self._burst), now_s))
-        return min(float(self._burst), left + max(0.0, now_s - at_s) * self._per_s)
