@@ -113,9 +113,8 @@ def _set_secret(client: Client, arguments: _Arguments, report: Report) -> int:
 
     request = access_pb2.PutSecretRequest(name=arguments.name, value=_value(arguments))
     answer = client.call("PutSecret", request, service="SecretService")
-    report.show(
-        _secret(answer.secret), [f"Stored secret {answer.secret.name}; refer to it as secret:{answer.secret.name}"]
-    )
+    name = answer.secret.name
+    report.show(_secret(answer.secret), [f"Stored secret {name}; flows refer to it as secret:{name}"])
     return EXIT_OK
 
 
