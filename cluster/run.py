@@ -22,7 +22,7 @@ from wallaby.postgres.connect import application_name
 from wallaby.settings import VARIABLES, Limits, Settings
 from wallaby.sink import Finding, Severity
 from wallaby.status import FlowStatus
-from wallaby.store import open_store
+from wallaby.store import open_store, store_exists
 from wallaby.vault import Vault
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -113,7 +113,7 @@ def up(words: argparse.Namespace) -> int:
 def _resolved(flow: FlowSpec, settings: Settings) -> FlowSpec:
     """The flow with its secrets; the control store is opened only for a flow that has some there."""
     names = stored_secrets(flow)
-    if not names:
+    if not names or not store_exists(settings):
         return resolved(flow)
     store = open_store(settings)
     try:

@@ -1,7 +1,7 @@
 """The control store: its port, and the SQLite and PostgreSQL stores behind it."""
 
 from wallaby.store.access import CallKind, CallRecord, RequestKey, SealedSecret, TokenRecord
-from wallaby.store.opening import open_store
+from wallaby.store.opening import open_store, store_exists
 from wallaby.store.port import (
     Checkpoint,
     Epoch,
@@ -28,4 +28,5 @@ __all__ = [
     "Store",
     "TokenRecord",
     "open_store",
+    "store_exists",
 ]
