@@ -35,6 +35,9 @@ class AuditTrail:
         self._arrived = asyncio.Event()
         self._urgent = asyncio.Event()
         self._closing = asyncio.Event()
+        self._expected = 0
+        self._complete = asyncio.Event()
+        self._complete.set()
         self._writer: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,7 +45,9 @@ class AuditTrail:
         self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def close(self) -> None:
-        """Write what is queued, in one attempt, and end. Idempotent."""
+        """Wait for the records that are expected, write what is queued in one attempt, and end. Idempotent."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._complete.wait(), self._limits.audit_wait_ms / 1000)
         self._closing.set()
         self._arrived.set()
         self._urgent.set()
@@ -63,9 +68,19 @@ class AuditTrail:
                 advice="Check that the control store is up and accepts writes",
             )
 
-    async def add(self, record: CallRecord, *, is_awaited: bool) -> None:
+    def expect(self) -> None:
+        """A call was let in: a record of it will be added with ``is_expected``."""
+        self._expected += 1
+        self._complete.clear()
+
+    async def add(self, record: CallRecord, *, is_awaited: bool, is_expected: bool = False) -> None:
         """Queue a record; with ``is_awaited`` return when it is stored, at the latest after ``audit_wait_ms``."""
+        if is_expected:
+            self._expected -= 1
+            if not self._expected:
+                self._complete.set()
         if self._closing.is_set():
+            _LOG.error("a call of %s by %s ended too late to be recorded", record.method, record.principal)
             return
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((record, stored))

@@ -74,16 +74,21 @@ def answers_errors(method: _Method) -> _Method:
     async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await method(self, request, context)
-        except WallabyError as error:
-            failure = error
         except Exception as error:  # noqa: BLE001 gRPC would send the text of any other exception to the client
-            # Type and place only: the text of a foreign exception may hold what must not be shown.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            _log.error("%s failed with %s\n%s", method.__name__, type(error).__name__, place)
-            failure = WallabyError(f"internal error ({type(error).__name__})", advice="See the server's log")
+            failure = as_ours(error, method.__name__)
         return await abort(context, failure)
 
     return answered  # type: ignore[return-value]  # functools.wraps keeps the signature
+
+
+def as_ours(error: Exception, doing: str) -> WallabyError:
+    """The error itself if it is ours; one without content for any other, whose type and place are logged."""
+    if isinstance(error, WallabyError):
+        return error
+    # Type and place only: the text of a foreign exception may hold what must not be shown.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("%s failed with %s\n%s", doing, type(error).__name__, place)
+    return WallabyError(f"internal error ({type(error).__name__})", advice="See the server's log")
 
 
 async def abort(context: grpc.aio.ServicerContext, error: WallabyError) -> NoReturn:

@@ -1,8 +1,8 @@
 """The guard before every method: who calls, may it, how often, and a record of it.
 
 One interceptor of the server. In order: the caller, its rate, its role by the method's rule (a method without one is
-refused), the request, room in the audit log; then the method runs, and its outcome is recorded. Bytes of a caller that
-is not let in are not even parsed.
+refused), the request, room in the audit log; then the method runs, and its outcome is recorded. A caller that is not
+let in is answered before its request is received, so it can neither have it parsed nor hold a place by not sending it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wallaby.api.access import RULES, Rule
 from wallaby.api.audit import AuditTrail
 from wallaby.api.authentication import Authenticator
 from wallaby.api.call import CURRENT, Call, Principal
-from wallaby.api.errors import abort, code_of
+from wallaby.api.errors import abort, as_ours, code_of
 from wallaby.api.rates import Rates
 from wallaby.errors import ConfigError, PermissionDenied, TooManyCalls, Unauthenticated, WallabyError
 from wallaby.settings import ApiLimits
@@ -29,6 +29,8 @@ from wallaby.store import CallKind, CallRecord, RequestKey
 
 _Inner = Callable[[Any, Any], Any]
 _Parse = Callable[[bytes], Any]
+_Read = Callable[[], Awaitable[Any]]
+_Receive = Callable[[Any], Awaitable[Any]]
 
 REQUEST_ID_KEY: Final = "wallaby-request-id"
 """Metadata of a call: what makes a repeat the same request."""
@@ -72,10 +74,10 @@ class Guard(grpc.aio.ServerInterceptor):
             return handler
         return _guarded(handler, _Door(self, path, rule))
 
-    async def admit(self, path: str, rule: Rule | None, read: Callable[[], Any], context: Any) -> tuple[Call, Any]:
+    async def admit(self, path: str, rule: Rule | None, read: _Read, context: Any) -> tuple[Call, Any]:
         """The call, let in, and its request; our error otherwise, which is recorded unless the caller is over its rate.
 
-        ``read`` parses the request.
+        ``read`` receives and parses the request. For whoever is let in, call `record`.
         """
         metadata = _grouped(context.invocation_metadata())
         address = _address(context.peer())
@@ -83,7 +85,7 @@ class Guard(grpc.aio.ServerInterceptor):
         try:
             principal = await self._identify(metadata, context, address)
             self._require_permission(path, rule, principal)
-            request = _read(read)
+            request = await read()
             call = _call(path, rule, principal, metadata, request)
             self._trail.require_room()
         except TooManyCalls as error:
@@ -98,10 +100,15 @@ class Guard(grpc.aio.ServerInterceptor):
             await self._refusal(path, principal, address, error)
             raise
         self._slowed.discard(principal.name)
+        self.expect()
         return call, request
 
+    def expect(self) -> None:
+        """One more `record` will come."""
+        self._trail.expect()
+
     async def record(self, call: Call, rule: Rule, request: Any, answer: Any, code: grpc.StatusCode) -> None:
-        """Note a call's end."""
+        """Note a call's outcome."""
         kind = CallKind.CHANGE if rule.is_change else CallKind.READ
         record = CallRecord(
             at=self._now(),
@@ -113,7 +120,7 @@ class Guard(grpc.aio.ServerInterceptor):
             code=code.name,
             request_id=call.request_id,
         )
-        await self._trail.add(record, is_awaited=rule.is_change)
+        await self._trail.add(record, is_awaited=rule.is_change, is_expected=True)
 
     async def _identify(self, metadata: Mapping[str, list[str]], context: Any, address: str) -> Principal:
         # Failures of one caller never stop another with the same address: whoever has a valid token is let in.
@@ -127,10 +134,11 @@ class Guard(grpc.aio.ServerInterceptor):
     def _require_permission(self, path: str, rule: Rule | None, principal: Principal) -> None:
         if not self._rates.take(principal.name, self._monotonic()):
             raise TooManyCalls("too many calls", advice="Call more slowly")
-        if rule is None or rule.role is None or not principal.role.covers(rule.role):
-            needed = rule.role if rule and rule.role else "nobody's"
+        if rule is None or rule.role is None:
+            raise PermissionDenied("no role may make this call", method=path.removeprefix("/"))
+        if not principal.role.covers(rule.role):
             raise PermissionDenied(
-                f"{principal.name} has the role {principal.role}, the call needs {needed}",
+                f"{principal.name} has the role {principal.role}, the call needs {rule.role}",
                 advice="Ask an admin for a token of that role",
                 method=path.removeprefix("/"),
             )
@@ -157,11 +165,15 @@ class _Door:
         self._path = path
         self._rule = rule
 
-    async def enter(self, read: Callable[[], Any], context: Any) -> tuple[Call, Any]:
+    async def enter(self, read: _Read, context: Any) -> tuple[Call, Any]:
         try:
             return await self._guard.admit(self._path, self._rule, read, context)
-        except WallabyError as error:
-            return await abort(context, error)
+        except Exception as error:  # noqa: BLE001 gRPC would send the text of any other exception to the client
+            failure = as_ours(error, self._path)
+        return await abort(context, failure)
+
+    def expect(self) -> None:
+        self._guard.expect()
 
     async def leave(self, call: Call, request: Any, answer: Any, context: Any, *, is_done: bool) -> None:
         assert self._rule is not None, "let in without a rule"
@@ -172,25 +184,46 @@ class _Door:
 
 
 def _guarded(handler: Any, door: _Door) -> Any:
-    """The same kind of handler, with the guard before it. It takes single requests as bytes and parses them itself."""
-    parse = None if handler.request_streaming else handler.request_deserializer
+    """A handler like the given one, with the guard before it.
+
+    It takes every request as a stream of bytes, on the wire there is no difference, and receives a single one itself.
+    """
     match handler.request_streaming, handler.response_streaming:
         case False, False:
-            make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+            inner = handler.unary_unary
         case False, True:
-            make, inner = grpc.unary_stream_rpc_method_handler, handler.unary_stream
+            inner = handler.unary_stream
         case True, False:
-            make, inner = grpc.stream_unary_rpc_method_handler, handler.stream_unary
+            inner = handler.stream_unary
         case _:
-            make, inner = grpc.stream_stream_rpc_method_handler, handler.stream_stream
+            inner = handler.stream_stream
+    streams = handler.response_streaming
+    make = grpc.stream_stream_rpc_method_handler if streams else grpc.stream_unary_rpc_method_handler
     wrap = _generating if inspect.isasyncgenfunction(inner) else _answering
-    deserializer = handler.request_deserializer if handler.request_streaming else None
-    return make(wrap(inner, parse, door), deserializer, handler.response_serializer)
+    if handler.request_streaming:
+        return make(wrap(inner, _all, door), handler.request_deserializer, handler.response_serializer)
+    return make(wrap(inner, _single(handler.request_deserializer), door), None, handler.response_serializer)
 
 
-def _answering(inner: _Inner, parse: _Parse | None, door: _Door) -> _Inner:
-    async def behaviour(given: Any, context: Any) -> Any:
-        call, request = await door.enter(lambda: parse(given) if parse else given, context)
+def _single(parse: _Parse) -> _Receive:
+    async def receive(stream: Any) -> Any:
+        async for content in stream:
+            try:
+                return parse(content)
+            except DecodeError:
+                break
+        raise ConfigError("the request is not a message of this method, or holds text that is not UTF-8")
+
+    return receive
+
+
+async def _all(stream: Any) -> Any:
+    return stream
+
+
+def _answering(inner: _Inner, receive: _Receive, door: _Door) -> _Inner:
+    async def behaviour(stream: Any, context: Any) -> Any:
+        call, request = await door.enter(lambda: receive(stream), context)
         CURRENT.set(call)
         answer, is_done = None, False
         try:
@@ -203,9 +236,9 @@ def _answering(inner: _Inner, parse: _Parse | None, door: _Door) -> _Inner:
     return behaviour
 
 
-def _generating(inner: _Inner, parse: _Parse | None, door: _Door) -> _Inner:
-    async def behaviour(given: Any, context: Any) -> Any:
-        call, request = await door.enter(lambda: parse(given) if parse else given, context)
+def _generating(inner: _Inner, receive: _Receive, door: _Door) -> _Inner:
+    async def behaviour(stream: Any, context: Any) -> Any:
+        call, request = await door.enter(lambda: receive(stream), context)
         CURRENT.set(call)
         # A watch may last for days, so it is recorded when it begins, and again only when it fails.
         await door.leave(call, request, None, context, is_done=True)
@@ -213,17 +246,11 @@ def _generating(inner: _Inner, parse: _Parse | None, door: _Door) -> _Inner:
             async for answer in inner(request, context):
                 yield answer
         except Exception:
+            door.expect()
             await door.leave(call, request, None, context, is_done=False)
             raise
 
     return behaviour
-
-
-def _read(read: Callable[[], Any]) -> Any:
-    try:
-        return read()
-    except DecodeError:
-        raise ConfigError("the request is not a message of this method, or holds text that is not UTF-8") from None
 
 
 def _call(path: str, rule: Rule | None, principal: Principal, metadata: Mapping[str, list[str]], request: Any) -> Call:

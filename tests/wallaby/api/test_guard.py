@@ -26,6 +26,7 @@ from wallaby.v1 import access_pb2, access_pb2_grpc, flow_pb2, flow_pb2_grpc, typ
 
 Code = grpc.StatusCode
 Serving = Callable[..., Awaitable[ApiServer]]
+SECRET = "hunter2"
 LIST = flow_pb2.ListFlowsRequest()
 
 
@@ -284,6 +285,56 @@ async def test_without_room_for_its_record_no_call_does_anything(
         deaf.is_deaf = False
         await server.stop(0)
     assert [call.code for call in store.list_calls()] == ["OK"] * 3
+
+
+async def test_a_change_that_the_end_of_the_server_cut_off_is_recorded(
+    store: Store, control: RememberingControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flow is created, its wake-up hangs, and the server stops without waiting for it."""
+    began = asyncio.Event()
+
+    async def hang(flow_id: str) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(control, "changed", hang)
+    server = await serve(store, control, Settings(grpc_listen="127.0.0.1:0"))
+    async with connected(server) as channel:
+        call = asyncio.ensure_future(stub(channel).CreateFlow(flow_pb2.CreateFlowRequest(flow=a_message(id="shop"))))
+        await began.wait()
+        [record] = await recorded(server, store)
+        assert (record.flow_id, record.code) == ("shop", "CANCELLED")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call
+
+
+async def test_a_stranger_is_answered_before_it_sends_anything(serving: Serving) -> None:
+    server = await serving(grpc_auth="on")
+    async with connected(server) as channel:
+        call = channel.stream_unary("/wallaby.v1.FlowService/CreateFlow")()
+        assert (await refusal(call)).code() is Code.UNAUTHENTICATED
+
+
+async def test_a_call_that_ends_without_a_request_is_an_invalid_argument(serving: Serving) -> None:
+    server = await serving()
+    async with connected(server) as channel:
+        call = channel.stream_unary("/wallaby.v1.FlowService/CreateFlow")(iter(()))
+        assert (await refusal(call)).code() is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.must_not_fail(24)
+async def test_an_error_nobody_expected_before_the_method_shows_no_text(
+    store: Store, serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leak(*_: Any) -> Any:
+        raise RuntimeError(SECRET)
+
+    monkeypatch.setattr(tokens, "is_valid", leak)
+    server = await serving()
+    async with connected(server) as channel:
+        error = await refusal(stub(channel).ListFlows(LIST, metadata=bearing(tokens.mint().bearer)))
+        assert error.code() is Code.INTERNAL
+        assert SECRET not in f"{error.details()}{caplog.text}"
 
 
 # Once
