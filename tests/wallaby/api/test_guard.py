@@ -17,6 +17,9 @@ from tests.wallaby.api.conftest import RememberingControl, a_message
 from tests.wallaby.api.test_server import fields, refusal
 from wallaby.access import Role
 from wallaby.api import tokens
+from wallaby.api.access import RULES
+from wallaby.api.authentication import LOCAL
+from wallaby.api.guard import _call
 from wallaby.api.server import ApiServer, serve
 from wallaby.errors import StoreUnavailable
 from wallaby.lifecycle import Command
@@ -291,18 +294,29 @@ async def test_a_change_that_the_end_of_the_server_cut_off_is_recorded(
     store: Store, control: RememberingControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The flow is created, its wake-up hangs, and the server stops without waiting for it."""
-    began = asyncio.Event()
+    began, released = asyncio.Event(), asyncio.Event()
 
     async def hang(flow_id: str) -> None:
         began.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await released.wait()
+            raise
 
     monkeypatch.setattr(control, "changed", hang)
     server = await serve(store, control, Settings(grpc_listen="127.0.0.1:0"))
     async with connected(server) as channel:
-        call = asyncio.ensure_future(stub(channel).CreateFlow(flow_pb2.CreateFlowRequest(flow=a_message(id="shop"))))
+        create = flow_pb2.CreateFlowRequest(flow=a_message(id="shop"))
+        call = asyncio.ensure_future(stub(channel).CreateFlow(create))
         await began.wait()
-        [record] = await recorded(server, store)
+        await server.server.stop(0)
+        stopping = asyncio.ensure_future(server.stop(0))
+        done, _ = await asyncio.wait([stopping], timeout=0.1)
+        assert not done, "the server ended without the record"
+        released.set()
+        await stopping
+        [record] = store.list_calls()
         assert (record.flow_id, record.code) == ("shop", "CANCELLED")
         with pytest.raises(grpc.aio.AioRpcError):
             await call
@@ -372,6 +386,14 @@ async def test_an_update_that_was_answered_into_the_void_can_be_repeated(store: 
         answers = [await flows.UpdateFlow(update, metadata=bearing("", "u")) for _ in range(3)]
         assert {answer.revision for answer in answers} == {2}
         assert (await refusal(flows.UpdateFlow(update))).code() is Code.ABORTED
+
+
+async def test_of_what_holds_secrets_no_request_is_kept_in_any_form() -> None:
+    metadata = {"wallaby-request-id": ["a"]}
+    for path, rule in RULES.items():
+        if rule.is_change:
+            call = _call(path, rule, LOCAL, metadata, access_pb2.PutSecretRequest(name="a", value=SECRET))
+            assert (call.request is not None) is rule.keeps_answer, path
 
 
 async def test_an_id_belongs_to_one_request_of_one_caller(store: Store, serving: Serving) -> None:
