@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wallaby.errors import CheckFailed, ConfigError
+from wallaby.errors import CheckFailed, ConfigError, MissingExtra
 from wallaby.store import SealedSecret
 from wallaby.vault import Vault
 
@@ -101,3 +102,10 @@ def test_without_keys_nothing_is_sealed_or_opened_and_the_advice_says_how() -> N
 
 def test_a_vault_prints_no_key() -> None:
     assert repr(Vault(KEYS[:2])) == "Vault(2 keys)"
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtra, match=r"wallaby\[secrets\]"):
+        sealed(Vault(KEYS[:1]))
