@@ -76,7 +76,7 @@ class Settings:
             raise ConfigError(
                 "is not host:port", field="WALLABY_GRPC_LISTEN", advice="Write for example 127.0.0.1:8080"
             )
-        host = match["host"].strip("[]") or "0.0.0.0"  # noqa: S104 refused right below
+        host = match["host"].strip("[]") or "0.0.0.0"  # noqa: S104 refused right below without TLS
         if not is_loopback(host) and self.grpc_tls is None:
             raise ConfigError(
                 f"{host} can be reached by others, which needs TLS",
