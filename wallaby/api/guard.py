@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final
 
@@ -243,8 +244,9 @@ def _generating(inner: _Inner, receive: _Receive, door: _Door) -> _Inner:
         # A watch may last for days, so it is recorded when it begins, and again only when it fails.
         await door.leave(call, request, None, context, is_done=True)
         try:
-            async for answer in inner(request, context):
-                yield answer
+            async with aclosing(inner(request, context)) as answers:
+                async for answer in answers:
+                    yield answer
         except Exception:
             door.expect()
             await door.leave(call, request, None, context, is_done=False)

@@ -19,7 +19,7 @@ from wallaby.access import Role
 from wallaby.api import tokens
 from wallaby.api.access import RULES
 from wallaby.api.authentication import LOCAL
-from wallaby.api.guard import _call
+from wallaby.api.guard import _call, _generating
 from wallaby.api.server import ApiServer, serve
 from wallaby.errors import StoreUnavailable
 from wallaby.lifecycle import Command
@@ -255,6 +255,33 @@ async def test_an_open_watch_is_recorded_when_it_begins(store: Store, serving: S
         call.cancel()
     [record] = await recorded(server, store)
     assert (record.method.rpartition("/")[2], record.code) == ("ServerReflectionInfo", "OK")
+
+
+async def test_a_watch_that_is_left_ends_at_once_behind_the_guard() -> None:
+    """Otherwise what it holds would be let go by the garbage collector, some day."""
+    ended: list[str] = []
+
+    class OpenDoor:
+        async def enter(self, read: Any, context: Any) -> Any:
+            return None, await read()
+
+        async def leave(self, *_: Any, is_done: bool) -> None:
+            ended.append("recorded")
+
+    async def watch(request: Any, context: Any) -> AsyncIterator[int]:
+        try:
+            while True:
+                yield request
+        finally:
+            ended.append("closed")
+
+    async def receive(stream: Any) -> Any:
+        return stream
+
+    answers = _generating(watch, receive, OpenDoor())(7, None)  # type: ignore[arg-type]  # a fake
+    assert await anext(answers) == 7
+    await answers.aclose()
+    assert ended == ["recorded", "closed"]
 
 
 class DeafStore:
