@@ -19,6 +19,9 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 
+_LAUNCHES: Final = frozenset({"run", "up", "check", "demo", "version"})
+"""Commands of this module; all others are clients."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WallabyError as error:
         from cluster.findings import show_error
 
-        show_error(error, as_json=words.json and words.command != "flow")
+        show_error(error, as_json=words.json and words.command in _LAUNCHES)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     except KeyboardInterrupt:
         return 130

@@ -26,13 +26,14 @@ from wallaby import secret
 from wallaby.check import check_flow
 from wallaby.errors import AlreadyExists, CheckFailed, Fenced, NotFound, Retry, Superseded, WallabyError
 from wallaby.flow import FlowSpec
-from wallaby.flow.resolution import resolved
+from wallaby.flow.resolution import resolved, stored_secrets
 from wallaby.lifecycle import Command, FlowState
 from wallaby.postgres.connect import application_name
 from wallaby.settings import Limits, Settings
 from wallaby.sink import Severity
 from wallaby.status import FlowStatus
 from wallaby.store import FlowRecord
+from wallaby.vault import Vault
 
 _LOG: Final = logging.getLogger(__name__)
 _READY_TIMEOUT_S: Final = 60.0
@@ -119,7 +120,7 @@ class Driver:
     async def run_flow(self, flow: FlowSpec, mode: RunMode) -> Outcome:
         """Run one flow of our own until it ends; the store and the API know it meanwhile."""
         await self._register(flow)
-        outcome = await self._launch(resolved(flow), mode)
+        outcome = await self._launch(await self._resolved(flow), mode)
         await self._settle(flow.id, outcome)
         return outcome
 
@@ -169,7 +170,7 @@ class Driver:
         self._tell(f"{record.id}: started" + (", up to the present position" if record.run_once else ""))
         outcome = Outcome.FAILED
         try:
-            flow = resolved(record.spec)
+            flow = await self._resolved(record.spec)
             await self._require_fit(flow)
             outcome = await self._launch(flow, RunMode(once=record.run_once))
             if await self._settle(record.id, outcome):
@@ -248,6 +249,14 @@ class Driver:
         except Fenced:
             return True
         return False
+
+    async def _resolved(self, flow: FlowSpec) -> FlowSpec:
+        """The flow with its secrets, opened here: sealed ones alone cross from the coordinator."""
+        names = stored_secrets(flow)
+        if not names:
+            return resolved(flow)
+        sealed = [item for item in await self._call("list_secrets") if item.name in names]
+        return resolved(flow, Vault.from_reference(self._settings.secret_key).open_all(sealed))
 
     async def _register(self, flow: FlowSpec) -> None:
         stored = FlowSpec.from_mapping(secret.redact(flow.to_mapping()))

@@ -16,12 +16,14 @@ from cluster.view import View, Views, machines_only, open_view
 from wallaby.check import check_flow, has_errors, is_misconfigured
 from wallaby.errors import ConfigError
 from wallaby.flow import FlowSpec
-from wallaby.flow.resolution import resolved
+from wallaby.flow.resolution import resolved, stored_secrets
 from wallaby.lsn import Lsn
 from wallaby.postgres.connect import application_name
 from wallaby.settings import VARIABLES, Limits, Settings
 from wallaby.sink import Finding, Severity
 from wallaby.status import FlowStatus
+from wallaby.store import open_store, store_exists
+from wallaby.vault import Vault
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -29,7 +31,7 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 def check(words: argparse.Namespace) -> int:
     """Show what `check_flow` finds; 1 when something stops the flow, 2 when the flow file itself does."""
     flow = FlowSpec.from_file(words.flow)
-    findings = _findings(flow, resolved(flow))
+    findings = _findings(flow, _resolved(flow, Settings.load(os.environ)))
     show_findings(flow.id, findings, as_json=words.json)
     return _exit_code(findings)
 
@@ -39,7 +41,7 @@ def run(words: argparse.Namespace) -> int:
     flow = FlowSpec.from_file(words.flow)
     until = _parse_lsn(words.until_lsn)
     settings = _beside_others(_settings(words), words)
-    ready = resolved(flow)
+    ready = _resolved(flow, settings)
     if not words.no_check:
         findings = [finding for finding in _findings(flow, ready) if finding.severity is not Severity.INFO]
         if words.resnapshot:  # the way out of a lost slot must not be barred by it
@@ -106,6 +108,19 @@ def up(words: argparse.Namespace) -> int:
 
         asyncio.run(drive())
     return EXIT_OK
+
+
+def _resolved(flow: FlowSpec, settings: Settings) -> FlowSpec:
+    """The flow with its secrets; the control store is opened only for a flow that has some there."""
+    names = stored_secrets(flow)
+    if not names or not store_exists(settings):
+        return resolved(flow)
+    store = open_store(settings)
+    try:
+        sealed = [item for item in store.list_secrets() if item.name in names]
+    finally:
+        store.close()
+    return resolved(flow, Vault.from_reference(settings.secret_key).open_all(sealed))
 
 
 def _findings(flow: FlowSpec, ready: FlowSpec) -> list[Finding]:

@@ -145,6 +145,20 @@ class IllegalMove(WallabyError):
     """The flow's lifecycle does not allow this command in its present state."""
 
 
+class Unauthenticated(WallabyError):
+    """The API does not know who calls: no token or certificate, or one that is unknown, expired or revoked."""
+
+
+class PermissionDenied(WallabyError):
+    """The API knows who calls, and its role does not allow the call."""
+
+
+class TooManyCalls(WallabyError):
+    """The caller is over its rate; nothing was done."""
+
+    retry = Retry.LATER
+
+
 __all__ = sorted(
     name for name, value in dict(globals()).items() if isinstance(value, type) and value.__module__ == __name__
 )

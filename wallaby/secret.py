@@ -1,8 +1,8 @@
 """References to secrets, and keeping secrets out of everything that is stored or shown.
 
-An option value ``env:NAME`` or ``file:PATH`` stands for the content of that environment variable or file. References
-are stored and shown as they are; they are resolved in the process that opens the connection, as late as possible. A
-URL such as ``file:///data`` is not a reference.
+An option value ``env:NAME``, ``file:PATH`` or ``secret:NAME`` stands for the content of that environment variable, file
+or secret of the control store. References are stored and shown as they are; they are resolved in the process that runs
+the flow, as late as possible. A URL such as ``file:///data`` is not a reference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ from wallaby.errors import ConfigError
 HIDDEN: Final = "****"
 """What is shown in place of a secret."""
 
-_FILE_BYTES_MAX: Final = 64 << 10
+BYTES_MAX: Final = 64 << 10
+"""The largest secret."""
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+"""Names of secrets in the control store."""
+
+_STORED: Final = "secret:"
 _SENSITIVE_NAME: Final = re.compile(
     r"passw|passphrase|passwd|^pwd$|secret|token|credential|private_key|access_key|api_?key|account_key|authorization"
     r"|sas_|^key$|encryption_key",
@@ -30,21 +35,52 @@ _KEYWORD: Final = re.compile(r"(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\']|\\.
 
 
 def is_reference(value: object) -> bool:
-    """True for ``env:NAME`` and ``file:PATH`` (but not ``file://…``, which is a URL)."""
+    """True for ``env:NAME``, ``file:PATH`` and ``secret:NAME`` (but not ``file://…``, which is a URL)."""
     if not isinstance(value, str):
         return False
+    if value.startswith(_STORED):
+        return stored_name(value) is not None
     return value.startswith("env:") or (value.startswith("file:") and not value.startswith("file://"))
 
 
-def resolve(value: str, *, field: str | None = None) -> str:
+def stored_name(value: object) -> str | None:
+    """The NAME of ``secret:NAME``; None for anything else."""
+    if not isinstance(value, str) or not value.startswith(_STORED):
+        return None
+    name = value.removeprefix(_STORED)
+    return name if NAME.fullmatch(name) else None
+
+
+def resolve(value: str, *, field: str | None = None, stored: Mapping[str, str] | None = None) -> str:
     """The secret behind a reference; any other text is returned as it is.
 
-    `ConfigError` names the field and the variable or file, never a content. A file's last line break is dropped.
+    ``stored`` are the secrets of the control store the caller has opened. `ConfigError` names the field and the
+    variable, file or secret, never a content. A file's last line break is dropped.
     """
     if not is_reference(value):
         return value
     kind, _, name = value.partition(":")
-    return _from_environment(name, field) if kind == "env" else _from_file(name, field)
+    match kind:
+        case "env":
+            return _from_environment(name, field)
+        case "file":
+            return _from_file(name, field)
+        case _:
+            return _from_store(name, field, stored)
+
+
+def _from_store(name: str, field: str | None, stored: Mapping[str, str] | None) -> str:
+    if stored is None:
+        raise ConfigError(
+            "a secret of the control store cannot stand here",
+            field=field,
+            advice="Write env:NAME or file:PATH; secret:NAME is for a PostgreSQL's dsn, passwords, tokens and keys",
+        )
+    if name not in stored:
+        raise ConfigError(
+            f"there is no secret {name} in the control store", field=field, advice=f"wallaby secret set {name}"
+        )
+    return stored[name]
 
 
 def _from_environment(name: str, field: str | None) -> str:
@@ -61,9 +97,9 @@ def _from_environment(name: str, field: str | None) -> str:
 def _from_file(name: str, field: str | None) -> str:
     try:
         with Path(name).expanduser().open("rb") as stream:
-            content = stream.read(_FILE_BYTES_MAX + 1)
-        if len(content) > _FILE_BYTES_MAX:
-            raise ConfigError(f"secret file {name} is larger than {_FILE_BYTES_MAX} bytes", field=field)
+            content = stream.read(BYTES_MAX + 1)
+        if len(content) > BYTES_MAX:
+            raise ConfigError(f"secret file {name} is larger than {BYTES_MAX} bytes", field=field)
         return content.decode().removesuffix("\n").removesuffix("\r")
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
@@ -73,8 +109,10 @@ def _from_file(name: str, field: str | None) -> str:
         ) from None
 
 
-def resolve_options(options: Mapping[str, Any], *, field: str = "options") -> dict[str, Any]:
-    """A copy of ``options`` with every reference replaced by its content; call it where the connection is opened.
+def resolve_options(
+    options: Mapping[str, Any], *, field: str = "options", stored: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A copy of ``options`` with every reference replaced by its content; call it where the flow runs.
 
     `ConfigError` as well for a secret that was hidden when the definition was stored: it is known nowhere any more.
     """
@@ -82,10 +120,10 @@ def resolve_options(options: Mapping[str, Any], *, field: str = "options") -> di
         raise ConfigError(
             "the secret here was not stored",
             field=f"{field}.{name}",
-            advice="Run the flow from its file, or write env:NAME or file:PATH into it",
+            advice="Run the flow from its file, or write env:NAME, file:PATH or secret:NAME into it",
         )
     return {
-        name: resolve(value, field=f"{field}.{name}") if isinstance(value, str) else value
+        name: resolve(value, field=f"{field}.{name}", stored=stored) if isinstance(value, str) else value
         for name, value in options.items()
     }
 

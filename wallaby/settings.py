@@ -5,14 +5,38 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from wallaby.access import Role
 from wallaby.errors import ConfigError
 
 _TRUE: Final = frozenset({"1", "t", "true", "yes", "on"})
 _FALSE: Final = frozenset({"0", "f", "false", "no", "off"})
+
+
+class Authentication(StrEnum):
+    """Whether callers of the API must say who they are."""
+
+    AUTO = "auto"
+    """Not on loopback without TLS, where every user of the machine is an admin; everywhere else."""
+    ON = "on"
+    """Everywhere. For loopback that others reach through a proxy or a tunnel, or share."""
+    OFF = "off"
+    """Nowhere; on loopback only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files of the API's own side of TLS."""
+
+    certificate: Path
+    """The certificate, then those that lead to its CA."""
+    key: Path
+    client_ca: Path | None = None
+    """Given: every client needs a certificate of this CA."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +51,18 @@ class Settings:
     """The control store in PostgreSQL (or a reference ``env:``/``file:``); empty: SQLite in ``state_dir``."""
     state_dir: Path = Path(".wallaby")
     """Where the embedded control store lives."""
+    grpc_tls_cert: str = ""
+    """The API's certificate chain (PEM file). Read again when the file changes."""
+    grpc_tls_key: str = ""
+    """... and its private key."""
+    grpc_client_ca: str = ""
+    """CA of client certificates (PEM file); given, every client needs one."""
+    grpc_client_roles: str = ""
+    """What client certificates may do, by a name in them: ``deploy=operator,ops.example=admin``."""
+    grpc_auth: str = "auto"
+    """``auto``, ``on`` or ``off``; see `Authentication`."""
+    secret_key: str = ""
+    """Refers to the keys of ``secret:NAME``: ``file:PATH`` or ``env:NAME``."""
 
     def __repr__(self) -> str:
         store = "postgres" if self.postgres_dsn else f"sqlite in {self.state_dir}"
@@ -34,20 +70,75 @@ class Settings:
 
     @property
     def grpc_address(self) -> tuple[str, int]:
-        """Host and port of the API. `ConfigError` for an address that is none, or that others could reach."""
+        """Host and port of the API. `ConfigError` for an address that is none, or others could reach without TLS."""
         match = re.fullmatch(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]*):(?P<port>\d{1,5})", self.grpc_listen)
         if match is None or int(match["port"]) > 65_535:
             raise ConfigError(
                 "is not host:port", field="WALLABY_GRPC_LISTEN", advice="Write for example 127.0.0.1:8080"
             )
-        host = match["host"].strip("[]") or "0.0.0.0"  # noqa: S104 refused right below
-        if not _is_loopback(host):
+        host = match["host"].strip("[]") or "0.0.0.0"  # noqa: S104 refused right below without TLS
+        if not is_loopback(host) and self.grpc_tls is None:
             raise ConfigError(
-                f"{host} can be reached by others, which needs TLS; this API has none yet",
+                f"{host} can be reached by others, which needs TLS",
                 field="WALLABY_GRPC_LISTEN",
-                advice="Listen on 127.0.0.1:8080 and let a proxy with TLS, or an SSH tunnel, in front of it",
+                advice="Set WALLABY_GRPC_TLS_CERT and WALLABY_GRPC_TLS_KEY, or listen on 127.0.0.1:8080",
             )
         return host, int(match["port"])
+
+    @property
+    def grpc_tls(self) -> TlsFiles | None:
+        """The files of TLS; None without. `ConfigError` when one is missing. They are not read here."""
+        if not self.grpc_tls_cert and not self.grpc_tls_key:
+            if self.grpc_client_ca:
+                raise ConfigError("needs TLS", field="WALLABY_GRPC_CLIENT_CA", advice="Set WALLABY_GRPC_TLS_CERT too")
+            return None
+        if not self.grpc_tls_cert or not self.grpc_tls_key:
+            missing = "WALLABY_GRPC_TLS_KEY" if self.grpc_tls_cert else "WALLABY_GRPC_TLS_CERT"
+            raise ConfigError("is missing: TLS needs a certificate and its key", field=missing)
+        return TlsFiles(
+            certificate=Path(self.grpc_tls_cert).expanduser(),
+            key=Path(self.grpc_tls_key).expanduser(),
+            client_ca=Path(self.grpc_client_ca).expanduser() if self.grpc_client_ca else None,
+        )
+
+    @property
+    def grpc_needs_authentication(self) -> bool:
+        """Whether callers must say who they are. `ConfigError` for ``off`` where others could reach the API."""
+        try:
+            wanted = Authentication(self.grpc_auth.strip().lower())
+        except ValueError:
+            raise ConfigError("must be auto, on or off", field="WALLABY_GRPC_AUTH") from None
+        is_local = is_loopback(self.grpc_address[0])
+        match wanted:
+            case Authentication.ON:
+                return True
+            case Authentication.OFF:
+                if not is_local:
+                    raise ConfigError(
+                        "off is for loopback only: others can reach this address",
+                        field="WALLABY_GRPC_AUTH",
+                        advice="Set it to auto, and give every caller a token or a certificate",
+                    )
+                return False
+            case Authentication.AUTO:
+                return not is_local or self.grpc_tls is not None
+
+    @property
+    def grpc_certificate_roles(self) -> Mapping[str, Role]:
+        """Roles by the names in client certificates. `ConfigError` for an entry that is none."""
+        roles: dict[str, Role] = {}
+        for entry in filter(None, (part.strip() for part in self.grpc_client_roles.split(","))):
+            name, equals, role = (word.strip() for word in entry.rpartition("="))
+            if not equals or not name or role not in list(Role) or name in roles:
+                raise ConfigError(
+                    "must be entries such as deploy=operator, each name once",
+                    field="WALLABY_GRPC_CLIENT_ROLES",
+                    advice=f"The roles are {', '.join(Role)}",
+                )
+            roles[name] = Role(role)
+        if roles and not self.grpc_client_ca:
+            raise ConfigError("needs WALLABY_GRPC_CLIENT_CA", field="WALLABY_GRPC_CLIENT_ROLES")
+        return roles
 
     @classmethod
     def load(cls, environment: Mapping[str, str], values: Mapping[str, Any] | None = None) -> Settings:
@@ -73,6 +164,12 @@ VARIABLES: Final[Mapping[str, str]] = {
     "grpc_reflection": "WALLABY_GRPC_REFLECTION",
     "postgres_dsn": "WALLABY_POSTGRES_DSN",
     "state_dir": "WALLABY_STATE_DIR",
+    "grpc_tls_cert": "WALLABY_GRPC_TLS_CERT",
+    "grpc_tls_key": "WALLABY_GRPC_TLS_KEY",
+    "grpc_client_ca": "WALLABY_GRPC_CLIENT_CA",
+    "grpc_client_roles": "WALLABY_GRPC_CLIENT_ROLES",
+    "grpc_auth": "WALLABY_GRPC_AUTH",
+    "secret_key": "WALLABY_SECRET_KEY",
 }
 """The environment variable of each setting."""
 
@@ -84,13 +181,103 @@ def _boolean(text: str, field: str) -> bool:
     return word in _TRUE
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """True for an address only this machine reaches; other names than ``localhost`` are not looked up."""
     if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """How a command reaches the API: its options, else the environment, else these defaults."""
+
+    endpoint: str = "localhost:8080"
+    """``host:port``."""
+    is_insecure: bool | None = None
+    """True: without TLS; False: with TLS; None: with TLS unless the endpoint is loopback and no file is given."""
+    ca_file: str = ""
+    """CA of the server's certificate (PEM); empty: the CAs gRPC knows."""
+    cert_file: str = ""
+    """Our certificate (PEM), for servers that ask for one."""
+    key_file: str = ""
+    token: str = field(default="", repr=False)
+    """The bearer token, or a reference ``env:NAME`` or ``file:PATH`` to it."""
+    request_id: str = ""
+    """Sent with every call that changes something; empty: a new one each."""
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str], options: Mapping[str, Any]) -> ClientSettings:
+        """``options`` (None or empty: not given) before the environment. `ConfigError` for a token in clear in them."""
+        given = {
+            name: environment[variable] for name, variable in CLIENT_VARIABLES.items() if environment.get(variable)
+        }
+        token = options.get("token")
+        if token and not (token.startswith("env:") or (token.startswith("file:") and not token.startswith("file://"))):
+            raise ConfigError(
+                "must not hold the token itself: everybody on this machine could read it",
+                field="-token",
+                advice="Write file:PATH or env:NAME, or set WALLABY_TOKEN",
+            )
+        return cls(**given | {name: value for name, value in options.items() if value not in (None, "")})
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is made with TLS. `ConfigError` for options that contradict each other."""
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ConfigError("a client certificate needs both", field="-cert-file, -key-file")
+        has_files = bool(self.ca_file or self.cert_file)
+        if self.is_insecure and has_files:
+            raise ConfigError("contradicts the files of TLS that are given", field="-insecure")
+        host = self.endpoint.rpartition(":")[0].strip("[]")
+        is_near = is_loopback(host)
+        if self.is_insecure and self.token and not is_near:
+            raise ConfigError(
+                "would send the token over the network in clear",
+                field="-insecure",
+                advice="Leave it out: TLS is used then",
+            )
+        return not self.is_insecure if self.is_insecure is not None else has_files or not is_near
+
+
+CLIENT_VARIABLES: Final[Mapping[str, str]] = {
+    "endpoint": "WALLABY_ENDPOINT",
+    "ca_file": "WALLABY_CA_FILE",
+    "cert_file": "WALLABY_CERT_FILE",
+    "key_file": "WALLABY_KEY_FILE",
+    "token": "WALLABY_TOKEN",
+}
+"""The environment variable of each setting of a client."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiLimits:
+    """Bounds of the API."""
+
+    calls_max: int = 512
+    """Calls at once, open watches included; more are answered RESOURCE_EXHAUSTED."""
+    request_bytes_max: int = 4 << 20
+    """The largest flow definition is a quarter of it."""
+    answer_bytes_max: int = 32 << 20
+    calls_per_s: float = 500
+    """Per caller, in the long run: a loop that went mad must not take the control store from the others."""
+    calls_burst: int = 1_000
+    """... and at once after a pause."""
+    failures_per_s: float = 1
+    """Callers that are not let in, per address."""
+    failures_burst: int = 20
+    callers_max: int = 4_096
+    """Callers whose rate is remembered; the one that was quiet longest is forgotten first."""
+    audit_queue_max: int = 10_000
+    """Audit records on their way to the store. When it is full calls are refused: none goes unrecorded."""
+    audit_batch_max: int = 500
+    audit_delay_ms: int = 200
+    """Records of reads wait this long for company; a change is answered after its record is stored."""
+    audit_wait_ms: int = 5_000
+    """... or after this long, when the store went away in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,10 @@ The servers are real. What the catalogs, the roles and the folders hold is compa
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,10 @@ from cluster.cli import main
 from wallaby.lsn import Lsn
 from wallaby.postgres.embedded import free_port
 from wallaby.postgres.replication import ReplicationStream
-from wallaby.settings import Limits
+from wallaby.settings import Limits, Settings
+from wallaby.store import open_store
 from wallaby.testing.postgres import ScratchDatabase, scratch_database, server_for_tests
+from wallaby.vault import Vault
 
 SECRET = "hunter2-in-clear"
 CATALOG = """
@@ -401,3 +406,25 @@ def test_secrets_by_reference_that_are_not_there_are_errors_of_the_flow_file(
     assert "source.options.dsn" in errors
     monkeypatch.setenv("NO_SUCH_DSN", with_password(world.source.dsn))
     assert world.call("check", str(file))[0] == 0
+
+
+def test_a_secret_of_the_control_store_is_found_or_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.folder / "key").write_text(base64.b64encode(b"1" * 32).decode())
+    monkeypatch.setenv("WALLABY_STATE_DIR", str(world.folder / "state"))
+    monkeypatch.setenv("WALLABY_SECRET_KEY", f"file:{world.folder / 'key'}")
+    file = world.folder / "flow.yaml"
+    file.write_text(yaml.safe_dump(world.flow(dsn="secret:shop-dsn")))
+    with world.unchanged():
+        for command in ("check", "run"):
+            code, _, errors = world.call(command, str(file))
+            assert (code, "wallaby secret set shop-dsn" in errors) == (2, True)
+            assert "source.options.dsn" in errors
+    settings = Settings.load(os.environ)
+    store = open_store(settings)
+    vault = Vault.from_reference(settings.secret_key)
+    store.put_secret(vault.seal("shop-dsn", with_password(world.source.dsn), at=datetime.now(UTC), by="local"))
+    store.close()
+    assert world.call("check", str(file))[0] == 0
+    monkeypatch.delenv("WALLABY_SECRET_KEY")
+    code, _, errors = world.call("check", str(file))
+    assert (code, "WALLABY_SECRET_KEY" in errors) == (2, True)

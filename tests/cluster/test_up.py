@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import signal
@@ -16,6 +17,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 import yaml
+from psycopg.conninfo import make_conninfo
 
 from tests.cluster.conftest import START_S, STEP_S, Command, RayHost
 from tests.cluster.test_run import contents, drop_slots
@@ -57,11 +59,16 @@ class Service:
         return answer
 
     def tried(self, *words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "cluster.cli", "flow", *words, "--endpoint", self.address, "--json"]
+        return self.client("flow", *words)
+
+    def client(self, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+        """Any client command, with something on its standard input."""
+        line = [sys.executable, "-m", "cluster.cli", *words, "--endpoint", self.address, "--json"]
         return subprocess.run(
             line,
             env=dict(self.environment),
             cwd=self.folder,
+            input=typed,
             capture_output=True,
             text=True,
             check=False,
@@ -99,7 +106,9 @@ def service(
         "INSERT INTO orders SELECT g, 'first' FROM generate_series(1, 300) AS g",
         "INSERT INTO lines SELECT g, 'first' FROM generate_series(1, 50) AS g",
     )
-    environment = {**ray_host.environment, "FROM_DSN": database.dsn, "TO_DSN": target_database.dsn}
+    (tmp_path / "secret.key").write_text(base64.b64encode(b"1" * 32).decode())
+    key = {"WALLABY_SECRET_KEY": f"file:{tmp_path / 'secret.key'}"}
+    environment = {**ray_host.environment, "FROM_DSN": database.dsn, "TO_DSN": target_database.dsn, **key}
     service = Service(environment, tmp_path)
     service.up()
     yield service
@@ -171,6 +180,37 @@ def test_flows_made_through_the_api_run_side_by_side_stop_resume_and_survive_the
     assert service.tried("get", orders).returncode == 1
     service.flow("stop", lines, "--wait")
     service.down()
+
+
+@pytest.mark.must_not_fail(24)
+def test_a_flow_runs_on_secrets_of_the_control_store_and_nobody_sees_them(
+    service: Service, database: ScratchDatabase, target_database: ScratchDatabase
+) -> None:
+    """The servers ask for no password, so one can be in the secrets and be looked for everywhere."""
+    password = "hunter2-sealed"
+    name = f"sealed_{database.name}"
+    file = Path(write(service, name, "orders", "postgres", {"dsn": "secret:target"}))
+    file.write_text(file.read_text().replace("env:FROM_DSN", "secret:source"))
+    service.flow("create", "--file", str(file), "--start")
+    assert "wallaby secret set source" in service.until(name, "failed")["reason"]
+    for secret, dsn in (("source", database.dsn), ("target", target_database.dsn)):
+        done = service.client("secret", "set", secret, typed=make_conninfo(dsn, password=password))
+        assert done.returncode == 0, done.stderr
+    service.flow("start", name)
+
+    def equal() -> bool:
+        exists = target_database.fetch("SELECT to_regclass('public.orders') IS NOT NULL") == [(True,)]
+        return exists and contents(target_database) == contents(database)
+
+    awaited(equal, "the copy", service)
+    shown = [service.client(*words).stdout for words in (("flow", "get", name), ("flow", "status", name), ("audit",))]
+    assert "secret:source" in shown[0]
+    service.flow("stop", name, "--wait")
+    service.down()
+    assert service.command is not None
+    assert password not in "".join([*shown, *service.command.lines, *service.command.errors])
+    for path in (service.folder / ".wallaby").iterdir():
+        assert password.encode() not in path.read_bytes()
 
 
 def test_a_flow_that_cannot_run_fails_with_the_reason_and_changes_nothing(

@@ -125,3 +125,32 @@ def test_a_hidden_secret_is_known_as_such_and_never_used_as_a_password(name: str
     with pytest.raises(ConfigError, match="not stored") as refused:
         secret.resolve_options({name: options[name]}, field="source.options")
     assert refused.value.where["field"] == f"source.options.{name}"
+
+
+def test_a_secret_of_the_control_store_is_a_reference_like_the_others() -> None:
+    options = {"dsn": "secret:shop-dsn", "password": "secret:a.b_C-1"}
+    assert list(secret.literal_secrets(options)) == []
+    assert secret.redact(options) == options
+    assert [secret.stored_name(value) for value in options.values()] == ["shop-dsn", "a.b_C-1"]
+    stored = {"shop-dsn": "the dsn", "a.b_C-1": SECRET}
+    assert secret.resolve_options(options, stored=stored) == {"dsn": "the dsn", "password": SECRET}
+
+
+@pytest.mark.must_not_fail(24)
+@pytest.mark.parametrize(
+    "value", ["secret:", f"secret:{SECRET}!", "secret:a b", "secret://host", "secret:" + "x" * 129]
+)
+def test_what_only_looks_like_a_reference_counts_as_a_secret_in_clear(value: str) -> None:
+    assert not secret.is_reference(value)
+    assert secret.stored_name(value) is None
+    assert list(secret.literal_secrets({"password": value})) == ["password"]
+    assert secret.redact_option("password", value) == secret.HIDDEN
+
+
+def test_a_secret_that_is_not_stored_names_field_and_command() -> None:
+    with pytest.raises(ConfigError, match="wallaby secret set shop") as refused:
+        secret.resolve_options({"dsn": "secret:shop"}, field="source.options", stored={"other": SECRET})
+    assert refused.value.where["field"] == "source.options.dsn"
+    assert SECRET not in str(refused.value)
+    with pytest.raises(ConfigError, match="cannot stand here"):
+        secret.resolve("secret:shop")

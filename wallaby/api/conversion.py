@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from wallaby import secret
+from wallaby.errors import ConfigError
 from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow, Problem
 from wallaby.lifecycle import FlowState
+from wallaby.lsn import Lsn, Position
 from wallaby.store import Checkpoint, FlowRecord
 from wallaby.v1 import checkpoint_pb2, types_pb2
 
@@ -117,6 +119,28 @@ def message_from_checkpoint(checkpoint: Checkpoint) -> checkpoint_pb2.FlowCheckp
             metadata={"position": str(checkpoint.position), "epoch": str(checkpoint.epoch), **lanes},
         ),
     )
+
+
+def position_from_message(message: types_pb2.Checkpoint) -> Position:
+    """The position a client sent: the LSN, or what it got from us. `ConfigError` with the path of what is wrong."""
+    for name in message.metadata:
+        if name not in ("position", "epoch") and not name.startswith("lane."):
+            raise ConfigError("is not a known key", field="checkpoint.metadata")
+    try:
+        lsn = Lsn.parse(message.lsn)
+    except ValueError:
+        raise ConfigError("is not an LSN such as 16/B374D848", field="checkpoint.lsn") from None
+    if lsn == 0:
+        raise ConfigError(
+            "is no position", field="checkpoint.lsn", advice="To begin anew run the flow once with --resnapshot"
+        )
+    try:
+        position = Position.parse(message.metadata.get("position", "") or str(Position(lsn)))
+    except ValueError:
+        raise ConfigError("is not a position", field="checkpoint.metadata.position") from None
+    if position.lsn != lsn:
+        raise ConfigError("is not the position of checkpoint.lsn", field="checkpoint.metadata.position")
+    return position
 
 
 def _endpoint(endpoint: EndpointSpec) -> types_pb2.Endpoint:

@@ -17,12 +17,15 @@ from wallaby.errors import (
     IllegalMove,
     NotFound,
     OutcomeUnknown,
+    PermissionDenied,
     Refused,
     SlotLost,
     SourceUnavailable,
     StoreUnavailable,
     Superseded,
+    TooManyCalls,
     Transient,
+    Unauthenticated,
     WallabyError,
 )
 from wallaby.flow import InvalidFlow
@@ -32,8 +35,8 @@ FIELD_KEY: Final = "wallaby-field"
 RETRY_KEY: Final = "wallaby-retry"
 """Trailing metadata: now, later or never."""
 
-# Metadata of a call is limited to 8 KiB by default on both sides.
-_MESSAGE_CHARACTERS_MAX: Final = 3_000
+# Metadata of a call is limited to 8 KiB by default on both sides, and text in it is percent-encoded.
+_MESSAGE_BYTES_MAX: Final = 3_000
 _FIELDS_MAX: Final = 10
 _FIELD_CHARACTERS_MAX: Final = 150
 
@@ -50,6 +53,9 @@ _CODES: Final[tuple[tuple[type[WallabyError], grpc.StatusCode], ...]] = (
     (SourceUnavailable, grpc.StatusCode.UNAVAILABLE),
     (Transient, grpc.StatusCode.UNAVAILABLE),
     (OutcomeUnknown, grpc.StatusCode.UNAVAILABLE),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
+    (TooManyCalls, grpc.StatusCode.RESOURCE_EXHAUSTED),
 )
 
 _log = logging.getLogger(__name__)
@@ -68,27 +74,45 @@ def answers_errors(method: _Method) -> _Method:
     async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await method(self, request, context)
-        except WallabyError as error:
-            failure = error
         except Exception as error:  # noqa: BLE001 gRPC would send the text of any other exception to the client
-            # Type and place only: the text of a foreign exception may hold what must not be shown.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            _log.error("%s failed with %s\n%s", method.__name__, type(error).__name__, place)
-            failure = WallabyError(f"internal error ({type(error).__name__})", advice="See the server's log")
-        return await _abort(context, failure)
+            failure = as_ours(error, method.__name__)
+        return await abort(context, failure)
 
     return answered  # type: ignore[return-value]  # functools.wraps keeps the signature
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: WallabyError) -> NoReturn:
+def as_ours(error: Exception, doing: str) -> WallabyError:
+    """The error itself if it is ours; one without content for any other, whose type and place are logged."""
+    if isinstance(error, WallabyError):
+        return error
+    # Type and place only: the text of a foreign exception may hold what must not be shown.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("%s failed with %s\n%s", doing, type(error).__name__, place)
+    return WallabyError(f"internal error ({type(error).__name__})", advice="See the server's log")
+
+
+async def abort(context: grpc.aio.ServicerContext, error: WallabyError) -> NoReturn:
+    """End the call with the status of ``error``."""
     fields = [p.path for p in error.problems] if isinstance(error, InvalidFlow) else [error.where.get("field", "")]
     metadata = [(FIELD_KEY, _ascii(field)) for field in fields[:_FIELDS_MAX] if field]
     await context.abort(
         code_of(error),
-        str(error)[:_MESSAGE_CHARACTERS_MAX],
+        _shown(str(error)),
         trailing_metadata=(*metadata, (RETRY_KEY, error.retry.value)),
     )
     raise AssertionError("abort returned")
+
+
+def _shown(text: str) -> str:
+    """As much of ``text`` as fits, with what would steer a terminal made visible."""
+    shown, left = [], _MESSAGE_BYTES_MAX
+    for character in text[:_MESSAGE_BYTES_MAX]:
+        visible = character if character.isprintable() or character == "\n" else repr(character)[1:-1]
+        left -= sum(1 if 0x20 <= byte < 0x7F and byte != 0x25 else 3 for byte in visible.encode("utf-8", "replace"))
+        if left < 0:
+            break
+        shown.append(visible)
+    return "".join(shown)
 
 
 def _ascii(text: str) -> str:

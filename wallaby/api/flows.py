@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from google.protobuf import struct_pb2
@@ -16,10 +13,12 @@ from wallaby.api.control import FlowControl
 from wallaby.api.conversion import (
     message_from_checkpoint,
     message_from_record,
+    position_from_message,
     spec_from_message,
     state_number,
 )
 from wallaby.api.errors import answers_errors
+from wallaby.api.stores import StoreThread
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound
 from wallaby.flow import FlowSpec, InvalidFlow
 from wallaby.flow.storable import refuse_hidden_secrets, refuse_literal_secrets
@@ -34,20 +33,6 @@ from wallaby.v1 import (
     types_pb2,
 )
 
-_Result = TypeVar("_Result")
-
-
-class StoreThread:
-    """Runs the store's blocking calls one after another beside the event loop."""
-
-    def __init__(self, store: Store, executor: Executor) -> None:
-        self.store = store
-        self._executor = executor
-
-    async def run(self, call: Callable[[Store], _Result]) -> _Result:
-        """The result of ``call(store)``."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call, self.store)
-
 
 class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     """Create, change, move and show flows. Every method may be called again after a lost answer."""
@@ -58,32 +43,33 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
 
     @answers_errors
     async def CreateFlow(self, request: flow_pb2.CreateFlowRequest, context: Any) -> types_pb2.Flow:
-        def create(store: Store) -> Any:
+        def create(store: Store) -> types_pb2.Flow:
             spec = spec_from_message(request.flow)
             refuse_literal_secrets(spec)
             refuse_hidden_secrets(spec)
             _refuse_shared_slot(store, spec)
             state = FlowState.RUNNING if request.start_immediately else FlowState.CREATED
-            return store.create_flow(spec, state=state, reason="created")
+            return message_from_record(store.create_flow(spec, state=state, reason="created"))
 
-        record = await self._store.run(create)
-        await self._control.changed(record.id)
-        return message_from_record(record)
+        flow = await self._store.change(types_pb2.Flow, create)
+        await self._control.changed(flow.id)
+        return flow
 
     @answers_errors
     async def UpdateFlow(self, request: flow_pb2.UpdateFlowRequest, context: Any) -> types_pb2.Flow:
         flow_id = _required(request.flow.id, "id")
 
-        def update(store: Store) -> Any:
+        def update(store: Store) -> types_pb2.Flow:
             spec = spec_from_message(request.flow)
             refuse_literal_secrets(spec)
             refuse_hidden_secrets(spec)
             _refuse_shared_slot(store, spec)
-            return store.update_flow(flow_id, spec, expected_revision=request.expected_revision or None)
+            record = store.update_flow(flow_id, spec, expected_revision=request.expected_revision or None)
+            return message_from_record(record)
 
-        record = await self._store.run(update)
+        flow = await self._store.change(types_pb2.Flow, update)
         await self._control.changed(flow_id)
-        return message_from_record(record)
+        return flow
 
     @answers_errors
     async def StartFlow(self, request: flow_pb2.StartFlowRequest, context: Any) -> types_pb2.Flow:
@@ -100,12 +86,20 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     @answers_errors
     async def RunFlowOnce(self, request: flow_pb2.RunFlowOnceRequest, context: Any) -> flow_pb2.RunFlowOnceResponse:
         flow_id = _required(request.flow_id, "flow_id")
-        await self._store.run(lambda store: store.move_flow(flow_id, Command.RUN_ONCE, "run once by the API"))
+
+        def move(store: Store) -> flow_pb2.RunFlowOnceResponse:
+            store.move_flow(flow_id, Command.RUN_ONCE, "run once by the API")
+            return flow_pb2.RunFlowOnceResponse(dispatched=True)
+
+        def move_back(store: Store) -> None:
+            store.move_flow(flow_id, Command.STOP, "nobody to run it")
+            store.move_flow(flow_id, Command.FINISH, "nobody to run it")
+
+        answer = await self._store.change(flow_pb2.RunFlowOnceResponse, move)
         if not await self._control.run_once(flow_id):
-            await self._store.run(lambda store: store.move_flow(flow_id, Command.STOP, "nobody to run it"))
-            await self._store.run(lambda store: store.move_flow(flow_id, Command.FINISH, "nobody to run it"))
+            await self._store.undo(move_back)
             raise IllegalMove("there is nobody to run the flow", advice="Start `wallaby up`", flow=flow_id)
-        return flow_pb2.RunFlowOnceResponse(dispatched=True)
+        return answer
 
     @answers_errors
     async def GetFlow(self, request: flow_pb2.GetFlowRequest, context: Any) -> types_pb2.Flow:
@@ -122,9 +116,14 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     @answers_errors
     async def DeleteFlow(self, request: flow_pb2.DeleteFlowRequest, context: Any) -> flow_pb2.DeleteFlowResponse:
         flow_id = _required(request.flow_id, "flow_id")
-        await self._store.run(lambda store: store.delete_flow(flow_id))
+
+        def delete(store: Store) -> flow_pb2.DeleteFlowResponse:
+            store.delete_flow(flow_id)
+            return flow_pb2.DeleteFlowResponse(deleted=True)
+
+        answer = await self._store.change(flow_pb2.DeleteFlowResponse, delete)
         await self._control.changed(flow_id)
-        return flow_pb2.DeleteFlowResponse(deleted=True)
+        return answer
 
     @answers_errors
     async def ValidateFlow(self, request: flow_pb2.ValidateFlowRequest, context: Any) -> flow_pb2.ValidateFlowResponse:
@@ -144,13 +143,17 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
 
     async def _move(self, flow_id: str, command: Command) -> types_pb2.Flow:
         _required(flow_id, "flow_id")
-        record = await self._store.run(lambda store: store.move_flow(flow_id, command, f"{command} by the API"))
+
+        def move(store: Store) -> types_pb2.Flow:
+            return message_from_record(store.move_flow(flow_id, command, f"{command} by the API"))
+
+        flow = await self._store.change(types_pb2.Flow, move)
         await self._control.changed(flow_id)
-        return message_from_record(record)
+        return flow
 
 
 class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
-    """Shows checkpoints. They move only with the data, so `PutCheckpoint` is always refused."""
+    """Shows checkpoints. They move with the data; by hand only back, by force."""
 
     def __init__(self, store: StoreThread) -> None:
         self._store = store
@@ -178,7 +181,13 @@ class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
     async def PutCheckpoint(
         self, request: checkpoint_pb2.PutCheckpointRequest, context: Any
     ) -> checkpoint_pb2.FlowCheckpoint:
-        raise IllegalMove("checkpoints move only together with the data", advice="Take a new copy instead")
+        flow_id = _required(request.flow_id, "flow_id")
+        position = position_from_message(request.checkpoint)
+
+        def put(store: Store) -> checkpoint_pb2.FlowCheckpoint:
+            return message_from_checkpoint(store.put_checkpoint(flow_id, position, force=request.force))
+
+        return await self._store.change(checkpoint_pb2.FlowCheckpoint, put)
 
 
 def _validated(message: types_pb2.Flow) -> flow_pb2.ValidateFlowResponse:

@@ -1,29 +1,28 @@
-"""Starting the API: services, health, reflection, one port of its own."""
+"""Starting the API: services behind the guard, health, reflection, one port of its own."""
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wallaby.api import flows
+from wallaby.api import flows, security
+from wallaby.api.audit import AuditTrail
+from wallaby.api.authentication import Authenticator
 from wallaby.api.control import FlowControl
+from wallaby.api.guard import Guard
+from wallaby.api.stores import StoreThread
+from wallaby.api.tls import server_credentials
 from wallaby.errors import CheckFailed
-from wallaby.settings import Settings
+from wallaby.settings import ApiLimits, Settings
 from wallaby.store import Store
-from wallaby.v1 import checkpoint_pb2, flow_pb2
-
-_CALLS_MAX: Final = 64
-"""Calls at once; more are answered RESOURCE_EXHAUSTED."""
-
-_OPTIONS: Final = (
-    # Without this a second wallaby would silently share the port, and clients would reach either of them.
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", 4 << 20),
-)
+from wallaby.v1 import access_pb2, checkpoint_pb2, flow_pb2
+from wallaby.vault import Vault
 
 
 class ApiServer:
@@ -35,9 +34,11 @@ class ApiServer:
         address: str,
         health_servicer: health.aio.HealthServicer,
         executor: ThreadPoolExecutor,
+        trail: AuditTrail,
     ):
         self.server = server
         self.address = address
+        self._trail = trail
         self._health = health_servicer
         self._executor = executor
 
@@ -45,22 +46,43 @@ class ApiServer:
         """Say NOT_SERVING, let calls in flight end for ``grace_s`` seconds, close the port. Idempotent."""
         await self._health.enter_graceful_shutdown()
         await self.server.stop(grace_s)
+        await self._trail.close()
         self._executor.shutdown(wait=False)
 
 
-async def serve(store: Store, control: FlowControl, settings: Settings) -> ApiServer:
+async def serve(
+    store: Store, control: FlowControl, settings: Settings, *, limits: ApiLimits | None = None
+) -> ApiServer:
     """Start the API on ``settings.grpc_listen``.
 
-    `ConfigError` when the address is none or others could reach it; `CheckFailed` when the port is taken.
+    `ConfigError` when the address is none, or others could reach it without TLS, or a file of TLS or a key cannot be
+    read; `CheckFailed` when the port is taken.
     """
     host, port = settings.grpc_address
+    credentials = None if settings.grpc_tls is None else server_credentials(settings.grpc_tls)
+    vault = Vault.from_reference(settings.secret_key)
+    bounds = limits or ApiLimits()
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-store")
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_MAX)
-    flows.register(server, flows.StoreThread(store, executor), control)
-    names = [
-        flow_pb2.DESCRIPTOR.services_by_name["FlowService"].full_name,
-        checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"].full_name,
-    ]
+    thread = StoreThread(store, executor)
+    authenticator = Authenticator(
+        thread,
+        is_required=settings.grpc_needs_authentication,
+        certificate_roles=settings.grpc_certificate_roles,
+        now=_now,
+    )
+    trail = AuditTrail(thread, bounds)
+    guard = Guard(authenticator, trail, bounds, now=_now, monotonic=time.monotonic)
+    server = grpc.aio.server(interceptors=[guard], options=_options(bounds), maximum_concurrent_rpcs=bounds.calls_max)
+    flows.register(server, thread, control)
+    security.register(server, thread, vault, _now)
+    services = (
+        (flow_pb2, "FlowService"),
+        (checkpoint_pb2, "CheckpointService"),
+        (access_pb2, "TokenService"),
+        (access_pb2, "SecretService"),
+        (access_pb2, "AuditService"),
+    )
+    names = [module.DESCRIPTOR.services_by_name[name].full_name for module, name in services]
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     if settings.grpc_reflection:
@@ -68,20 +90,36 @@ async def serve(store: Store, control: FlowControl, settings: Settings) -> ApiSe
         reflection.enable_server_reflection((*names, health_name, reflection.SERVICE_NAME), server)
     shown = f"[{host}]" if ":" in host else host
     try:
-        bound = _bind(server, f"{shown}:{port}")
+        bound = _bind(server, f"{shown}:{port}", credentials)
         await server.start()
+        trail.start()
     except BaseException:
         executor.shutdown(wait=False)
         await server.stop(None)
         raise
     for name in ("", *names):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return ApiServer(server, f"{shown}:{bound}", healthy, executor)
+    return ApiServer(server, f"{shown}:{bound}", healthy, executor, trail)
 
 
-def _bind(server: grpc.aio.Server, address: str) -> int:
+def _options(limits: ApiLimits) -> tuple[tuple[str, int], ...]:
+    return (
+        # Without this a second wallaby would silently share the port, and clients would reach either of them.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", limits.request_bytes_max),
+        ("grpc.max_send_message_length", limits.answer_bytes_max),
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: Any) -> int:
     try:
-        port = int(server.add_insecure_port(address))
+        port = int(
+            server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+        )
     except RuntimeError:
         port = 0
     if port == 0:

@@ -34,7 +34,8 @@ class OptionsModel(Strict):
     """
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"dsn"})
-    """Fields whose ``env:``/``file:`` references stay unresolved here; other fields are resolved before validation."""
+    """Fields whose references (``env:``, ``file:``, ``secret:``) stay unresolved here; other fields are resolved before
+    validation."""
     without_effect: ClassVar[Mapping[str, str]] = {}
     """Keys of Go flow files that are accepted and ignored, with the reason."""
     unsupported: ClassVar[Mapping[str, str]] = {}

@@ -143,7 +143,7 @@ def _is_identifier(name: str) -> str:
 def _is_dsn(value: str) -> str:
     if secret.is_reference(value) or "=" in value or value.startswith(("postgres://", "postgresql://")):
         return value
-    raise ValueError("must be postgresql://…, key=value pairs, or a reference env:NAME or file:PATH")
+    raise ValueError("must be postgresql://…, key=value pairs, or a reference env:NAME, file:PATH or secret:NAME")
 
 
 PostgresDsn = Annotated[str, BeforeValidator(lambda value: _is_dsn(value) if isinstance(value, str) else value)]

@@ -9,7 +9,7 @@ from wallaby import secret
 from wallaby.flow.problems import InvalidFlow, Problem
 from wallaby.flow.spec import FlowSpec
 
-_ADVICE: Final = "Write env:NAME or file:PATH instead"
+_ADVICE: Final = "Write env:NAME, file:PATH or secret:NAME instead"
 
 
 def refuse_literal_secrets(spec: FlowSpec) -> None:

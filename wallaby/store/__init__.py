@@ -1,6 +1,7 @@
 """The control store: its port, and the SQLite and PostgreSQL stores behind it."""
 
-from wallaby.store.opening import open_store
+from wallaby.store.access import CallKind, CallRecord, RequestKey, SealedSecret, TokenRecord
+from wallaby.store.opening import open_store, store_exists
 from wallaby.store.port import (
     Checkpoint,
     Epoch,
@@ -13,13 +14,19 @@ from wallaby.store.port import (
 )
 
 __all__ = [
+    "CallKind",
+    "CallRecord",
     "Checkpoint",
     "Epoch",
     "FlowPage",
     "FlowRecord",
+    "RequestKey",
+    "SealedSecret",
     "SnapshotState",
     "SnapshotStatus",
     "StateEvent",
     "Store",
+    "TokenRecord",
     "open_store",
+    "store_exists",
 ]

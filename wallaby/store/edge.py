@@ -39,7 +39,8 @@ class Edge(Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """A write transaction: committed when the block ends, rolled back when it raises.
 
-        Concurrent transactions on the same flow wait for each other (row locks, or the one writer of SQLite).
+        Concurrent transactions on the same flow wait for each other (row locks, or the one writer of SQLite). Inside
+        an open transaction of the same thread it is that transaction: what fails in it fails the whole.
         """
         ...
 

@@ -18,6 +18,13 @@ def open_store(settings: Settings) -> Store:
     return open_sqlite(settings.state_dir)
 
 
+def store_exists(settings: Settings) -> bool:
+    """False when `open_store` would make a new embedded store: for who only looks. Nothing is connected."""
+    from wallaby.store.sqlite import FILE_NAME
+
+    return bool(settings.postgres_dsn) or (settings.state_dir / FILE_NAME).exists()
+
+
 def open_sqlite(directory: str | Path) -> Store:
     """The embedded store in ``directory``."""
     from wallaby.store.sql import SqlStore

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from wallaby.flow import FlowSpec
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import Lsn, Position
+from wallaby.store.access import AccessStore
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
@@ -105,7 +106,7 @@ class SnapshotState:
     """Where the slot, and so the stream, begins."""
 
 
-class Store(Protocol):
+class Store(AccessStore, Protocol):
     """The control store; see the module for the rules that hold for every method."""
 
     def close(self) -> None:
@@ -171,6 +172,15 @@ class Store(Protocol):
 
     def list_checkpoints(self) -> tuple[Checkpoint, ...]:
         """All flows' checkpoints in order of ids."""
+        ...
+
+    def put_checkpoint(self, flow_id: str, position: Position, *, force: bool = False) -> Checkpoint:
+        """Set the checkpoint by hand, of a flow that is not running; the present position changes nothing.
+
+        Beyond what the destinations are known to have it is `Refused`: changes would be lost. Back it goes only with
+        ``force`` (`Refused` without), and the known positions of the lanes with it. The epoch goes up. `NotFound`
+        without flow or checkpoint, `IllegalMove` while the flow runs.
+        """
         ...
 
     def put_source_identity(self, flow_id: str, identity: Mapping[str, str | int], *, epoch: int | None = None) -> None:

@@ -32,13 +32,18 @@ class PostgresEdge:
         self._dsn = dsn
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._mutex = threading.RLock()
+        self._current: Transaction | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         with self._mutex, _translated():
+            if self._current is not None:
+                yield self._current
+                return
             connection = self._begin()
+            self._current = _PostgresTransaction(connection)
             try:
-                yield _PostgresTransaction(connection)
+                yield self._current
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(psycopg.Error):
@@ -46,6 +51,8 @@ class PostgresEdge:
                 if connection.closed:
                     self.close()
                 raise
+            finally:
+                self._current = None
 
     @contextmanager
     def migration_lock(self) -> Iterator[Transaction]:

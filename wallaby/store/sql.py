@@ -16,7 +16,7 @@ from wallaby.flow import FlowSpec
 from wallaby.flow.storable import refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
-from wallaby.store.edge import Edge, Transaction
+from wallaby.store.edge import Transaction
 from wallaby.store.port import (
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
@@ -29,17 +29,15 @@ from wallaby.store.port import (
     SnapshotStatus,
     StateEvent,
 )
+from wallaby.store.sql_access import SqlAccess
 
 _SPEC_VERSION: Final = 1
 _FLOW: Final = "id, spec, state, run_once, revision, reason, created_at, updated_at"
 _CHECKPOINT: Final = "flow_id, committed_epoch, position, lanes, committed_at"
 
 
-class SqlStore:
+class SqlStore(SqlAccess):
     """A `Store` over an `Edge`."""
-
-    def __init__(self, edge: Edge) -> None:
-        self._edge = edge
 
     def __repr__(self) -> str:
         return f"SqlStore({self._edge.dialect})"
@@ -190,6 +188,30 @@ class SqlStore:
             rows = transaction.execute(f"SELECT {_CHECKPOINT} FROM wallaby.checkpoints ORDER BY flow_id")
         return tuple(checkpoint for row in rows if (checkpoint := _checkpoint(row)) is not None)
 
+    def put_checkpoint(self, flow_id: str, position: Position, *, force: bool = False) -> Checkpoint:
+        with self._edge.transaction() as transaction:
+            next_state(_read_flow(transaction, flow_id, lock=True).state, Command.UPDATE)
+            rows = transaction.execute(
+                f"SELECT {_CHECKPOINT} FROM wallaby.checkpoints WHERE flow_id = %s FOR UPDATE", (flow_id,)
+            )
+            stored = _checkpoint(rows[0]) if rows else None
+            if stored is None:
+                raise NotFound("the flow has no checkpoint yet", flow=flow_id)
+            if position == stored.position:
+                return stored
+            _require_settable(stored, position, force=force)
+            lanes = stored.lanes
+            if position < stored.position:
+                lanes = {lane: min(known, position) for lane, known in lanes.items()}
+            [row] = transaction.execute(
+                "UPDATE wallaby.checkpoints SET epoch = epoch + 1, committed_epoch = epoch + 1, position = %s,"
+                f" lanes = %s, committed_at = %s WHERE flow_id = %s RETURNING {_CHECKPOINT}",
+                (str(position), _dump_lanes(lanes), datetime.now(UTC).isoformat(), flow_id),
+            )
+            moved = _checkpoint(row)
+        assert moved is not None
+        return moved
+
     def reset_checkpoint(self, flow_id: str) -> None:
         with self._edge.transaction() as transaction:
             _reset(transaction, flow_id)
@@ -299,6 +321,23 @@ def _explain(transaction: Transaction, flow_id: str, epoch: int, after: Position
         advice="Restore the newest state of the control store before the flow is started again",
         flow=flow_id,
     )
+
+
+def _require_settable(stored: Checkpoint, position: Position, *, force: bool) -> None:
+    """`Refused` for a place the destinations have not reached, and for one that lies back unless it is forced."""
+    reached = min(stored.lanes.values(), default=stored.position)
+    if position > max(reached, stored.position):
+        raise Refused(
+            f"the destinations have everything up to {reached.lsn} only: changes up to {position.lsn} would be lost",
+            advice="Run the flow; the checkpoint follows the data",
+            flow=stored.flow_id,
+        )
+    if position < stored.position and not force:
+        raise Refused(
+            f"the checkpoint stands at {stored.position.lsn} and would go back to {position.lsn}",
+            advice="If a destination was restored to an earlier state, an admin may force it",
+            flow=stored.flow_id,
+        )
 
 
 def _reset(transaction: Transaction, flow_id: str) -> None:

@@ -34,19 +34,26 @@ class SqliteEdge:
         self._connection: sqlite3.Connection | None = None
         self._mutex = threading.RLock()
         self._holds_file_lock = False
+        self._current: Transaction | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         with self._mutex, _translated(self._directory):
+            if self._current is not None:
+                yield self._current
+                return
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
+            self._current = _SqliteTransaction(connection)
             try:
-                yield _SqliteTransaction(connection)
+                yield self._current
                 connection.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._current = None
 
     @contextmanager
     def migration_lock(self) -> Iterator[Transaction]:

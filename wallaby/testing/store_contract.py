@@ -13,7 +13,7 @@ would have it. Stores are closed by the contract.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -26,6 +26,8 @@ from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow
 from wallaby.lifecycle import MOVES, Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
 from wallaby.store.port import SnapshotState, SnapshotStatus, Store
+from wallaby.testing.access_contract import AccessContract
+from wallaby.testing.store_case import StoreCase
 
 LANE = "shop/copy/0"
 
@@ -45,25 +47,7 @@ def at(lsn: int, ordinal: int = 0) -> Position:
     return Position(Lsn(lsn), ordinal)
 
 
-class _StoreCase:
-    @pytest.fixture
-    def store(self, make_store: Callable[[], Store]) -> Store:
-        return make_store()
-
-    @pytest.fixture
-    def make_store(self, opened: Callable[[], Store]) -> Iterator[Callable[[], Store]]:
-        stores: list[Store] = []
-
-        def make() -> Store:
-            stores.append(opened())
-            return stores[-1]
-
-        yield make
-        for store in stores:
-            store.close()
-
-
-class FlowContract(_StoreCase):
+class FlowContract(StoreCase):
     """Definitions and states."""
 
     def test_a_flow_comes_back_as_it_was_stored(self, store: Store, make_store: Callable[[], Store]) -> None:
@@ -214,7 +198,7 @@ class FlowContract(_StoreCase):
         assert store.version() == versions[-1]
 
 
-class CheckpointContract(_StoreCase):
+class CheckpointContract(StoreCase):
     """Epochs, positions, identities and snapshots."""
 
     def test_a_flow_nobody_ran_has_no_checkpoint(self, store: Store) -> None:
@@ -336,8 +320,46 @@ class CheckpointContract(_StoreCase):
         assert epoch.checkpoint is None
         store.commit_checkpoint("shop", epoch=epoch.epoch, after=START, upto=at(3), lanes={})
 
+    def test_a_checkpoint_is_put_only_where_the_destinations_have_been(self, store: Store) -> None:
+        store.create_flow(a_flow())
+        with pytest.raises(NotFound):
+            store.put_checkpoint("shop", at(5), force=True)
+        store.begin_epoch("shop")
+        store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={LANE: at(12), "shop/b/0": at(11)})
+        before = store.get_checkpoint("shop")
+        assert store.put_checkpoint("shop", at(10)) == before
+        for force in (False, True):
+            with pytest.raises(Refused, match="would be lost"):
+                store.put_checkpoint("shop", at(12), force=force)
+        assert store.get_checkpoint("shop") == before
+        moved = store.put_checkpoint("shop", at(11))
+        assert (moved.position, moved.lanes) == (at(11), {LANE: at(12), "shop/b/0": at(11)})
 
-class ConcurrencyContract(_StoreCase):
+    @pytest.mark.must_not_fail(2)
+    def test_a_checkpoint_goes_back_only_by_force_and_fences_whoever_ran(self, store: Store) -> None:
+        store.create_flow(a_flow())
+        store.begin_epoch("shop")
+        store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={LANE: at(12), "shop/b/0": at(3)})
+        with pytest.raises(Refused, match="would go back"):
+            store.put_checkpoint("shop", at(5))
+        moved = store.put_checkpoint("shop", at(5), force=True)
+        assert (moved.position, moved.lanes, moved.epoch) == (at(5), {LANE: at(5), "shop/b/0": at(3)}, 2)
+        assert store.get_checkpoint("shop") == moved
+        with pytest.raises(Fenced):
+            store.commit_checkpoint("shop", epoch=1, after=at(5), upto=at(20), lanes={})
+
+    @pytest.mark.parametrize("state", [FlowState.RUNNING, FlowState.STOPPING])
+    def test_a_checkpoint_is_not_put_while_the_flow_runs(self, store: Store, state: FlowState) -> None:
+        store.create_flow(a_flow(), state=state)
+        store.begin_epoch("shop")
+        store.commit_checkpoint("shop", epoch=1, after=START, upto=at(10), lanes={LANE: at(10)})
+        with pytest.raises(IllegalMove):
+            store.put_checkpoint("shop", at(5), force=True)
+        with pytest.raises(NotFound):
+            store.put_checkpoint("nope", at(5), force=True)
+
+
+class ConcurrencyContract(StoreCase):
     """Several holders of one place."""
 
     def test_epochs_are_given_once_only(self, make_store: Callable[[], Store]) -> None:
@@ -396,5 +418,5 @@ class ConcurrencyContract(_StoreCase):
         assert store.begin_epoch("shop").epoch == 2
 
 
-class StoreContract(FlowContract, CheckpointContract, ConcurrencyContract):
+class StoreContract(FlowContract, CheckpointContract, ConcurrencyContract, AccessContract):
     """Everything a place must do to be a control store of wallaby."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from wallaby.v1 import types_pb2 as wallaby_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bwallaby/v1/checkpoint.proto\x12\nwallaby.v1\x1a\x16wallaby/v1/types.proto\"\'\n\x14GetCheckpointRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"S\n\x14PutCheckpointRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12*\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x16.wallaby.v1.Checkpoint\"\x18\n\x16ListCheckpointsRequest\"M\n\x0e\x46lowCheckpoint\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12*\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x16.wallaby.v1.Checkpoint\"J\n\x17ListCheckpointsResponse\x12/\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x1a.wallaby.v1.FlowCheckpoint2\x8d\x02\n\x11\x43heckpointService\x12M\n\rGetCheckpoint\x12 .wallaby.v1.GetCheckpointRequest\x1a\x1a.wallaby.v1.FlowCheckpoint\x12M\n\rPutCheckpoint\x12 .wallaby.v1.PutCheckpointRequest\x1a\x1a.wallaby.v1.FlowCheckpoint\x12Z\n\x0fListCheckpoints\x12\".wallaby.v1.ListCheckpointsRequest\x1a#.wallaby.v1.ListCheckpointsResponseB\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bwallaby/v1/checkpoint.proto\x12\nwallaby.v1\x1a\x16wallaby/v1/types.proto\"\'\n\x14GetCheckpointRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"b\n\x14PutCheckpointRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12*\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x16.wallaby.v1.Checkpoint\x12\r\n\x05\x66orce\x18\x64 \x01(\x08\"\x18\n\x16ListCheckpointsRequest\"M\n\x0e\x46lowCheckpoint\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12*\n\ncheckpoint\x18\x02 \x01(\x0b\x32\x16.wallaby.v1.Checkpoint\"J\n\x17ListCheckpointsResponse\x12/\n\x0b\x63heckpoints\x18\x01 \x03(\x0b\x32\x1a.wallaby.v1.FlowCheckpoint2\x8d\x02\n\x11\x43heckpointService\x12M\n\rGetCheckpoint\x12 .wallaby.v1.GetCheckpointRequest\x1a\x1a.wallaby.v1.FlowCheckpoint\x12M\n\rPutCheckpoint\x12 .wallaby.v1.PutCheckpointRequest\x1a\x1a.wallaby.v1.FlowCheckpoint\x12Z\n\x0fListCheckpoints\x12\".wallaby.v1.ListCheckpointsRequest\x1a#.wallaby.v1.ListCheckpointsResponseB\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +36,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCHECKPOINTREQUEST']._serialized_start=67
   _globals['_GETCHECKPOINTREQUEST']._serialized_end=106
   _globals['_PUTCHECKPOINTREQUEST']._serialized_start=108
-  _globals['_PUTCHECKPOINTREQUEST']._serialized_end=191
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=193
-  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=217
-  _globals['_FLOWCHECKPOINT']._serialized_start=219
-  _globals['_FLOWCHECKPOINT']._serialized_end=296
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=298
-  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=372
-  _globals['_CHECKPOINTSERVICE']._serialized_start=375
-  _globals['_CHECKPOINTSERVICE']._serialized_end=644
+  _globals['_PUTCHECKPOINTREQUEST']._serialized_end=206
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_start=208
+  _globals['_LISTCHECKPOINTSREQUEST']._serialized_end=232
+  _globals['_FLOWCHECKPOINT']._serialized_start=234
+  _globals['_FLOWCHECKPOINT']._serialized_end=311
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_start=313
+  _globals['_LISTCHECKPOINTSRESPONSE']._serialized_end=387
+  _globals['_CHECKPOINTSERVICE']._serialized_start=390
+  _globals['_CHECKPOINTSERVICE']._serialized_end=659
 # @@protoc_insertion_point(module_scope)

@@ -14,12 +14,14 @@ class GetCheckpointRequest(_message.Message):
     def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
 
 class PutCheckpointRequest(_message.Message):
-    __slots__ = ("flow_id", "checkpoint")
+    __slots__ = ("flow_id", "checkpoint", "force")
     FLOW_ID_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
     flow_id: str
     checkpoint: _types_pb2.Checkpoint
-    def __init__(self, flow_id: _Optional[str] = ..., checkpoint: _Optional[_Union[_types_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
+    force: bool
+    def __init__(self, flow_id: _Optional[str] = ..., checkpoint: _Optional[_Union[_types_pb2.Checkpoint, _Mapping]] = ..., force: bool = ...) -> None: ...
 
 class ListCheckpointsRequest(_message.Message):
     __slots__ = ()

@@ -61,7 +61,7 @@ class CheckpointServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PutCheckpoint(self, request, context):
-        """Always refused: checkpoints move only with the data.
+        """For an admin, and a flow that does not run. Never beyond what the destinations have; back only with force.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

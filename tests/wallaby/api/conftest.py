@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from wallaby.api.server import ApiServer, serve
-from wallaby.settings import Settings
+from wallaby.settings import ApiLimits, Settings
 from wallaby.status import FlowStatus
 from wallaby.store import Store
 from wallaby.store.opening import open_sqlite
@@ -53,6 +53,21 @@ async def server(store: Store, control: RememberingControl) -> AsyncIterator[Api
     server = await serve(store, control, Settings(grpc_listen="127.0.0.1:0"))
     yield server
     await server.stop(0)
+
+
+@pytest.fixture
+async def serving(store: Store, control: RememberingControl) -> AsyncIterator[Callable[..., Awaitable[ApiServer]]]:
+    """Starts servers with the settings and limits a test wants, and stops them at its end."""
+    servers: list[ApiServer] = []
+
+    async def start(limits: ApiLimits | None = None, **settings: Any) -> ApiServer:
+        wanted = Settings(**{"grpc_listen": "127.0.0.1:0", **settings})
+        servers.append(await serve(store, control, wanted, limits=limits))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        await server.stop(0)
 
 
 @pytest.fixture

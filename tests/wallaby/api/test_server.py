@@ -20,6 +20,7 @@ from wallaby.lsn import START, Lsn, Position
 from wallaby.settings import Settings
 from wallaby.status import FlowStatus, LaneStatus
 from wallaby.store import Store
+from wallaby.testing.store_contract import a_flow
 from wallaby.v1 import checkpoint_pb2, ddl_pb2, ddl_pb2_grpc, flow_pb2, types_pb2
 
 Code = grpc.StatusCode
@@ -263,7 +264,7 @@ async def test_the_status_is_what_the_running_side_says_and_the_stored_state(
     assert (await flows.GetFlowStatus(request)).state == types_pb2.FLOW_STATE_FAILED
 
 
-async def test_checkpoints_are_shown_and_never_put(checkpoints: Any, store: Store) -> None:
+async def test_checkpoints_are_shown(checkpoints: Any, store: Store) -> None:
     get = checkpoint_pb2.GetCheckpointRequest(flow_id="shop")
     assert (await refusal(checkpoints.GetCheckpoint(get))).code() is Code.NOT_FOUND
     store.begin_epoch("shop")
@@ -274,8 +275,38 @@ async def test_checkpoints_are_shown_and_never_put(checkpoints: Any, store: Stor
     assert shown.checkpoint.metadata["lane.shop/copy/0"] == str(position)
     listing = await checkpoints.ListCheckpoints(checkpoint_pb2.ListCheckpointsRequest())
     assert list(listing.checkpoints) == [shown]
-    put = checkpoint_pb2.PutCheckpointRequest(flow_id="shop", checkpoint=types_pb2.Checkpoint(lsn="0/1"))
-    assert (await refusal(checkpoints.PutCheckpoint(put))).code() is Code.FAILED_PRECONDITION
+
+
+@pytest.mark.must_not_fail(2)
+async def test_a_checkpoint_is_put_back_by_force_and_never_ahead(checkpoints: Any, store: Store) -> None:
+    store.create_flow(a_flow())
+    store.begin_epoch("shop")
+    position = Position(Lsn.parse("16/B374D848"))
+    store.commit_checkpoint("shop", epoch=1, after=START, upto=position, lanes={"shop/copy/0": position})
+    shown = await checkpoints.GetCheckpoint(checkpoint_pb2.GetCheckpointRequest(flow_id="shop"))
+
+    def put(lsn: str, *, force: bool = False, **metadata: str) -> Any:
+        checkpoint = types_pb2.Checkpoint(lsn=lsn, metadata=metadata)
+        return checkpoints.PutCheckpoint(
+            checkpoint_pb2.PutCheckpointRequest(flow_id="shop", checkpoint=checkpoint, force=force)
+        )
+
+    same = checkpoint_pb2.PutCheckpointRequest(flow_id="shop", checkpoint=shown.checkpoint)
+    assert await checkpoints.PutCheckpoint(same) == shown
+    for call, code, advice in (
+        (put("17/0", force=True), Code.FAILED_PRECONDITION, "would be lost"),
+        (put("16/0"), Code.FAILED_PRECONDITION, "would go back"),
+        (put("nonsense"), Code.INVALID_ARGUMENT, "checkpoint.lsn"),
+        (put("0/0", force=True), Code.INVALID_ARGUMENT, "--resnapshot"),
+        (put("16/0", force=True, position=str(position)), Code.INVALID_ARGUMENT, "checkpoint.metadata.position"),
+        (put("16/0", force=True, other="x"), Code.INVALID_ARGUMENT, "checkpoint.metadata"),
+    ):
+        error = await refusal(call)
+        assert (error.code(), advice in (error.details() or "")) == (code, True)
+    moved = await put("16/0", force=True)
+    assert (moved.checkpoint.lsn, moved.checkpoint.metadata["epoch"]) == ("16/0", "2")
+    store.move_flow("shop", Command.START)
+    assert (await refusal(put("15/0", force=True))).code() is Code.FAILED_PRECONDITION
 
 
 async def test_health_says_serving_until_the_server_stops(server: ApiServer, channel: grpc.aio.Channel) -> None:

@@ -210,7 +210,7 @@ def test_a_password_in_the_file_is_refused_and_not_repeated(
     path = tmp_path / "flow.json"
     path.write_text(json.dumps(FLOW).replace("env:SHOP_DSN", f"postgresql://me:{SECRET}@db/x"))
     for command in ("create", "update", "validate"):
-        with pytest.raises(ConfigError, match="env:NAME or file:PATH") as refused:
+        with pytest.raises(ConfigError, match="env:NAME, file:PATH or secret:NAME") as refused:
             wallaby(command, "-file", str(path), *(("-flow-id", "shop") if command == "update" else ()))
         assert SECRET not in f"{refused.value!r}{refused.value}"
     captured = capfd.readouterr()
@@ -237,7 +237,8 @@ def test_no_server_is_said_with_advice() -> None:
     [
         (("get",), "flow-id is required"),
         (("get", "a", "-flow-id", "b"), "two different flows"),
-        (("list", "-insecure=false"), "TLS is not supported yet"),
+        (("list", "-insecure", "-ca-file", "x"), "contradicts"),
+        (("list", "-cert-file", "x"), "needs both"),
     ],
 )
 def test_wrong_usage_is_a_config_error(words: tuple[str, ...], rule: str) -> None:

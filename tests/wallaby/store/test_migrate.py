@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from wallaby.errors import CheckFailed
 from wallaby.store.migrate import Migration, migrate, migrations
 from wallaby.store.opening import open_postgres, open_sqlite
 from wallaby.store.postgres import PostgresEdge
+from wallaby.store.sql import SqlStore
 from wallaby.store.sqlite import SqliteEdge
 from wallaby.testing.postgres import ScratchDatabase
+from wallaby.testing.store_contract import a_flow
 
 _RACER = """
 import sys
@@ -102,13 +105,34 @@ def test_processes_that_start_at_once_migrate_once_and_share_no_epoch(
     store.close()
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_store_of_the_first_release_is_brought_forward_by_many_at_once_with_all_it_holds(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    place = str(tmp_path) if kind == "sqlite" else request.getfixturevalue("database").dsn
+    edges = [SqliteEdge(tmp_path) if kind == "sqlite" else PostgresEdge(place) for _ in range(4)]
+    known = migrations(edges[0].dialect)
+    assert migrate(edges[0], known[:1]) == 1
+    SqlStore(edges[0]).create_flow(a_flow())
+    with ThreadPoolExecutor(len(edges)) as threads:
+        assert sorted(threads.map(migrate, edges)) == [0, 0, 0, len(known) - 1]
+    for edge in edges:
+        assert SqlStore(edge).get_flow("shop").spec == a_flow()
+        assert SqlStore(edge).list_tokens() == ()
+        edge.close()
+
+
 def test_schema_and_ledger_live_in_schema_wallaby(database: ScratchDatabase) -> None:
     open_postgres(database.dsn).close()
     tables = database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'wallaby' ORDER BY 1")
     assert [name for (name,) in tables] == [
+        "calls",
         "changes",
         "checkpoints",
         "flow_state_events",
         "flows",
+        "requests",
         "schema_migrations",
+        "secrets",
+        "tokens",
     ]
