@@ -3,6 +3,8 @@
 from wallaby.store.opening import open_store
 from wallaby.store.port import (
     Checkpoint,
+    DdlEvent,
+    DdlPage,
     Epoch,
     FlowPage,
     FlowRecord,
@@ -14,6 +16,8 @@ from wallaby.store.port import (
 
 __all__ = [
     "Checkpoint",
+    "DdlEvent",
+    "DdlPage",
     "Epoch",
     "FlowPage",
     "FlowRecord",

@@ -108,6 +108,7 @@ def test_schema_and_ledger_live_in_schema_wallaby(database: ScratchDatabase) -> 
     assert [name for (name,) in tables] == [
         "changes",
         "checkpoints",
+        "ddl_events",
         "flow_state_events",
         "flows",
         "schema_migrations",

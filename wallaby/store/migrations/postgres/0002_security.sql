@@ -1,0 +1,2 @@
+-- The number of tokens, audit records and secrets.
+SELECT 1;
