@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -68,16 +69,37 @@ def answers_errors(method: _Method) -> _Method:
     async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await method(self, request, context)
-        except WallabyError as error:
-            failure = error
         except Exception as error:  # noqa: BLE001 gRPC would send the text of any other exception to the client
-            # Type and place only: the text of a foreign exception may hold what must not be shown.
-            place = "".join(traceback.format_tb(error.__traceback__))
-            _log.error("%s failed with %s\n%s", method.__name__, type(error).__name__, place)
-            failure = WallabyError(f"internal error ({type(error).__name__})", advice="See the server's log")
-        return await _abort(context, failure)
+            return await _abort(context, _failure(method.__name__, error))
 
     return answered  # type: ignore[return-value]  # functools.wraps keeps the signature
+
+
+_Stream = TypeVar("_Stream", bound=Callable[..., AsyncGenerator[Any, None]])
+
+
+def answers_stream_errors(method: _Stream) -> _Stream:
+    """As `answers_errors`, for a method that answers with a stream."""
+
+    @functools.wraps(method)
+    async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext) -> AsyncGenerator[Any, None]:
+        try:
+            async with aclosing(method(self, request, context)) as answers:
+                async for answer in answers:
+                    yield answer
+        except Exception as error:  # noqa: BLE001 as above
+            await _abort(context, _failure(method.__name__, error))
+
+    return answered  # type: ignore[return-value]  # functools.wraps keeps the signature
+
+
+def _failure(method: str, error: Exception) -> WallabyError:
+    if isinstance(error, WallabyError):
+        return error
+    # Type and place only: the text of a foreign exception may hold what must not be shown.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("%s failed with %s\n%s", method, type(error).__name__, place)
+    return WallabyError(f"internal error ({type(error).__name__})", advice="See the server's log")
 
 
 async def _abort(context: grpc.aio.ServicerContext, error: WallabyError) -> NoReturn:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,13 +16,17 @@ from wallaby import secret
 from wallaby.api.control import FlowControl
 from wallaby.api.conversion import (
     message_from_checkpoint,
+    message_from_event,
+    message_from_plan,
     message_from_record,
     spec_from_message,
     state_number,
 )
-from wallaby.api.errors import answers_errors
+from wallaby.api.errors import answers_errors, answers_stream_errors
+from wallaby.api.watch import ChangeFeed, follow
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound
 from wallaby.flow import FlowSpec, InvalidFlow
+from wallaby.flow.plan import plan_flow
 from wallaby.flow.storable import refuse_hidden_secrets, refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState
 from wallaby.status import FlowStatus
@@ -52,22 +57,20 @@ class StoreThread:
 class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     """Create, change, move and show flows. Every method may be called again after a lost answer."""
 
-    def __init__(self, store: StoreThread, control: FlowControl) -> None:
+    def __init__(self, store: StoreThread, control: FlowControl, feed: ChangeFeed) -> None:
         self._store = store
         self._control = control
+        self._feed = feed
 
     @answers_errors
     async def CreateFlow(self, request: flow_pb2.CreateFlowRequest, context: Any) -> types_pb2.Flow:
         def create(store: Store) -> Any:
-            spec = spec_from_message(request.flow)
-            refuse_literal_secrets(spec)
-            refuse_hidden_secrets(spec)
-            _refuse_shared_slot(store, spec)
+            spec = _storable_spec(store, request.flow)
             state = FlowState.RUNNING if request.start_immediately else FlowState.CREATED
             return store.create_flow(spec, state=state, reason="created")
 
         record = await self._store.run(create)
-        await self._control.changed(record.id)
+        await self._tell(record.id)
         return message_from_record(record)
 
     @answers_errors
@@ -75,14 +78,11 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         flow_id = _required(request.flow.id, "id")
 
         def update(store: Store) -> Any:
-            spec = spec_from_message(request.flow)
-            refuse_literal_secrets(spec)
-            refuse_hidden_secrets(spec)
-            _refuse_shared_slot(store, spec)
+            spec = _storable_spec(store, request.flow)
             return store.update_flow(flow_id, spec, expected_revision=request.expected_revision or None)
 
         record = await self._store.run(update)
-        await self._control.changed(flow_id)
+        await self._tell(flow_id)
         return message_from_record(record)
 
     @answers_errors
@@ -92,6 +92,10 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     @answers_errors
     async def StopFlow(self, request: flow_pb2.StopFlowRequest, context: Any) -> types_pb2.Flow:
         return await self._move(request.flow_id, Command.STOP)
+
+    @answers_errors
+    async def PauseFlow(self, request: flow_pb2.PauseFlowRequest, context: Any) -> types_pb2.Flow:
+        return await self._move(request.flow_id, Command.PAUSE)
 
     @answers_errors
     async def ResumeFlow(self, request: flow_pb2.ResumeFlowRequest, context: Any) -> types_pb2.Flow:
@@ -123,7 +127,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     async def DeleteFlow(self, request: flow_pb2.DeleteFlowRequest, context: Any) -> flow_pb2.DeleteFlowResponse:
         flow_id = _required(request.flow_id, "flow_id")
         await self._store.run(lambda store: store.delete_flow(flow_id))
-        await self._control.changed(flow_id)
+        await self._tell(flow_id)
         return flow_pb2.DeleteFlowResponse(deleted=True)
 
     @answers_errors
@@ -142,10 +146,34 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         answer.status.CopyFrom(_struct(replace(status, state=record.state.value).as_json()))
         return answer
 
+    @answers_errors
+    async def PlanFlow(self, request: flow_pb2.PlanFlowRequest, context: Any) -> flow_pb2.PlanFlowResponse:
+        def plan(store: Store) -> flow_pb2.PlanFlowResponse:
+            spec = _storable_spec(store, request.flow)
+            try:
+                record = store.get_flow(spec.id)
+            except NotFound:
+                record = None
+            return message_from_plan(plan_flow(spec, record.spec if record else None), record)
+
+        return await self._store.run(plan)
+
+    @answers_stream_errors
+    async def WatchFlow(
+        self, request: flow_pb2.WatchFlowRequest, context: Any
+    ) -> AsyncGenerator[flow_pb2.WatchFlowResponse, None]:
+        async with aclosing(follow(self._feed, self._store, request.flow_id, request.cursor)) as events:
+            async for cursor, event in events:
+                yield message_from_event(cursor, event)
+
+    async def _tell(self, flow_id: str) -> None:
+        self._feed.nudge()
+        await self._control.changed(flow_id)
+
     async def _move(self, flow_id: str, command: Command) -> types_pb2.Flow:
         _required(flow_id, "flow_id")
         record = await self._store.run(lambda store: store.move_flow(flow_id, command, f"{command} by the API"))
-        await self._control.changed(flow_id)
+        await self._tell(flow_id)
         return message_from_record(record)
 
 
@@ -179,6 +207,14 @@ class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
         self, request: checkpoint_pb2.PutCheckpointRequest, context: Any
     ) -> checkpoint_pb2.FlowCheckpoint:
         raise IllegalMove("checkpoints move only together with the data", advice="Take a new copy instead")
+
+
+def _storable_spec(store: Store, message: types_pb2.Flow) -> FlowSpec:
+    spec = spec_from_message(message)
+    refuse_literal_secrets(spec)
+    refuse_hidden_secrets(spec)
+    _refuse_shared_slot(store, spec)
+    return spec
 
 
 def _validated(message: types_pb2.Flow) -> flow_pb2.ValidateFlowResponse:
@@ -247,7 +283,7 @@ def _struct(value: dict[str, Any]) -> struct_pb2.Struct:
     return message
 
 
-def register(server: grpc.aio.Server, store: StoreThread, control: FlowControl) -> None:
+def register(server: grpc.aio.Server, store: StoreThread, control: FlowControl, feed: ChangeFeed) -> None:
     """Add both services to a server."""
-    flow_pb2_grpc.add_FlowServiceServicer_to_server(FlowServicer(store, control), server)  # type: ignore[no-untyped-call]  # generated
+    flow_pb2_grpc.add_FlowServiceServicer_to_server(FlowServicer(store, control, feed), server)  # type: ignore[no-untyped-call]  # generated
     checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointServicer(store), server)  # type: ignore[no-untyped-call]  # generated

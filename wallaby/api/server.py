@@ -9,15 +9,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wallaby.api import flows
+from wallaby.api import ddl, flows
 from wallaby.api.control import FlowControl
+from wallaby.api.watch import WATCHERS_MAX, ChangeFeed
 from wallaby.errors import CheckFailed
 from wallaby.settings import Settings
 from wallaby.store import Store
-from wallaby.v1 import checkpoint_pb2, flow_pb2
+from wallaby.v1 import checkpoint_pb2, ddl_pb2, flow_pb2
 
 _CALLS_MAX: Final = 64
-"""Calls at once; more are answered RESOURCE_EXHAUSTED."""
+"""Calls at once beside the watchers; more are answered RESOURCE_EXHAUSTED."""
 
 _OPTIONS: Final = (
     # Without this a second wallaby would silently share the port, and clients would reach either of them.
@@ -35,15 +36,18 @@ class ApiServer:
         address: str,
         health_servicer: health.aio.HealthServicer,
         executor: ThreadPoolExecutor,
+        feed: ChangeFeed,
     ):
         self.server = server
         self.address = address
         self._health = health_servicer
         self._executor = executor
+        self._feed = feed
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Say NOT_SERVING, let calls in flight end for ``grace_s`` seconds, close the port. Idempotent."""
         await self._health.enter_graceful_shutdown()
+        await self._feed.close()
         await self.server.stop(grace_s)
         self._executor.shutdown(wait=False)
 
@@ -55,11 +59,15 @@ async def serve(store: Store, control: FlowControl, settings: Settings) -> ApiSe
     """
     host, port = settings.grpc_address
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-store")
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_MAX)
-    flows.register(server, flows.StoreThread(store, executor), control)
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_MAX + WATCHERS_MAX)
+    thread = flows.StoreThread(store, executor)
+    feed = ChangeFeed(thread)
+    flows.register(server, thread, control, feed)
+    ddl.register(server, thread)
     names = [
         flow_pb2.DESCRIPTOR.services_by_name["FlowService"].full_name,
         checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"].full_name,
+        ddl_pb2.DESCRIPTOR.services_by_name["DDLService"].full_name,
     ]
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -76,7 +84,7 @@ async def serve(store: Store, control: FlowControl, settings: Settings) -> ApiSe
         raise
     for name in ("", *names):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return ApiServer(server, f"{shown}:{bound}", healthy, executor)
+    return ApiServer(server, f"{shown}:{bound}", healthy, executor, feed)
 
 
 def _bind(server: grpc.aio.Server, address: str) -> int:

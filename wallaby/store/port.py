@@ -186,7 +186,7 @@ class Store(Protocol):
         ...
 
     def events_after(self, cursor: int, flow_id: str = "", limit: int = 100) -> tuple[StateEvent, ...]:
-        """The events beyond ``cursor``, oldest first, of one flow or of all; no event ever appears before a seen one."""
+        """The events beyond ``cursor``, oldest first, of one flow or of all; none appears before one already seen."""
         ...
 
     def record_ddl(self, flow_id: str, *, position: Position, ddl: str, plan_json: str = "") -> DdlEvent:

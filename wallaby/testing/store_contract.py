@@ -46,6 +46,11 @@ def at(lsn: int, ordinal: int = 0) -> Position:
     return Position(Lsn(lsn), ordinal)
 
 
+def _create_ten(store: Store, name: str) -> None:
+    for number in range(10):
+        store.create_flow(a_flow(f"{name}x{number}"))
+
+
 class _StoreCase:
     @pytest.fixture
     def store(self, make_store: Callable[[], Store]) -> Store:
@@ -218,9 +223,7 @@ class FlowContract(_StoreCase):
 class EventContract(_StoreCase):
     """What happened to flows, in order, for those who follow it."""
 
-    def test_events_of_all_flows_follow_a_cursor_in_order(
-        self, store: Store, make_store: Callable[[], Store]
-    ) -> None:
+    def test_events_of_all_flows_follow_a_cursor_in_order(self, store: Store, make_store: Callable[[], Store]) -> None:
         assert (store.newest_cursor(), store.events_after(0)) == (0, ())
         store.create_flow(a_flow(), reason="made")
         store.create_flow(a_flow("other"))
@@ -257,10 +260,7 @@ class EventContract(_StoreCase):
         writers, reader = [make_store() for _ in range(4)], make_store()
         seen: list[int] = []
         with ThreadPoolExecutor(len(writers)) as threads:
-            work = [
-                threads.submit(lambda i=i: [writers[i].create_flow(a_flow(f"f{i}x{n}")) for n in range(10)])
-                for i in range(len(writers))
-            ]
+            work = [threads.submit(_create_ten, store, f"f{i}") for i, store in enumerate(writers)]
             while not all(future.done() for future in work):
                 seen += [event.cursor for event in reader.events_after(seen[-1] if seen else 0)]
             for future in work:
