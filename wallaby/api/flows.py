@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import replace
@@ -149,7 +149,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     @answers_errors
     async def PlanFlow(self, request: flow_pb2.PlanFlowRequest, context: Any) -> flow_pb2.PlanFlowResponse:
         def plan(store: Store) -> flow_pb2.PlanFlowResponse:
-            spec = _storable_spec(store, request.flow)
+            spec = _storable_spec(store, request.flow, leaving=request.deleted_flow_ids)
             try:
                 record = store.get_flow(spec.id)
             except NotFound:
@@ -209,11 +209,12 @@ class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
         raise IllegalMove("checkpoints move only together with the data", advice="Take a new copy instead")
 
 
-def _storable_spec(store: Store, message: types_pb2.Flow) -> FlowSpec:
+def _storable_spec(store: Store, message: types_pb2.Flow, *, leaving: Collection[str] = ()) -> FlowSpec:
+    """The definition when it may be stored; ``leaving`` are flows that will be gone by then."""
     spec = spec_from_message(message)
     refuse_literal_secrets(spec)
     refuse_hidden_secrets(spec)
-    _refuse_shared_slot(store, spec)
+    _refuse_shared_slot(store, spec, leaving)
     return spec
 
 
@@ -241,14 +242,14 @@ def _validated(message: types_pb2.Flow) -> flow_pb2.ValidateFlowResponse:
     )
 
 
-def _refuse_shared_slot(store: Store, spec: FlowSpec) -> None:
+def _refuse_shared_slot(store: Store, spec: FlowSpec, leaving: Collection[str] = ()) -> None:
     """Two flows on one slot would take changes from each other."""
     mine = _slot(spec)
     token = ""
     while True:
         page = store.list_flows(0, token)
         for record in page.flows:
-            if record.id != spec.id and _slot(record.spec) == mine:
+            if record.id not in (spec.id, *leaving) and _slot(record.spec) == mine:
                 raise AlreadyExists(
                     f"flow {record.id} reads from this slot already",
                     advice="Give source.options.slot a name of its own",

@@ -177,10 +177,12 @@ class PauseFlowRequest(_message.Message):
     def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
 
 class PlanFlowRequest(_message.Message):
-    __slots__ = ("flow",)
+    __slots__ = ("flow", "deleted_flow_ids")
     FLOW_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FLOW_IDS_FIELD_NUMBER: _ClassVar[int]
     flow: _types_pb2.Flow
-    def __init__(self, flow: _Optional[_Union[_types_pb2.Flow, _Mapping]] = ...) -> None: ...
+    deleted_flow_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, flow: _Optional[_Union[_types_pb2.Flow, _Mapping]] = ..., deleted_flow_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PlannedChange(_message.Message):
     __slots__ = ("field", "before", "after", "destructive")

@@ -48,6 +48,8 @@ async def test_a_wrong_flow_is_refused_as_its_creation_would_be(flows: Any) -> N
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await flows.PlanFlow(ask(thief))
     assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    plan = await flows.PlanFlow(flow_pb2.PlanFlowRequest(flow=thief, deleted_flow_ids=["shop"]))
+    assert plan.action == flow_pb2.PLANNED_ACTION_CREATE
 
 
 @pytest.mark.must_not_fail(24)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.wallaby.api.conftest import RememberingControl
+from tests.wallaby.api.running import Running
 from wallaby import cli
-from wallaby.api.server import serve
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound, StoreUnavailable
 from wallaby.lifecycle import Command
 from wallaby.lsn import Lsn, Position
-from wallaby.settings import Settings
 from wallaby.status import FlowStatus, LaneStatus, TableStatus
-from wallaby.store import Store
-from wallaby.store.opening import open_sqlite
 
 SECRET = "hunter2"
 FLOW = {
@@ -31,38 +24,6 @@ FLOW = {
     "source": {"type": "postgres", "options": {"dsn": "env:SHOP_DSN", "publication_tables": ["a.b", "c.*"]}},
     "destinations": [{"type": "duckdb", "options": {"dsn": "shop.duckdb"}}],
 }
-
-
-class Running:
-    """An API in a thread of its own, as another process would have it."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.control = RememberingControl()
-        self.address = ""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._server = self._call(serve(store, self.control, Settings(grpc_listen="127.0.0.1:0")))
-        self.address = self._server.address
-
-    def stop(self) -> None:
-        self._call(self._server.stop(0))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    store = open_sqlite(tmp_path / "state")
-    running = Running(store)
-    yield running
-    running.stop()
-    store.close()
 
 
 @pytest.fixture
