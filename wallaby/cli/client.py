@@ -1,74 +1,18 @@
-"""A connection to a running wallaby; statuses come back as our errors."""
+"""The command line's connection to a running wallaby."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
 
 import grpc
 
-from wallaby.errors import (
-    AlreadyExists,
-    ConfigError,
-    IllegalMove,
-    NotFound,
-    OutcomeUnknown,
-    StoreUnavailable,
-    Superseded,
-    WallabyError,
-)
-from wallaby.v1 import flow_pb2_grpc
-
-DEFAULT_ENDPOINT: Final = "localhost:8080"
-CALL_SECONDS: Final = 15.0
-
-_ERRORS: Final[dict[grpc.StatusCode, type[WallabyError]]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: ConfigError,
-    grpc.StatusCode.NOT_FOUND: NotFound,
-    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
-    grpc.StatusCode.FAILED_PRECONDITION: IllegalMove,
-    grpc.StatusCode.ABORTED: Superseded,
-    grpc.StatusCode.DEADLINE_EXCEEDED: OutcomeUnknown,
-}
-_Answer = TypeVar("_Answer")
-
-
-class Client:
-    """Calls of one API."""
-
-    def __init__(self, channel: grpc.Channel, endpoint: str) -> None:
-        self._flows = flow_pb2_grpc.FlowServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
-        self._endpoint = endpoint
-
-    def call(self, method: str, request: Any) -> Any:
-        """The answer of a FlowService method; our error for its status."""
-        return self._translated(getattr(self._flows, method), request)
-
-    def _translated(self, method: Callable[..., _Answer], request: Any) -> _Answer:
-        try:
-            return method(request, timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            # What gRPC raises from a call is a status as well.
-            code, details = error.code(), error.details() or ""
-            if code is grpc.StatusCode.UNAVAILABLE and not any(k == "wallaby-retry" for k, _ in _metadata(error)):
-                raise StoreUnavailable(
-                    f"no wallaby answers at {self._endpoint}", advice="Start it with `wallaby up`, or name -endpoint"
-                ) from None
-            if code is grpc.StatusCode.UNIMPLEMENTED:
-                raise WallabyError(
-                    f"the server at {self._endpoint} does not have this command", advice="Upgrade it"
-                ) from None
-            raise _ERRORS.get(code, WallabyError)(details or f"the server answered {code.name}") from None
-
-
-def _metadata(error: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple(error.trailing_metadata() or ())
+from wallaby.client.channel import OPTIONS
+from wallaby.client.sync import Client
 
 
 @contextmanager
 def connect(endpoint: str) -> Iterator[Client]:
     """A client of the API at ``endpoint`` (``host:port``). Nothing is sent before the first call."""
-    # A proxy from the environment would be asked to reach our own loopback.
-    with grpc.insecure_channel(endpoint, options=(("grpc.enable_http_proxy", 0),)) as channel:
+    with grpc.insecure_channel(endpoint, options=OPTIONS) as channel:
         yield Client(channel, endpoint)

@@ -1,26 +1,104 @@
-"""``wallaby flow create|update|start|stop|resume|run-once|get|list|delete|validate|status``."""
+"""The command line of a running wallaby: every command, its flags, and who answers it. Nothing heavy is imported here.
+
+Each group of commands lives in a module of its own that adds its parsers and names a handler; a handler is imported and
+called when its command was given. Flags and words are the Go WALlaby's where it had them.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from wallaby.errors import ConfigError
 
+if TYPE_CHECKING:
+    from wallaby.cli.report import Report
+    from wallaby.client import Client
+
+DEFAULT_ENDPOINT: Final = "localhost:8080"
+
+Handler = Callable[[argparse.Namespace, "Report"], int]
+"""Runs a command; the exit code. Raises our errors, `ConfigError` for wrong usage."""
+
 
 def register(subparsers: Any) -> None:
-    """Add ``flow`` and its commands to the subparsers of the ``wallaby`` parser (``dest="command"``)."""
-    flow = subparsers.add_parser("flow", help="create, steer and show the flows of a running wallaby")
-    commands = flow.add_subparsers(dest="flow_command", required=True, metavar="COMMAND")
+    """Add the commands of a client to the subparsers of the ``wallaby`` parser (``dest="command"``)."""
+    from wallaby.cli import (
+        checkpoint,
+        completion,
+        ddl,
+        interview,
+        local,
+        publication,
+        slot,
+        wanted,
+    )
+
+    _register_flow(subparsers)
+    for group in (wanted, local, interview, ddl, publication, slot, checkpoint, completion):
+        group.register(subparsers)
+
+
+def run(arguments: argparse.Namespace, output: TextIO | None = None) -> int:
+    """Run the command `register`'s parser read; the exit code. Raises our errors, `ConfigError` for wrong usage."""
+    from wallaby.cli.report import Report
+
+    as_json, pretty = getattr(arguments, "json", False), getattr(arguments, "pretty", False)
+    handler: Handler = arguments.handler
+    return handler(arguments, Report(output or sys.stdout, as_json=as_json or pretty, pretty=pretty))
+
+
+def add_command(commands: Any, name: str, help_text: str, handler: Handler) -> argparse.ArgumentParser:
+    """A parser for a command that ``handler`` runs."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, allow_abbrev=False)
+    parser.set_defaults(handler=handler)
+    return parser
+
+
+def add_group(subparsers: Any, name: str, help_text: str) -> Any:
+    """A command that only has commands below it; returns their subparsers."""
+    group = subparsers.add_parser(name, help=help_text)
+    return group.add_subparsers(dest=f"{name}_command", required=True, metavar="COMMAND")
+
+
+def add_endpoint(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which wallaby is meant."""
+    parser.add_argument("--endpoint", metavar="HOST:PORT", help=f"the API (default {DEFAULT_ENDPOINT})")
+    add_switch(parser, "--insecure", "connect without TLS", default=True)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flags that ask for JSON."""
+    add_switch(parser, "--json", "print JSON on one line")
+    add_switch(parser, "--pretty", "print JSON, indented")
+
+
+def add_switch(parser: argparse.ArgumentParser, name: str, help_text: str, *, default: bool = False) -> None:
+    """A flag that is on or off: ``--name``, ``--no-name``, and with one dash ``-name=false``."""
+    parser.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=help_text)
+
+
+@contextmanager
+def connected(arguments: argparse.Namespace) -> Iterator[Client]:
+    """A client of the API that the flags of `add_endpoint` name."""
+    from wallaby.cli.client import connect
+
+    if not arguments.insecure:
+        raise ConfigError("TLS is not supported yet", field="-insecure", advice="Use an SSH tunnel or a proxy with TLS")
+    with connect(arguments.endpoint or DEFAULT_ENDPOINT) as client:
+        yield client
+
+
+def _register_flow(subparsers: Any) -> None:
+    commands = add_group(subparsers, "flow", "create, steer and show the flows of a running wallaby")
 
     def add(name: str, help_text: str, *, one_flow: bool = True) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, allow_abbrev=False)
-        parser.add_argument("--endpoint", metavar="HOST:PORT", help="the API (default localhost:8080)")
-        _switch(parser, "--insecure", "connect without TLS", default=True)
-        _switch(parser, "--json", "print JSON on one line")
-        _switch(parser, "--pretty", "print JSON, indented")
+        parser = add_command(commands, name, help_text, _run_flow)
+        add_endpoint(parser)
+        add_json(parser)
         if one_flow:
             parser.add_argument("flow", nargs="?", metavar="FLOW", help="the flow's id")
             parser.add_argument("--flow-id", metavar="FLOW", help="the flow's id, as the Go WALlaby names it")
@@ -28,15 +106,15 @@ def register(subparsers: Any) -> None:
 
     create = add("create", "store a new flow", one_flow=False)
     create.add_argument("--file", required=True, metavar="FLOW.yaml", help="a flow file, YAML or JSON")
-    _switch(create, "--start", "start it at once")
+    add_switch(create, "--start", "start it at once")
     update = add("update", "replace a flow's definition", one_flow=False)
     update.add_argument("--file", required=True, metavar="FLOW.yaml", help="a flow file, YAML or JSON")
     update.add_argument("--flow-id", metavar="FLOW", help="update this flow, whatever id the file gives")
-    _switch(update, "--pause", "stop the flow and wait until it has drained, first")
-    _switch(update, "--resume", "resume it afterwards")
+    add_switch(update, "--pause", "stop the flow and wait until it has drained, first")
+    add_switch(update, "--resume", "resume it afterwards")
     add("start", "run a flow")
-    stop = add("stop", "drain a flow and pause it")
-    _switch(stop, "--wait", "wait until it has drained")
+    for name, help_text in (("stop", "drain a flow and pause it"), ("pause", "the same as stop")):
+        add_switch(add(name, help_text), "--wait", "wait until it has drained")
     add("resume", "continue a paused flow")
     add("run-once", "run a flow up to the source's present position")
     add("get", "show a flow's definition and state")
@@ -46,23 +124,14 @@ def register(subparsers: Any) -> None:
     validate = add("validate", "check a flow file; without -endpoint nothing is connected", one_flow=False)
     validate.add_argument("--file", required=True, metavar="FLOW.yaml", help="a flow file, YAML or JSON")
     add("status", "show positions, rows and lag of a flow")
+    watch = add("watch", "follow what happens to a flow, or to all, until Ctrl-C")
+    watch.add_argument("--cursor", type=int, default=0, metavar="N", help="go on after this event of an earlier watch")
 
 
-def run(arguments: argparse.Namespace, output: TextIO | None = None) -> int:
-    """Run the command `register`'s parser read; the exit code. Raises our errors, `ConfigError` for wrong usage."""
+def _run_flow(arguments: argparse.Namespace, report: Report) -> int:
     from wallaby.cli.flow import COMMANDS, validate_here
-    from wallaby.cli.report import Report
 
-    if not arguments.insecure:
-        raise ConfigError("TLS is not supported yet", field="-insecure", advice="Use an SSH tunnel or a proxy with TLS")
-    report = Report(output or sys.stdout, as_json=arguments.json or arguments.pretty, pretty=arguments.pretty)
     if arguments.flow_command == "validate" and arguments.endpoint is None:
-        return validate_here(Path(arguments.file), report)
-    from wallaby.cli.client import DEFAULT_ENDPOINT, connect
-
-    with connect(arguments.endpoint or DEFAULT_ENDPOINT) as client:
+        return validate_here([arguments.file], report)
+    with connected(arguments) as client:
         return COMMANDS[arguments.flow_command](client, arguments, report)
-
-
-def _switch(parser: argparse.ArgumentParser, name: str, help_text: str, *, default: bool = False) -> None:
-    parser.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=help_text)
