@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.wallaby.api.running import Running
+from tests.wallaby.cli.command import Wallaby, parsed
 from wallaby import cli
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound, StoreUnavailable
 from wallaby.lifecycle import Command
@@ -33,20 +34,14 @@ def flow_file(tmp_path: Path) -> Path:
     return path
 
 
-def parsed(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    cli.register(parser.add_subparsers(dest="command"))
-    return parser.parse_args(cli.long_flags(["flow", *words]))
-
-
 @pytest.fixture
 def wallaby(running: Running) -> Callable[..., str]:
-    def run(*words: str) -> str:
-        output = io.StringIO()
-        assert cli.run(parsed(*words, "-endpoint", running.address), output) == 0
-        return output.getvalue()
+    command = Wallaby(running.address)
+    return lambda *words: command("flow", *words)
 
-    return run
+
+def run_parsed(*words: str) -> int:
+    return cli.run(parsed("flow", *words))
 
 
 def test_a_flow_is_steered_from_creation_to_deletion(
@@ -141,7 +136,7 @@ def test_validate_needs_no_server_and_tells_what_has_no_effect(tmp_path: Path) -
     path = tmp_path / "flow.json"
     path.write_text(json.dumps(FLOW | {"config": {"ack_policy": "primary"}, "wire_format": "json"}))
     output = io.StringIO()
-    assert cli.run(parsed("validate", "-file", str(path)), output) == 0
+    assert cli.run(parsed("flow", "validate", "-file", str(path)), output) == 0
     assert output.getvalue().startswith("Flow shop is valid\n  duckdb: exactly once\n")
 
 
@@ -153,7 +148,7 @@ def test_a_wrong_file_ends_before_any_connection(tmp_path: Path) -> None:
     path = tmp_path / "flow.json"
     path.write_text(json.dumps(FLOW | {"sorce": {}}))
     with pytest.raises(ConfigError, match="Did you mean 'source'"):
-        cli.run(parsed("create", "-file", str(path), "-endpoint", "127.0.0.1:1"))
+        run_parsed("create", "-file", str(path), "-endpoint", "127.0.0.1:1")
 
 
 def test_a_wrong_option_is_the_servers_to_name(wallaby: Callable[..., str], tmp_path: Path) -> None:
@@ -190,7 +185,7 @@ def test_statuses_come_back_as_our_errors(wallaby: Callable[..., str], flow_file
 
 def test_no_server_is_said_with_advice() -> None:
     with pytest.raises(StoreUnavailable, match="wallaby up"):
-        cli.run(parsed("list", "-endpoint", "127.0.0.1:1"))
+        run_parsed("list", "-endpoint", "127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -203,13 +198,13 @@ def test_no_server_is_said_with_advice() -> None:
 )
 def test_wrong_usage_is_a_config_error(words: tuple[str, ...], rule: str) -> None:
     with pytest.raises(ConfigError, match=rule):
-        cli.run(parsed(*words))
+        run_parsed(*words)
 
 
 @pytest.mark.parametrize("words", [("nonsense",), ("get", "-nonsense"), ("create",), ("list", "-page-size", "many")])
 def test_unknown_words_are_usage_errors(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises((argparse.ArgumentError, SystemExit)):
-        parsed(*words)
+        parsed("flow", *words)
 
 
 def test_one_dash_and_two_dashes_mean_the_same() -> None:
