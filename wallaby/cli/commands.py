@@ -129,9 +129,11 @@ def _register_flow(subparsers: Any) -> None:
 
 
 def _run_flow(arguments: argparse.Namespace, report: Report) -> int:
-    from wallaby.cli.flow import COMMANDS, validate_here
-
     if arguments.flow_command == "validate" and arguments.endpoint is None:
+        from wallaby.cli.local import validate_here
+
         return validate_here([arguments.file], report)
+    from wallaby.cli.flow import COMMANDS
+
     with connected(arguments) as client:
         return COMMANDS[arguments.flow_command](client, arguments, report)

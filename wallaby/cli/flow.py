@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wallaby.cli.local import show_validity
 from wallaby.cli.report import Report, table
 from wallaby.client.sync import Client
 from wallaby.client.values import Flow, Validity
@@ -24,20 +25,6 @@ _DRAIN_SECONDS: Final = 120.0
 _POLL_SECONDS: Final = 0.2
 
 _Arguments = argparse.Namespace
-
-
-def validate_here(paths: Iterable[str], report: Report) -> int:
-    """Check flow files and directories in this process, without a connection."""
-    from wallaby.cli.wanted import read_wanted
-
-    for item in read_wanted(paths, with_options=True):
-        findings = [
-            {name: str(getattr(f, name)) for name in ("severity", "subject", "message", "advice", "code")}
-            for f in item.spec.findings()
-        ]
-        guarantees = {d.name: str(item.spec.capabilities(d.name).guarantee) for d in item.spec.destinations}
-        _show_validity(report, item.spec.id, findings, guarantees)
-    return EXIT_OK
 
 
 def _create(client: Client, arguments: _Arguments, report: Report) -> int:
@@ -118,7 +105,7 @@ def _validate(client: Client, arguments: _Arguments, report: Report) -> int:
     spec = _read(arguments.file)
     answer = client.validate_flow(spec)
     _refuse(answer)
-    _show_validity(report, spec.id, answer.findings, answer.guarantees)
+    show_validity(report, spec.id, answer.findings, answer.guarantees)
     return EXIT_OK
 
 
@@ -213,17 +200,6 @@ def _refuse(answer: Validity) -> None:
         from wallaby.flow import InvalidFlow, Problem
 
         raise InvalidFlow(Problem(item["field"], item["message"], item["advice"]) for item in answer.problems)
-
-
-def _show_validity(
-    report: Report, flow_id: str, findings: Iterable[Mapping[str, str]], guarantees: Mapping[str, str]
-) -> None:
-    shown = [dict(finding) for finding in findings]
-    value = {"id": flow_id, "valid": True, "findings": shown, "guarantees": dict(guarantees)}
-    lines = [f"Flow {flow_id} is valid"]
-    lines += [f"  {name}: {guarantee}" for name, guarantee in guarantees.items()]
-    lines += [f"  {f['severity']}: {f['subject']} {f['message']}. {f['advice']}" for f in shown]
-    report.show(value, lines)
 
 
 def _summary(flow: Flow) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from wallaby.schema import ReplicaIdentity, TableName, quote_identifier
 _TABLES: Final[LiteralString] = """
 SELECT n.nspname, c.relname, c.relkind = 'p', c.relreplident,
     (SELECT coalesce(sum(pg_catalog.pg_total_relation_size(t.oid)), 0)::int8 FROM leaves AS t WHERE t.root = c.oid),
-    (SELECT coalesce(sum(greatest(t.reltuples, 0)), 0)::int8 FROM leaves AS t WHERE t.root = c.oid),
+    (SELECT coalesce(sum(greatest(t.reltuples, 0)), 0)::int8 FROM leaves AS t
+     WHERE t.root = c.oid AND t.relkind = 'r'),
     ARRAY(SELECT a.attname::text FROM pg_catalog.pg_index AS i
           CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
           JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.attnum
@@ -28,10 +29,10 @@ ORDER BY 1, 2
 """Partitions count for their root, which is what publications send by default."""
 
 _LEAVES: Final[LiteralString] = """
-WITH RECURSIVE leaves (root, oid, reltuples) AS (
-    SELECT oid, oid, reltuples FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition
+WITH RECURSIVE leaves (root, oid, relkind, reltuples) AS (
+    SELECT oid, oid, relkind, reltuples FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition
     UNION ALL
-    SELECT l.root, c.oid, c.reltuples FROM leaves AS l
+    SELECT l.root, c.oid, c.relkind, c.reltuples FROM leaves AS l
     JOIN pg_catalog.pg_inherits AS h ON h.inhparent = l.oid
     JOIN pg_catalog.pg_class AS c ON c.oid = h.inhrelid AND c.relispartition
 )
