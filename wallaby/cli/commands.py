@@ -123,6 +123,9 @@ def _register_flow(subparsers: Any) -> None:
     add("delete", "remove a flow and its checkpoint; slot and targets stay")
     validate = add("validate", "check a flow file; without -endpoint nothing is connected", one_flow=False)
     validate.add_argument("--file", required=True, metavar="FLOW.yaml", help="a flow file, YAML or JSON")
+    staging = add("resolve-staging", "for scripts of the Go WALlaby: there is no staging to resolve")
+    for name in ("--tables", "--schemas", "--dest"):
+        staging.add_argument(name, metavar="LIST", help="no effect")
     add("status", "show positions, rows and lag of a flow")
     watch = add("watch", "follow what happens to a flow, or to all, until Ctrl-C")
     watch.add_argument("--cursor", type=int, default=0, metavar="N", help="go on after this event of an earlier watch")

@@ -109,6 +109,13 @@ def _validate(client: Client, arguments: _Arguments, report: Report) -> int:
     return EXIT_OK
 
 
+def _resolve_staging(client: Client, arguments: _Arguments, report: Report) -> int:
+    """The copy is written like any other window: nothing waits in staging tables."""
+    flow = client.get_flow(_flow_id(arguments))
+    report.show({"flow_id": flow.id, "resolved": 0}, ["Resolved staging for 0 destinations"])
+    return EXIT_OK
+
+
 def _status(client: Client, arguments: _Arguments, report: Report) -> int:
     value = client.flow_status(_flow_id(arguments))
     report.show(value, _status_lines(value))
@@ -146,6 +153,7 @@ COMMANDS: Final[Mapping[str, Callable[[Client, _Arguments, Report], int]]] = {
     "list": _list,
     "delete": _delete,
     "validate": _validate,
+    "resolve-staging": _resolve_staging,
     "status": _status,
     "watch": _watch,
 }
