@@ -140,7 +140,7 @@ def _destinations(present: FlowSpec, wanted: FlowSpec) -> Iterator[FieldChange]:
 
 def _options(path: str, old: EndpointSpec, new: EndpointSpec, losses: Mapping[str, str]) -> Iterator[FieldChange]:
     before, after = _endpoint(old)["options"], _endpoint(new)["options"]
-    for name in dict.fromkeys((*before, *after)):
+    for name in sorted({*before, *after}):
         yield from _changed(f"{path}.{name}", before.get(name), after.get(name), destructive=losses.get(name, ""))
 
 
@@ -172,7 +172,8 @@ def _plain(spec: FlowSpec) -> dict[str, Any]:
 
 
 def _endpoint(endpoint: EndpointSpec) -> dict[str, Any]:
-    options = {name: value for name, value in secret.redact(endpoint.options).items() if _text(value)}
+    # In order of their names: a message keeps them in none.
+    options = {name: value for name, value in sorted(secret.redact(endpoint.options).items()) if _text(value)}
     return {"type": endpoint.type, "options": options}
 
 
