@@ -155,9 +155,9 @@ def _choose(
         if not any(pattern.matches(item.name) for item in tables):
             raise ConfigError(f"{pattern} matches no table", field="--tables", advice="Names are case-sensitive")
     chosen = [item for item in tables if any(pattern.matches(item.name) for pattern in patterns)]
-    named = {pattern.name for pattern in patterns}
+    named = [pattern for pattern in patterns if pattern.name is not None]
     # What was named is taken; what a whole schema brings along is taken when it is fit.
-    taken = [item for item in chosen if item.is_fit or item.name.name in named]
+    taken = [item for item in chosen if item.is_fit or any(pattern.matches(item.name) for pattern in named)]
     if not taken:
         raise CheckFailed("none of the tables has a key", advice=f"For example: {chosen[0].remedy}")
     return taken, [item for item in chosen if item not in taken]

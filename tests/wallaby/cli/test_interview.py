@@ -68,6 +68,12 @@ def test_what_was_left_out_comes_in_when_the_statement_was_run(source: ScratchDa
     )
 
 
+def test_a_table_of_the_same_name_in_another_schema_is_not_taken_for_the_named_one(source: ScratchDatabase) -> None:
+    source.execute("CREATE SCHEMA other", "CREATE TABLE other.log (id int PRIMARY KEY)")
+    Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-tables", "other.log,shop.*")
+    assert "shop.log" not in FlowSpec.from_file("shop.yaml").source_options().publication_tables
+
+
 def test_a_table_that_is_named_is_taken_and_what_it_lacks_is_said(source: ScratchDatabase) -> None:
     code, shown = Wallaby().code("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-tables", "shop.log,shop.orders")
     assert code == 1
