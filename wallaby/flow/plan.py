@@ -188,15 +188,17 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _text(value: Any) -> str:
     """One spelling per value: what the API keeps of an option, where everything is text."""
+    return _written(value).strip()
+
+
+def _written(value: Any) -> str:
     match value:
         case None:
             return ""
         case bool():
             return str(value).lower()
         case list() | tuple():
-            return ",".join(map(_text, value))
-        case str():
-            return value.strip()
+            return ",".join(map(_written, value))
         case Mapping():
             return json.dumps(value, sort_keys=True)
         case _:

@@ -7,8 +7,13 @@ from typing import Any
 
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.wallaby.api.conftest import a_message
+from wallaby.api.conversion import message_from_spec, spec_from_message
+from wallaby.flow import EndpointSpec, FlowConfig, FlowSpec
+from wallaby.flow.plan import PlannedAction, plan_flow
 from wallaby.store import Store
 from wallaby.v1 import flow_pb2, types_pb2
 
@@ -57,3 +62,39 @@ async def test_a_plan_shows_no_secret(flows: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await flows.PlanFlow(ask(a_message(dsn="postgresql://me:hunter2@db/shop")))
     assert "hunter2" not in f"{refused.value!r}{refused.value.details()}{refused.value.trailing_metadata()}"
+
+
+plain = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+options = st.dictionaries(
+    plain,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | plain
+    | st.lists(plain, max_size=3),
+    max_size=4,
+)
+
+
+@given(
+    source=options,
+    target=options,
+    parallelism=st.integers(1, 64),
+    config=st.fixed_dictionaries({}, optional={"failure_mode": st.sampled_from(["hold_slot", "drop_slot"])}),
+)
+def test_what_the_api_makes_of_any_definition_is_not_a_difference(
+    source: dict[str, Any], target: dict[str, Any], parallelism: int, config: dict[str, Any]
+) -> None:
+    """A second apply of the same file must find nothing to do, whatever types its options have."""
+    wanted = FlowSpec(
+        id="shop",
+        name="Shop",
+        source=EndpointSpec(type="postgres", options=source),
+        destinations=(EndpointSpec(name="lake", type="duckdb", options=target),),
+        parallelism=parallelism,
+        config=FlowConfig(**config),
+    )
+    stored = spec_from_message(message_from_spec(wanted), with_options=False)
+    assert plan_flow(wanted, stored).action is PlannedAction.NONE
+    assert plan_flow(stored, wanted).action is PlannedAction.NONE
