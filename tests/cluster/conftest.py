@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.wallaby.conftest import running
+from tests.wallaby.api.running import running
 from wallaby.postgres.embedded import free_port
 
 __all__ = ["running"]

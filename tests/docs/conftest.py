@@ -1,5 +1,5 @@
 """The served API that a transcript speaks to."""
 
-from tests.wallaby.conftest import running
+from tests.wallaby.api.running import running
 
 __all__ = ["running"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from wallaby.cli.commands import add_command, add_endpoint, add_group, add_json, connected
+from wallaby.cli.commands import add_command, add_group, connected
+from wallaby.cli.connection import add_connection
 
 if TYPE_CHECKING:
     from wallaby.cli.report import Report
@@ -19,8 +20,7 @@ def register(subparsers: Any) -> None:
     one = add_command(commands, "get", "a flow's checkpoint, lane by lane", _get)
     one.add_argument("flow", metavar="FLOW", help="the flow's id")
     for parser in (listing, one):
-        add_endpoint(parser)
-        add_json(parser)
+        add_connection(parser)
 
 
 def _list(arguments: argparse.Namespace, report: Report) -> int:

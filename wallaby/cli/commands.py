@@ -10,15 +10,13 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from wallaby.errors import ConfigError
+from wallaby.cli.connection import add_connection, add_switch, connection
 
 if TYPE_CHECKING:
     from wallaby.cli.report import Report
     from wallaby.client import Client
-
-DEFAULT_ENDPOINT: Final = "localhost:8080"
 
 Handler = Callable[[argparse.Namespace, "Report"], int]
 """Runs a command; the exit code. Raises our errors, `ConfigError` for wrong usage."""
@@ -64,31 +62,18 @@ def add_group(subparsers: Any, name: str, help_text: str) -> Any:
     return group.add_subparsers(dest=f"{name}_command", required=True, metavar="COMMAND")
 
 
-def add_endpoint(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which wallaby is meant."""
-    parser.add_argument("--endpoint", metavar="HOST:PORT", help=f"the API (default {DEFAULT_ENDPOINT})")
-    add_switch(parser, "--insecure", "connect without TLS", default=True)
-
-
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """The flags that ask for JSON."""
+    """The flags that ask for JSON, for commands without a connection."""
     add_switch(parser, "--json", "print JSON on one line")
     add_switch(parser, "--pretty", "print JSON, indented")
 
 
-def add_switch(parser: argparse.ArgumentParser, name: str, help_text: str, *, default: bool = False) -> None:
-    """A flag that is on or off: ``--name``, ``--no-name``, and with one dash ``-name=false``."""
-    parser.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=help_text)
-
-
 @contextmanager
 def connected(arguments: argparse.Namespace) -> Iterator[Client]:
-    """A client of the API that the flags of `add_endpoint` name."""
+    """A client of the API that the flags of `add_connection` name."""
     from wallaby.cli.client import connect
 
-    if not arguments.insecure:
-        raise ConfigError("TLS is not supported yet", field="-insecure", advice="Use an SSH tunnel or a proxy with TLS")
-    with connect(arguments.endpoint or DEFAULT_ENDPOINT) as client:
+    with connect(connection(arguments)) as client:
         yield client
 
 
@@ -97,8 +82,7 @@ def _register_flow(subparsers: Any) -> None:
 
     def add(name: str, help_text: str, *, one_flow: bool = True) -> argparse.ArgumentParser:
         parser = add_command(commands, name, help_text, _run_flow)
-        add_endpoint(parser)
-        add_json(parser)
+        add_connection(parser)
         if one_flow:
             parser.add_argument("flow", nargs="?", metavar="FLOW", help="the flow's id")
             parser.add_argument("--flow-id", metavar="FLOW", help="the flow's id, as the Go WALlaby names it")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any, Final
 
-from wallaby.cli.commands import add_command, add_endpoint, add_group, add_json, connected
+from wallaby.cli.commands import add_command, add_group, connected
+from wallaby.cli.connection import add_connection
 
 if TYPE_CHECKING:
     from wallaby.cli.report import Report
@@ -33,10 +34,8 @@ def register(subparsers: Any) -> None:
     ):
         parser = add_command(commands, name, help_text, _decide)
         parser.add_argument("--id", type=int, required=True, metavar="N", help="the change's number")
-        add_endpoint(parser)
-        add_json(parser)
-    add_endpoint(listing)
-    add_json(listing)
+        add_connection(parser)
+    add_connection(listing)
 
 
 def _list(arguments: argparse.Namespace, report: Report) -> int:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wallaby.cli.commands import add_command, add_json, add_switch
+from wallaby.cli.commands import add_command, add_json
+from wallaby.cli.connection import add_switch
 from wallaby.errors import CheckFailed, ConfigError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from wallaby.cli.commands import add_command, add_group, add_json, add_switch, connected
+from wallaby.cli.commands import add_command, add_group, connected
+from wallaby.cli.connection import add_switch
 from wallaby.cli.source import Source, add_source, session_of, source_of
 from wallaby.errors import ConfigError
 from wallaby.lifecycle import FlowState
@@ -27,7 +28,6 @@ def register(subparsers: Any) -> None:
         parser = add_command(commands, name, help_text, handler)
         parser.add_argument("--publication", metavar="NAME", help="the publication (default: the flow's)")
         add_source(parser)
-        add_json(parser)
         return parser
 
     add("list", "the tables a publication sends", _list)

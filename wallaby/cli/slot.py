@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from wallaby.cli.commands import add_command, add_group, add_json, add_switch
+from wallaby.cli.commands import add_command, add_group
+from wallaby.cli.connection import add_switch
 from wallaby.cli.source import add_source, session_of, source_of
 from wallaby.errors import ConfigError, NotFound, WallabyError
 
@@ -23,7 +24,6 @@ def register(subparsers: Any) -> None:
     add_switch(drop, "--yes", "do not ask")
     for parser in (listing, drop):
         add_source(parser)
-        add_json(parser)
 
 
 def _list(arguments: argparse.Namespace, report: Report) -> int:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from wallaby.cli.commands import add_endpoint, add_switch, connected
+from wallaby.cli.commands import connected
+from wallaby.cli.connection import add_connection, add_switch
 from wallaby.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class Source:
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which source is meant."""
+    """The flags that say which source is meant, and those of the connection to the API."""
     parser.add_argument("--flow-id", metavar="FLOW", help="the source of this flow")
     parser.add_argument("--dsn", metavar="DSN", help="this database: a connection string, env:NAME or file:PATH")
     add_switch(parser, "--aws-rds-iam", "not supported yet")
     for name in _IAM:
         parser.add_argument(f"--aws-{name}", metavar="TEXT", help="belongs to --aws-rds-iam")
-    add_endpoint(parser)
+    add_connection(parser)
 
 
 def source_of(arguments: argparse.Namespace) -> Source:

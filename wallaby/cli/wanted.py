@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from wallaby.cli.commands import add_command, add_endpoint, add_json, add_switch, connected
+from wallaby.cli.commands import add_command, connected
+from wallaby.cli.connection import add_connection, add_switch
 from wallaby.errors import AlreadyExists, ConfigError, NotFound, WallabyError
 from wallaby.lifecycle import FlowState
 
@@ -54,8 +55,7 @@ def register(subparsers: Any) -> None:
             help="a flow file, or a directory of them; may be given several times",
         )
         add_switch(parser, "--prune", "delete the flows that no file holds")
-        add_endpoint(parser)
-        add_json(parser)
+        add_connection(parser)
         if name == "apply":
             add_switch(parser, "--start", "start the flows it creates")
             add_switch(parser, "--yes", "make changes that lose something without asking")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from google.protobuf import json_format
+from google.protobuf import descriptor_pool, json_format, message_factory
 
 from wallaby.client.values import (
     Checkpoint,
@@ -185,6 +185,13 @@ def reject_ddl(event_id: int) -> Call[DdlEvent]:
 
 def mark_ddl_applied(event_id: int) -> Call[DdlEvent]:
     return _decided("MarkDDLApplied", ddl_pb2.MarkDDLAppliedRequest(id=event_id), ddl_pb2.MarkDDLAppliedResponse)
+
+
+def raw(service: str, method: str, request: Any) -> Call[Any]:
+    """A call of any method whose module of `wallaby.v1` is loaded; its answer as the message it is."""
+    found = descriptor_pool.Default().FindServiceByName(f"wallaby.v1.{service}").methods_by_name[method]
+    answer = message_factory.GetMessageClass(found.output_type)
+    return Call(service, method, request, answer, lambda message: message)
 
 
 def _flow(method: str, request: Any) -> Call[Flow]:

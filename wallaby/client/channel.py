@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import uuid
 from typing import Final
 
 from wallaby.errors import ConfigError
@@ -30,3 +32,12 @@ def require_safe(endpoint: str, *, is_encrypted: bool) -> None:
 def headers(token: str) -> tuple[tuple[str, str], ...]:
     """Metadata of every call."""
     return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def request_header(request_id: str, method: str, request: bytes) -> tuple[tuple[str, str], ...]:
+    """Metadata of one call: who repeats a change with the same id changes once. Without one, each call has its own.
+
+    The request's digest is part of it, because one command may make several calls of a method.
+    """
+    digest = hashlib.sha256(request).hexdigest()[:12]
+    return (("wallaby-request-id", f"{request_id}/{method}/{digest}" if request_id else str(uuid.uuid4())),)

@@ -10,7 +10,7 @@ import grpc
 
 from wallaby.client import calls
 from wallaby.client.calls import Call, Definition, PlannedFlow
-from wallaby.client.channel import CALL_SECONDS, DEFAULT_ENDPOINT, OPTIONS, headers, require_safe
+from wallaby.client.channel import CALL_SECONDS, DEFAULT_ENDPOINT, OPTIONS, headers, request_header, require_safe
 from wallaby.client.errors import translate
 from wallaby.client.values import Checkpoint, DdlEvent, Flow, FlowEvent, Validity
 
@@ -20,15 +20,24 @@ _Answer = TypeVar("_Answer")
 class Client:
     """Calls of one API over a channel, which is not closed here; `connect` makes one that is.
 
-    ``timeout_s`` bounds every call but `watch`. May be used from several threads.
+    ``timeout_s`` bounds every call but `watch`. ``request_id``, where it is
+    given, goes with every call: a server that knows it makes the same change once. May be used
+    from several threads.
     """
 
     def __init__(
-        self, channel: grpc.Channel, endpoint: str, *, token: str = "", timeout_s: float = CALL_SECONDS
+        self,
+        channel: grpc.Channel,
+        endpoint: str,
+        *,
+        token: str = "",
+        request_id: str = "",
+        timeout_s: float = CALL_SECONDS,
     ) -> None:
         self._channel = channel
         self._endpoint = endpoint
         self._headers = headers(token)
+        self._request_id = request_id
         self._timeout_s = timeout_s
 
     @classmethod
@@ -39,6 +48,7 @@ class Client:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         token: str = "",
+        request_id: str = "",
         timeout_s: float = CALL_SECONDS,
     ) -> Iterator[Self]:
         """A client of the API at ``endpoint`` (``host:port``). Nothing is sent before the first call.
@@ -52,7 +62,7 @@ class Client:
         else:
             channel = grpc.secure_channel(endpoint, credentials, options=OPTIONS)
         with channel:
-            yield cls(channel, endpoint, token=token, timeout_s=timeout_s)
+            yield cls(channel, endpoint, token=token, request_id=request_id, timeout_s=timeout_s)
 
     # Flows
 
@@ -167,14 +177,27 @@ class Client:
         """Somebody has applied it. `IllegalMove` before it was approved."""
         return self._do(calls.mark_ddl_applied(event_id))
 
-    def _do(self, call: Call[_Answer]) -> _Answer:
+    # Anything else
+
+    def call(self, method: str, request: Any, *, service: str = "FlowService", more_seconds: float = 0.0) -> Any:
+        """The answer of any method that answers once, as its message; it may take longer by ``more_seconds``."""
+        return self._do(calls.raw(service, method, request), more_seconds=more_seconds)
+
+    def _do(self, call: Call[_Answer], *, more_seconds: float = 0.0) -> _Answer:
         method = self._channel.unary_unary(
             call.path,
             request_serializer=type(call.request).SerializeToString,
             response_deserializer=call.answer.FromString,
         )
         try:
-            answer = method(call.request, timeout=self._timeout_s, metadata=self._headers)
+            answer = method(
+                call.request,
+                timeout=self._timeout_s + more_seconds,
+                metadata=(*self._headers, *self._request(call)),
+            )
         except grpc.RpcError as error:
             raise translate(error, self._endpoint) from None
         return call.read(answer)
+
+    def _request(self, call: Call[_Answer]) -> tuple[tuple[str, str], ...]:
+        return request_header(self._request_id, call.method, call.request.SerializeToString(deterministic=True))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.wallaby.api.conftest import RememberingControl
 from wallaby.api.server import serve
 from wallaby.settings import Settings
 from wallaby.store import Store
+from wallaby.store.opening import open_sqlite
 
 
 class Running:
@@ -33,3 +38,12 @@ class Running:
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    store = open_sqlite(tmp_path / "state")
+    running = Running(store)
+    yield running
+    running.stop()
+    store.close()

@@ -15,6 +15,7 @@ from wallaby.flow import FlowSpec
 from wallaby.flow.plan import PlannedAction
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import START, Lsn, Position
+from wallaby.v1 import ddl_pb2, flow_pb2
 
 FLOW: dict[str, Any] = {
     "name": "Shop",
@@ -150,6 +151,15 @@ def test_statuses_come_back_as_our_errors(running: Running) -> None:
             next(wallaby.watch(cursor=-1))
     with Client.connect("127.0.0.1:1") as nobody, pytest.raises(StoreUnavailable, match="wallaby up"):
         nobody.get_flow("shop")
+
+
+def test_any_method_can_be_called_by_name(running: Running) -> None:
+    with Client.connect(running.address, request_id="deploy-7") as wallaby:
+        wallaby.create_flow(FLOW)
+        answer = wallaby.call("GetFlow", flow_pb2.GetFlowRequest(flow_id="shop"))
+        assert answer == wallaby.get_flow("shop").message
+        listed = wallaby.call("ListDDL", ddl_pb2.ListDDLRequest(), service="DDLService", more_seconds=1)
+        assert listed == ddl_pb2.ListDDLResponse()
 
 
 @pytest.mark.must_not_fail(24)

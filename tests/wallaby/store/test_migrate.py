@@ -106,10 +106,14 @@ def test_schema_and_ledger_live_in_schema_wallaby(database: ScratchDatabase) -> 
     open_postgres(database.dsn).close()
     tables = database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'wallaby' ORDER BY 1")
     assert [name for (name,) in tables] == [
+        "calls",
         "changes",
         "checkpoints",
         "ddl_events",
         "flow_state_events",
         "flows",
+        "requests",
         "schema_migrations",
+        "secrets",
+        "tokens",
     ]
