@@ -132,6 +132,43 @@ def test_status_shows_lanes_tables_and_the_reason(
     assert json.loads(wallaby("status", "-json", "shop"))["lanes"][0]["rows"] == 12345
 
 
+def test_a_watch_prints_what_is_and_what_becomes_of_it_until_ctrl_c(
+    wallaby: Callable[..., str], running: Running, flow_file: Path
+) -> None:
+    class Reader(io.StringIO):
+        def flush(self) -> None:
+            lines = self.getvalue().count("\n")
+            if lines == 1:
+                running.store.move_flow("shop", Command.START, "because")
+            elif lines == 2:
+                raise KeyboardInterrupt
+
+    wallaby("create", "-file", str(flow_file))
+    for words in ((), ("shop",), ("-flow-id", "shop", "-json")):
+        output = Reader()
+        with pytest.raises(KeyboardInterrupt):
+            cli.run(parsed("flow", "watch", *words, "-endpoint", running.address), output)
+        first, second = output.getvalue().splitlines()
+        if "-json" in words:
+            assert json.loads(first).items() >= {"flow_id": "shop", "command": "", "after": "created"}.items()
+            moved = json.loads(second)
+            assert (moved["before"], moved["after"], moved["reason"]) == ("created", "running", "because")
+            assert moved["cursor"] > json.loads(first)["cursor"]
+        else:
+            assert first.split()[1:3] == ["shop", "created"]
+            assert second.split()[1:] == ["shop", "start", "created", "->", "running", "because"]
+        running.store.move_flow("shop", Command.STOP)
+        running.store.move_flow("shop", Command.FINISH)
+        running.store.delete_flow("shop")
+        wallaby("create", "-file", str(flow_file))
+
+
+def test_pause_is_stop_and_there_is_no_staging(wallaby: Callable[..., str], running: Running, flow_file: Path) -> None:
+    wallaby("create", "-file", str(flow_file), "-start")
+    assert wallaby("pause", "shop") == "Paused flow shop (state=FLOW_STATE_STOPPING)\n"
+    assert wallaby("resolve-staging", "-flow-id", "shop", "-tables", "a.b") == "Resolved staging for 0 destinations\n"
+
+
 def test_validate_needs_no_server_and_tells_what_has_no_effect(tmp_path: Path) -> None:
     path = tmp_path / "flow.json"
     path.write_text(json.dumps(FLOW | {"config": {"ack_policy": "primary"}, "wire_format": "json"}))
