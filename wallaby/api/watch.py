@@ -57,11 +57,15 @@ class ChangeFeed:
         return self._changes
 
     async def changed_since(self, seen: int) -> int:
-        """Wait until `changes` is not ``seen``; `StoreUnavailable` when the server stops meanwhile."""
+        """Wait until `changes` is not ``seen``; `StoreUnavailable` when the server stops, or cannot look, meanwhile."""
         async with self._condition:
-            await self._condition.wait_for(lambda: self._is_closed or self._changes != seen)
+            await self._condition.wait_for(
+                lambda: self._is_closed or self._poller is None or self._changes != seen,
+            )
         if self._is_closed:
             raise StoreUnavailable("the server is stopping", advice="Watch again, from the last cursor")
+        if self._poller is None:
+            raise StoreUnavailable("the watch was interrupted", advice="Watch again, from the last cursor")
         return self._changes
 
     def nudge(self) -> None:
@@ -77,6 +81,16 @@ class ChangeFeed:
             self._condition.notify_all()
 
     async def _poll(self) -> None:
+        try:
+            await self._look()
+        except Exception:
+            # Nobody must wait for a poller that is gone; the next watcher starts another.
+            self._poller = None
+            async with self._condition:
+                self._condition.notify_all()
+            raise
+
+    async def _look(self) -> None:
         version = -1
         while True:
             with contextlib.suppress(WallabyError):  # the store is away: watchers wait, and miss nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -123,6 +124,25 @@ async def test_the_number_of_watchers_is_bounded_and_places_come_free_again(stor
         with pytest.raises(StoreUnavailable, match="stopping"):
             async with feed.watching():
                 raise AssertionError("a watcher came into a closed feed")
+
+
+async def test_nobody_waits_for_a_poller_that_failed_and_the_next_watcher_has_a_new_one(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(StoreThread):
+        async def run(self, call: Any) -> Any:
+            raise RuntimeError("a defect")
+
+    with ThreadPoolExecutor(1) as executor:
+        feed = ChangeFeed(Failing(store, executor))
+        async with feed.watching():
+            with pytest.raises(StoreUnavailable, match="interrupted"):
+                await feed.changed_since(feed.changes)
+        feed._store = StoreThread(store, executor)
+        async with feed.watching():
+            assert await feed.changed_since(feed.changes) > 0
+    gc.collect()
+    assert "a defect" in caplog.text, "the event loop tells what nobody awaited"
 
 
 @pytest.mark.parametrize("cursor", [-1, 2**62])
