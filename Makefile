@@ -106,6 +106,26 @@ benchmark: $(VENV)/.dev ## The table of speeds and memory, as ratios measured in
 proto: $(VENV)/bin/python ## Generate wallaby/v1 from proto/
 	PYTHON=$(BIN)/python sh proto/generate.sh
 
+BUF := build/buf/node_modules/.bin/buf
+AGAINST ?= HEAD
+
+$(BUF):
+	npm install --silent --prefix build/buf @bufbuild/buf@1.75.0
+
+.PHONY: proto-lint
+proto-lint: $(BUF) ## buf lint over proto/ (needs npm)
+	$(BUF) lint proto
+
+.PHONY: proto-breaking
+proto-breaking: $(BUF) ## buf breaking: proto/ against a commit (AGAINST=HEAD; needs npm)
+	rm -rf build/proto-against && mkdir -p build/proto-against
+	git archive $(AGAINST) proto | tar -x -C build/proto-against
+	$(BUF) breaking proto --against build/proto-against/proto
+
+.PHONY: schema
+schema: $(VENV)/.dev ## Write docs/flow.schema.json, the JSON Schema of flow files
+	$(BIN)/wallaby schema > docs/flow.schema.json
+
 .PHONY: clean
 clean: ## Remove the environment, caches and what the demo left
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .wallaby demo-data

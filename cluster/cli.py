@@ -1,16 +1,16 @@
-"""The ``wallaby`` command. What only talks to a running wallaby lives in `wallaby.cli`; what launches things is here.
+"""The ``wallaby`` command. What needs no Ray lives in `wallaby.cli`; what launches things is here.
 
-Exit codes: 0 done, 1 failed (the flow, a check, a connection), 2 the command line or the flow file is wrong, 130 a
-second Ctrl-C. Nothing heavy is imported before the command is known.
+Exit codes: 0 done, 1 failed (the flow, a check, a connection), 2 the command line or the flow file is wrong, 130
+Ctrl-C. ``wallaby diff`` alone ends with 2 when something differs, and with 1 for every failure, wrong usage included.
+Nothing heavy is imported before the command is known.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Final
 
 from wallaby.errors import ConfigError, WallabyError
@@ -18,18 +18,21 @@ from wallaby.errors import ConfigError, WallabyError
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
 
-_LAUNCHES: Final = frozenset({"run", "up", "check", "demo", "version"})
-"""Commands of this module; all others are clients."""
+_LAUNCHING: Final = frozenset({"run", "up", "check", "demo"})
+"""Commands of this module that report errors as findings; clients print a line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the console script; returns the exit code."""
     from wallaby import cli
 
-    parser = _parser()
     given = cli.long_flags(list(sys.argv[1:] if arguments is None else arguments))
-    words = parser.parse_args(given)
+    try:
+        words = _parser().parse_args(given)
+    except SystemExit as end:
+        return _usage_code(given, end)
     try:
         match words.command:
             case "run":
@@ -49,17 +52,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 return demo(words)
             case "version":
-                print(json.dumps({"version": _version()}) if words.json else f"wallaby {_version()}")
-                return EXIT_OK
+                return _print_version(as_json=words.json)
             case _:
                 return cli.run(words)
     except WallabyError as error:
-        from cluster.findings import show_error
+        if words.command in _LAUNCHING:
+            from cluster.findings import show_error
 
-        show_error(error, as_json=words.json and words.command in _LAUNCHES)
-        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+            show_error(error, as_json=words.json)
+        else:
+            print(f"wallaby: {error}", file=sys.stderr)
+        is_usage = isinstance(error, ConfigError) and words.command != "diff"
+        return EXIT_USAGE if is_usage else EXIT_FAILED
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `wallaby flow list | head`: nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _usage_code(given: Sequence[str], end: SystemExit) -> int:
+    """Of a command line that argparse refused (2), or answered itself (0, help)."""
+    code = end.code if isinstance(end.code, int) else EXIT_FAILED
+    return EXIT_FAILED if code == EXIT_USAGE and given and given[0] == "diff" else code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     version = commands.add_parser("version", help="print the version")
     version.add_argument("--json", action="store_true")
     cli.register(commands)
+    parser.set_defaults(whole_parser=parser)
     return parser
 
 
@@ -113,11 +129,15 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-dashboard", action="store_true", help="do not start Ray's dashboard")
 
 
-def _version() -> str:
+def _print_version(*, as_json: bool) -> int:
+    from importlib import metadata
+
     try:
-        return metadata.version("wallaby")
+        version = metadata.version("wallaby")
     except metadata.PackageNotFoundError:
-        return "0+unpackaged"
+        version = "0+unpackaged"
+    print(f'{{"version": "{version}"}}' if as_json else f"wallaby {version}")
+    return EXIT_OK
 
 
 _RUN = """Replicate continuously: copy the published tables once, then stream. Ctrl-C drains (everything read becomes

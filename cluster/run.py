@@ -38,7 +38,30 @@ def check(words: argparse.Namespace) -> int:
 
 def run(words: argparse.Namespace) -> int:
     """Run one flow from a file."""
-    flow = FlowSpec.from_file(words.flow)
+    return _run(FlowSpec.from_file(words.flow), words)
+
+
+def run_stored(flow_id: str, *, once: bool) -> int:
+    """Run one flow of the control store; `NotFound` when it has none of this id."""
+    words = argparse.Namespace(
+        once=once,
+        until_lsn=None,
+        resnapshot=False,
+        no_check=False,
+        json=False,
+        state_dir=None,
+        listen=None,
+        no_dashboard=True,
+    )
+    store = open_store(_settings(words))
+    try:
+        flow = store.get_flow(flow_id).spec
+    finally:
+        store.close()
+    return _run(flow, words)
+
+
+def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
     until = _parse_lsn(words.until_lsn)
     settings = _beside_others(_settings(words), words)
     ready = _resolved(flow, settings)

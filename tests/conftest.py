@@ -10,6 +10,10 @@ import pytest
 from wallaby.postgres.embedded import EmbeddedServer
 from wallaby.testing.postgres import ScratchDatabase, scratch_database, server_for_tests
 
+# gRPC's handlers start threads inside every process that is forked off one that uses it; between fork and exec, where a
+# server's process changes its user, that ends it now and then. Set before anything imports grpc.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 ACCIDENTS = 25
 """Entries of the list of accidents that must never happen."""
 

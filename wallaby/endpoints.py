@@ -32,7 +32,7 @@ _GO_TYPES: Final = frozenset(
         *("kafka", "redpanda", "bufstream", "pgstream", "s3", "http", "grpc", "proto"),
     }
 )
-_ALIASES: Final[Mapping[str, str]] = {"postgresql": "postgres", "parquet": "files", "file": "files"}
+TYPE_ALIASES: Final[Mapping[str, str]] = {"postgresql": "postgres", "parquet": "files", "file": "files"}
 
 
 def known_types() -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def sink_factory(name: str) -> SinkFactory:
     `ConfigError` for an unknown type, with the nearest known one; `MissingExtra` with the ``pip install`` to run when
     its package needs something that is not installed.
     """
-    target = _targets().get(name) or _targets().get(_ALIASES.get(name, ""))
+    target = _targets().get(name) or _targets().get(TYPE_ALIASES.get(name, ""))
     if target is None:
         known = known_types()
         if name in _GO_TYPES:
@@ -54,7 +54,7 @@ def sink_factory(name: str) -> SinkFactory:
                 f"destination type {name!r} is not supported yet", advice=f"Known are: {', '.join(known)}", field="type"
             )
         raise ConfigError(
-            f"{name!r} is not a known destination type", advice=nearest(name, (*known, *_ALIASES)), field="type"
+            f"{name!r} is not a known destination type", advice=nearest(name, (*known, *TYPE_ALIASES)), field="type"
         )
     return _load(name, target)
 

@@ -259,6 +259,8 @@ class ApiLimits:
 
     calls_max: int = 512
     """Calls at once, open watches included; more are answered RESOURCE_EXHAUSTED."""
+    watchers_max: int = 256
+    """Open watches; more are told to come back later."""
     request_bytes_max: int = 4 << 20
     """The largest flow definition is a quarter of it."""
     answer_bytes_max: int = 32 << 20

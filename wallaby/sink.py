@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from wallaby.lsn import Position
-from wallaby.schema import TableName, TableSchema
-from wallaby.window import Barrier, CommitToken, LaneId, Receipt, Window
+if TYPE_CHECKING:  # Arrow is large, and who only reads flow files needs none of it
+    from wallaby.lsn import Position
+    from wallaby.schema import TableName, TableSchema
+    from wallaby.window import Barrier, CommitToken, LaneId, Receipt, Window
 
 
 class WriteMode(StrEnum):
@@ -169,7 +170,10 @@ class Sink(Protocol):
 
 
 class SinkFactory(Protocol):
-    """What a sink's folder exports under the entry-point group ``wallaby.sinks``."""
+    """What a sink's folder exports under the entry-point group ``wallaby.sinks``.
+
+    An attribute ``options_model``, the class of its options, lets `wallaby.flow.json_schema` describe them.
+    """
 
     name: str
     """The endpoint type in flow files: ``postgres``, ``duckdb``, ``files`` …"""

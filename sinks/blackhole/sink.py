@@ -70,6 +70,7 @@ class BlackholeFactory:
     """See `wallaby.sink.SinkFactory`."""
 
     name = "blackhole"
+    options_model = BlackholeOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
         BlackholeOptions.parse(options)

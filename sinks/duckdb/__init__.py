@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sinks.duckdb.config import CAPABILITIES, read_options
+from sinks.duckdb.config import CAPABILITIES, DuckDBOptions, read_options
 from wallaby.sink import Capabilities, Sink
 
 
@@ -13,6 +13,7 @@ class _Factory:
     """Describes without importing duckdb; imports it when a sink is made."""
 
     name = "duckdb"
+    options_model = DuckDBOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
         """The same for every valid set of options."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sinks.files.config import CAPABILITIES, read_options
+from sinks.files.config import CAPABILITIES, FilesOptions, read_options
 from wallaby.sink import Capabilities, Sink
 
 
@@ -13,6 +13,7 @@ class _Factory:
     """Describes without touching the directory."""
 
     name = "files"
+    options_model = FilesOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
         """The same for every valid set of options."""

@@ -179,6 +179,7 @@ class PostgresSinkFactory:
     """Makes PostgreSQL sinks; see `wallaby.sink.SinkFactory`."""
 
     name = "postgres"
+    options_model = PostgresDestinationOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
         PostgresDestinationOptions.parse(options)

@@ -19,7 +19,10 @@ from typing import Any, Final
 
 import pytest
 
+from tests.wallaby.api.running import running
 from wallaby.postgres.embedded import free_port
+
+__all__ = ["running"]
 
 ROOT: Final = Path(__file__).parents[2]
 START_S: Final = 240.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -14,7 +16,9 @@ from cluster.cli import _parser as cli_parser
 from sinks.duckdb.config import DuckDBOptions
 from sinks.files.config import FilesOptions
 from sinks.postgres.config import PostgresDestinationOptions
+from wallaby.cli import long_flags
 from wallaby.flow import FlowSpec
+from wallaby.flow.file import read_flow_documents
 from wallaby.flow.options import DestinationOptions, SourceOptions
 from wallaby.flow.spec import FlowConfig
 
@@ -50,8 +54,16 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "text"), blocks("yaml"), ids=[where for where, _ in blocks("yaml")])
-def test_flow_files_in_the_pages_are_valid(where: str, text: str) -> None:
-    FlowSpec.from_mapping(yaml.safe_load(text))
+def test_flow_files_in_the_pages_are_valid(
+    where: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGION", "eu")
+    (tmp_path / "flow.yaml").write_text(text, encoding="utf-8")
+    schema = json.loads((ROOT / "docs" / "flow.schema.json").read_text(encoding="utf-8"))
+    for document in yaml.safe_load_all(text):
+        jsonschema.Draft202012Validator(schema).validate(document)
+    for flow in read_flow_documents(tmp_path / "flow.yaml"):
+        FlowSpec.from_mapping(flow.mapping)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
@@ -75,7 +87,7 @@ def test_commands_in_the_pages_exist(where: str, text: str) -> None:
 def parse(words: list[str]) -> argparse.Namespace:
     """What the command line makes of it; an unknown command or option fails the test."""
     try:
-        return cli_parser().parse_args(words)
+        return cli_parser().parse_args(long_flags(words))
     except SystemExit:
         raise AssertionError(f"not a valid command: wallaby {shlex.join(words)}") from None
 

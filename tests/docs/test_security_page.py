@@ -46,7 +46,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     for text in (
         f"| calls of one caller | {limits.calls_per_s:.0f} per second, {limits.calls_burst:,} at once |",
         f"| {limits.failures_per_s:.0f} per second, {limits.failures_burst} at once;",
-        f"| calls and watches at once | {limits.calls_max} |",
+        f"| calls and watches at once | {limits.calls_max}, of them {limits.watchers_max} watches |",
         f"| a request, an answer | {limits.request_bytes_max >> 20} MiB, {limits.answer_bytes_max >> 20} MiB |",
         f"| tokens, secrets | {access.TOKENS_MAX:,} each; a secret has at most {BYTES_MAX >> 10} KiB |",
         f"The newest {access.CALLS_MAX:,} changes",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
+
+from google.protobuf import timestamp_pb2
 
 from wallaby import secret
 from wallaby.errors import ConfigError
 from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow, Problem
+from wallaby.flow.plan import FlowPlan
 from wallaby.lifecycle import FlowState
 from wallaby.lsn import Lsn, Position
-from wallaby.store import Checkpoint, FlowRecord
-from wallaby.v1 import checkpoint_pb2, types_pb2
+from wallaby.store import Checkpoint, DdlEvent, FlowRecord, StateEvent
+from wallaby.v1 import checkpoint_pb2, ddl_pb2, flow_pb2, types_pb2
 
 _ENDPOINT: Final = "ENDPOINT_TYPE_"
 _UNSPECIFIED: Final = "unspecified"
@@ -141,6 +146,66 @@ def position_from_message(message: types_pb2.Checkpoint) -> Position:
     if position.lsn != lsn:
         raise ConfigError("is not the position of checkpoint.lsn", field="checkpoint.metadata.position")
     return position
+
+
+def message_from_event(cursor: int, event: StateEvent | FlowRecord) -> flow_pb2.WatchFlowResponse:
+    """An event, or for a record the flow's present state."""
+    if isinstance(event, FlowRecord):
+        return flow_pb2.WatchFlowResponse(
+            cursor=cursor,
+            flow_id=event.id,
+            after=state_number(event.state),
+            reason=event.reason,
+            at=_timestamp(event.updated_at),
+        )
+    return flow_pb2.WatchFlowResponse(
+        cursor=cursor,
+        flow_id=event.flow_id,
+        command=event.command.value if event.command else "create",
+        before=state_number(event.before) if event.before else types_pb2.FLOW_STATE_UNSPECIFIED,
+        after=state_number(event.after),
+        reason=event.reason,
+        at=_timestamp(event.at),
+    )
+
+
+def message_from_plan(plan: FlowPlan, present: FlowRecord | None) -> flow_pb2.PlanFlowResponse:
+    """A plan with the state and revision it was made for."""
+    return flow_pb2.PlanFlowResponse(
+        flow_id=plan.flow,
+        action=flow_pb2.PlannedAction.Value(f"PLANNED_ACTION_{plan.action}".upper()),
+        changes=[
+            flow_pb2.PlannedChange(
+                field=change.path,
+                before=None if change.before is None else json.dumps(change.before),
+                after=None if change.after is None else json.dumps(change.after),
+                destructive=change.destructive,
+            )
+            for change in plan.changes
+        ],
+        state=state_number(present.state) if present else types_pb2.FLOW_STATE_UNSPECIFIED,
+        revision=present.revision if present else 0,
+    )
+
+
+def message_from_ddl(event: DdlEvent) -> ddl_pb2.DDLEvent:
+    """A captured schema change."""
+    return ddl_pb2.DDLEvent(
+        id=event.id,
+        ddl=event.ddl,
+        lsn=str(event.position.lsn),
+        status=event.status.value,
+        plan_json=event.plan_json,
+        created_at=_timestamp(event.created_at),
+        flow_id=event.flow_id,
+        decided_at=None if event.decided_at is None else _timestamp(event.decided_at),
+    )
+
+
+def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(moment)
+    return message
 
 
 def _endpoint(endpoint: EndpointSpec) -> types_pb2.Endpoint:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -60,6 +61,7 @@ _CODES: Final[tuple[tuple[type[WallabyError], grpc.StatusCode], ...]] = (
 
 _log = logging.getLogger(__name__)
 _Method = TypeVar("_Method", bound=Callable[..., Awaitable[Any]])
+_Stream = TypeVar("_Stream", bound=Callable[..., AsyncGenerator[Any, None]])
 
 
 def code_of(error: WallabyError) -> grpc.StatusCode:
@@ -77,6 +79,24 @@ def answers_errors(method: _Method) -> _Method:
         except Exception as error:  # noqa: BLE001 gRPC would send the text of any other exception to the client
             failure = as_ours(error, method.__name__)
         return await abort(context, failure)
+
+    return answered  # type: ignore[return-value]  # functools.wraps keeps the signature
+
+
+def answers_stream_errors(method: _Stream) -> _Stream:
+    """As `answers_errors`, for a method that answers with a stream."""
+
+    @functools.wraps(method)
+    async def answered(self: Any, request: Any, context: grpc.aio.ServicerContext) -> AsyncGenerator[Any, None]:
+        try:
+            async with aclosing(method(self, request, context)) as answers:
+                async for answer in answers:
+                    yield answer
+        except Exception as error:  # noqa: BLE001 as above
+            failure = as_ours(error, method.__name__)
+        else:
+            return
+        await abort(context, failure)
 
     return answered  # type: ignore[return-value]  # functools.wraps keeps the signature
 

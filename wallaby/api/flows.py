@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +14,19 @@ from wallaby import secret
 from wallaby.api.control import FlowControl
 from wallaby.api.conversion import (
     message_from_checkpoint,
+    message_from_event,
+    message_from_plan,
     message_from_record,
     position_from_message,
     spec_from_message,
     state_number,
 )
-from wallaby.api.errors import answers_errors
+from wallaby.api.errors import answers_errors, answers_stream_errors
 from wallaby.api.stores import StoreThread
+from wallaby.api.watch import ChangeFeed, follow
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound
 from wallaby.flow import FlowSpec, InvalidFlow
+from wallaby.flow.plan import plan_flow
 from wallaby.flow.storable import refuse_hidden_secrets, refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState
 from wallaby.status import FlowStatus
@@ -37,22 +43,20 @@ from wallaby.v1 import (
 class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     """Create, change, move and show flows. Every method may be called again after a lost answer."""
 
-    def __init__(self, store: StoreThread, control: FlowControl) -> None:
+    def __init__(self, store: StoreThread, control: FlowControl, feed: ChangeFeed) -> None:
         self._store = store
         self._control = control
+        self._feed = feed
 
     @answers_errors
     async def CreateFlow(self, request: flow_pb2.CreateFlowRequest, context: Any) -> types_pb2.Flow:
         def create(store: Store) -> types_pb2.Flow:
-            spec = spec_from_message(request.flow)
-            refuse_literal_secrets(spec)
-            refuse_hidden_secrets(spec)
-            _refuse_shared_slot(store, spec)
+            spec = _storable_spec(store, request.flow)
             state = FlowState.RUNNING if request.start_immediately else FlowState.CREATED
             return message_from_record(store.create_flow(spec, state=state, reason="created"))
 
         flow = await self._store.change(types_pb2.Flow, create)
-        await self._control.changed(flow.id)
+        await self._tell(flow.id)
         return flow
 
     @answers_errors
@@ -60,15 +64,12 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         flow_id = _required(request.flow.id, "id")
 
         def update(store: Store) -> types_pb2.Flow:
-            spec = spec_from_message(request.flow)
-            refuse_literal_secrets(spec)
-            refuse_hidden_secrets(spec)
-            _refuse_shared_slot(store, spec)
+            spec = _storable_spec(store, request.flow)
             record = store.update_flow(flow_id, spec, expected_revision=request.expected_revision or None)
             return message_from_record(record)
 
         flow = await self._store.change(types_pb2.Flow, update)
-        await self._control.changed(flow_id)
+        await self._tell(flow_id)
         return flow
 
     @answers_errors
@@ -78,6 +79,10 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     @answers_errors
     async def StopFlow(self, request: flow_pb2.StopFlowRequest, context: Any) -> types_pb2.Flow:
         return await self._move(request.flow_id, Command.STOP)
+
+    @answers_errors
+    async def PauseFlow(self, request: flow_pb2.PauseFlowRequest, context: Any) -> types_pb2.Flow:
+        return await self._move(request.flow_id, Command.PAUSE)
 
     @answers_errors
     async def ResumeFlow(self, request: flow_pb2.ResumeFlowRequest, context: Any) -> types_pb2.Flow:
@@ -122,7 +127,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
             return flow_pb2.DeleteFlowResponse(deleted=True)
 
         answer = await self._store.change(flow_pb2.DeleteFlowResponse, delete)
-        await self._control.changed(flow_id)
+        await self._tell(flow_id)
         return answer
 
     @answers_errors
@@ -141,6 +146,30 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         answer.status.CopyFrom(_struct(replace(status, state=record.state.value).as_json()))
         return answer
 
+    @answers_errors
+    async def PlanFlow(self, request: flow_pb2.PlanFlowRequest, context: Any) -> flow_pb2.PlanFlowResponse:
+        def plan(store: Store) -> flow_pb2.PlanFlowResponse:
+            spec = _storable_spec(store, request.flow, leaving=request.deleted_flow_ids)
+            try:
+                record = store.get_flow(spec.id)
+            except NotFound:
+                record = None
+            return message_from_plan(plan_flow(spec, record.spec if record else None), record)
+
+        return await self._store.run(plan)
+
+    @answers_stream_errors
+    async def WatchFlow(
+        self, request: flow_pb2.WatchFlowRequest, context: Any
+    ) -> AsyncGenerator[flow_pb2.WatchFlowResponse, None]:
+        async with aclosing(follow(self._feed, self._store, request.flow_id, request.cursor)) as events:
+            async for cursor, event in events:
+                yield message_from_event(cursor, event)
+
+    async def _tell(self, flow_id: str) -> None:
+        self._feed.nudge()
+        await self._control.changed(flow_id)
+
     async def _move(self, flow_id: str, command: Command) -> types_pb2.Flow:
         _required(flow_id, "flow_id")
 
@@ -148,7 +177,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
             return message_from_record(store.move_flow(flow_id, command, f"{command} by the API"))
 
         flow = await self._store.change(types_pb2.Flow, move)
-        await self._control.changed(flow_id)
+        await self._tell(flow_id)
         return flow
 
 
@@ -190,6 +219,15 @@ class CheckpointServicer(checkpoint_pb2_grpc.CheckpointServiceServicer):
         return await self._store.change(checkpoint_pb2.FlowCheckpoint, put)
 
 
+def _storable_spec(store: Store, message: types_pb2.Flow, *, leaving: Collection[str] = ()) -> FlowSpec:
+    """The definition when it may be stored; ``leaving`` are flows that will be gone by then."""
+    spec = spec_from_message(message)
+    refuse_literal_secrets(spec)
+    refuse_hidden_secrets(spec)
+    _refuse_shared_slot(store, spec, leaving)
+    return spec
+
+
 def _validated(message: types_pb2.Flow) -> flow_pb2.ValidateFlowResponse:
     try:
         spec = spec_from_message(message)
@@ -214,14 +252,14 @@ def _validated(message: types_pb2.Flow) -> flow_pb2.ValidateFlowResponse:
     )
 
 
-def _refuse_shared_slot(store: Store, spec: FlowSpec) -> None:
+def _refuse_shared_slot(store: Store, spec: FlowSpec, leaving: Collection[str] = ()) -> None:
     """Two flows on one slot would take changes from each other."""
     mine = _slot(spec)
     token = ""
     while True:
         page = store.list_flows(0, token)
         for record in page.flows:
-            if record.id != spec.id and _slot(record.spec) == mine:
+            if record.id not in (spec.id, *leaving) and _slot(record.spec) == mine:
                 raise AlreadyExists(
                     f"flow {record.id} reads from this slot already",
                     advice="Give source.options.slot a name of its own",
@@ -256,7 +294,7 @@ def _struct(value: dict[str, Any]) -> struct_pb2.Struct:
     return message
 
 
-def register(server: grpc.aio.Server, store: StoreThread, control: FlowControl) -> None:
+def register(server: grpc.aio.Server, store: StoreThread, control: FlowControl, feed: ChangeFeed) -> None:
     """Add both services to a server."""
-    flow_pb2_grpc.add_FlowServiceServicer_to_server(FlowServicer(store, control), server)  # type: ignore[no-untyped-call]  # generated
+    flow_pb2_grpc.add_FlowServiceServicer_to_server(FlowServicer(store, control, feed), server)  # type: ignore[no-untyped-call]  # generated
     checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(CheckpointServicer(store), server)  # type: ignore[no-untyped-call]  # generated

@@ -11,17 +11,18 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wallaby.api import flows, security
+from wallaby.api import ddl, flows, security
 from wallaby.api.audit import AuditTrail
 from wallaby.api.authentication import Authenticator
 from wallaby.api.control import FlowControl
 from wallaby.api.guard import Guard
 from wallaby.api.stores import StoreThread
 from wallaby.api.tls import server_credentials
+from wallaby.api.watch import ChangeFeed
 from wallaby.errors import CheckFailed
 from wallaby.settings import ApiLimits, Settings
 from wallaby.store import Store
-from wallaby.v1 import access_pb2, checkpoint_pb2, flow_pb2
+from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, flow_pb2
 from wallaby.vault import Vault
 
 
@@ -35,16 +36,19 @@ class ApiServer:
         health_servicer: health.aio.HealthServicer,
         executor: ThreadPoolExecutor,
         trail: AuditTrail,
+        feed: ChangeFeed,
     ):
         self.server = server
         self.address = address
         self._trail = trail
         self._health = health_servicer
         self._executor = executor
+        self._feed = feed
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Say NOT_SERVING, let calls in flight end for ``grace_s`` seconds, close the port. Idempotent."""
         await self._health.enter_graceful_shutdown()
+        await self._feed.close()
         await self.server.stop(grace_s)
         await self._trail.close()
         self._executor.shutdown(wait=False)
@@ -73,11 +77,14 @@ async def serve(
     trail = AuditTrail(thread, bounds)
     guard = Guard(authenticator, trail, bounds, now=_now, monotonic=time.monotonic)
     server = grpc.aio.server(interceptors=[guard], options=_options(bounds), maximum_concurrent_rpcs=bounds.calls_max)
-    flows.register(server, thread, control)
+    feed = ChangeFeed(thread, watchers_max=bounds.watchers_max)
+    flows.register(server, thread, control, feed)
+    ddl.register(server, thread)
     security.register(server, thread, vault, _now)
     services = (
         (flow_pb2, "FlowService"),
         (checkpoint_pb2, "CheckpointService"),
+        (ddl_pb2, "DDLService"),
         (access_pb2, "TokenService"),
         (access_pb2, "SecretService"),
         (access_pb2, "AuditService"),
@@ -99,7 +106,7 @@ async def serve(
         raise
     for name in ("", *names):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return ApiServer(server, f"{shown}:{bound}", healthy, executor, trail)
+    return ApiServer(server, f"{shown}:{bound}", healthy, executor, trail, feed)
 
 
 def _options(limits: ApiLimits) -> tuple[tuple[str, int], ...]:

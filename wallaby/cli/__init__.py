@@ -1,4 +1,4 @@
-"""Commands that are clients of a running wallaby: ``wallaby flow …``, ``wallaby token …`` and the like."""
+"""Commands that need no Ray: clients of a running wallaby, and what looks at files and sources by itself."""
 
 from wallaby.cli.commands import register, run
 from wallaby.cli.flags import long_flags

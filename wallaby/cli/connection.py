@@ -34,7 +34,7 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
 
 
 def add_switch(parser: argparse.ArgumentParser, name: str, help_text: str, *, default: bool | None = False) -> None:
-    """``--name`` and ``--no-name``."""
+    """``--name`` and ``--no-name``, with one dash ``-name=false``."""
     parser.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=help_text)
 
 

@@ -6,7 +6,10 @@ import re
 from collections.abc import Sequence
 
 _LONG = re.compile(r"-[A-Za-z][A-Za-z0-9]*[A-Za-z0-9-]+(=.*)?", re.DOTALL)
-_SWITCH = re.compile(r"--(json|pretty|start|insecure|pause|resume|wait|force)=(.*)", re.DOTALL)
+_SWITCH = re.compile(
+    r"--(json|pretty|start|insecure|pause|resume|wait|prune|yes|force|input|snapshot|apply|aws-rds-iam|resolve-staging)=(.*)",
+    re.DOTALL,
+)
 
 
 def long_flags(arguments: Sequence[str]) -> list[str]:

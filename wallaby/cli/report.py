@@ -1,4 +1,4 @@
-"""What a command prints: one JSON value, or lines for people."""
+"""What a command prints: JSON values, or lines for people, coloured where a terminal shows them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ class Report:
 
     def __init__(self, output: TextIO, *, as_json: bool = False, pretty: bool = False) -> None:
         self._output = output
-        self._as_json = as_json
+        self.is_json = as_json
         self._pretty = pretty
+        self._is_terminal = not as_json and output.isatty()
 
     def show(self, value: Any, lines: Iterable[str]) -> None:
-        """``value`` as JSON, or the lines."""
-        if self._as_json:
+        """``value`` as JSON, or the lines. Flushed, so that who follows a stream sees it at once."""
+        if self.is_json:
             text = json.dumps(value, indent=2) if self._pretty else json.dumps(value, separators=(",", ":"))
-            print(text, file=self._output)
+            print(text, file=self._output, flush=True)
             return
         for line in lines:
             print(line, file=self._output)
+        self._output.flush()
+
+    def text(self, content: str) -> None:
+        """Content that is the same for people and machines: a script, a schema, a file."""
+        print(content, file=self._output, end="" if content.endswith("\n") else "\n", flush=True)
+
+    def paint(self, text: str, colour: str) -> str:
+        """``text`` in an ANSI colour (``31``), on a terminal only."""
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._is_terminal else text
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""``wallaby token``, ``wallaby secret``, ``wallaby audit`` and ``wallaby checkpoint put``."""
+"""``wallaby token``, ``wallaby secret`` and ``wallaby audit``: who may do what, what nobody sees, who did it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import argparse
 import getpass
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from wallaby import secret
 from wallaby.access import Role
-from wallaby.cli.connection import add_connection, add_switch
-from wallaby.cli.report import Report, table
+from wallaby.cli.commands import add_client_command, add_group
+from wallaby.cli.report import table
 from wallaby.errors import ConfigError
 
 if TYPE_CHECKING:
-    from wallaby.cli.client import Client
+    from wallaby.cli.report import Report
+    from wallaby.client import Client
 
 EXIT_OK: Final = 0
 _UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400}
@@ -25,51 +26,31 @@ _Arguments = argparse.Namespace
 
 
 def register(subparsers: Any) -> None:
-    """Add the commands to the subparsers of the ``wallaby`` parser."""
-    token = _group(subparsers, "token", "make, list and revoke bearer tokens")
-    create = _command(token, "create", "make a token; it is shown this once")
+    """Add ``token``, ``secret`` and ``audit`` with their commands."""
+    token = add_group(subparsers, "token", "make, list and revoke bearer tokens")
+    create = add_client_command(token, "create", "make a token; it is shown this once", _create_token)
     create.add_argument("name", metavar="NAME", help="who or what it is for")
     create.add_argument("--role", choices=[*Role], default=Role.VIEWER.value, help="what it may do (default viewer)")
     create.add_argument("--expires", metavar="TIME", default="", help="for example 12h or 90d (default: never)")
-    _command(token, "list", "list the tokens, without what is secret of them")
-    revoke = _command(token, "revoke", "end a token at once and for good")
+    add_client_command(token, "list", "list the tokens, without what is secret of them", _list_tokens)
+    revoke = add_client_command(token, "revoke", "end a token at once and for good", _revoke_token)
     revoke.add_argument("name", metavar="NAME", help="name or id")
 
-    secrets = _group(subparsers, "secret", "keep secrets that flows refer to as secret:NAME")
-    put = _command(secrets, "set", "store a secret: typed in, from standard input, or from a file")
+    secrets = add_group(subparsers, "secret", "keep secrets that flows refer to as secret:NAME")
+    put = add_client_command(
+        secrets, "set", "store a secret: typed in, from standard input, or from a file", _set_secret
+    )
     put.add_argument("name", metavar="NAME")
     put.add_argument("--file", metavar="PATH", help="take the content of this file")
-    _command(secrets, "list", "list the secrets' names")
-    delete = _command(secrets, "delete", "forget a secret")
+    add_client_command(secrets, "list", "list the secrets' names", _list_secrets)
+    delete = add_client_command(secrets, "delete", "forget a secret", _delete_secret)
     delete.add_argument("name", metavar="NAME")
-    _command(secrets, "rotate", "encrypt every secret anew under the first key")
+    add_client_command(secrets, "rotate", "encrypt every secret anew under the first key", _rotate_secrets)
 
-    audit = _command(subparsers, "audit", "show who called what, newest first")
+    audit = add_client_command(subparsers, "audit", "show who called what, newest first", _show_calls)
     audit.add_argument("--limit", type=int, default=50, metavar="N", help="how many (default 50)")
     audit.add_argument("--principal", default="", metavar="WHO", help="for example token:ci")
     audit.add_argument("--flow-id", default="", metavar="FLOW", help="calls about this flow")
-
-    checkpoint = _group(subparsers, "checkpoint", "move a flow's checkpoint by hand")
-    move = _command(checkpoint, "put", "set the checkpoint of a flow that does not run; never beyond its destinations")
-    move.add_argument("flow", metavar="FLOW", help="the flow's id")
-    move.add_argument("lsn", metavar="LSN", help="for example 16/B374D848")
-    add_switch(move, "--force", "also back; for an admin")
-
-
-def command_of(arguments: argparse.Namespace) -> Callable[[Client, _Arguments, Report], int] | None:
-    """What `register`'s parser read; None when it is not one of these commands."""
-    return COMMANDS.get((arguments.command, getattr(arguments, f"{arguments.command}_command", "")))
-
-
-def _group(subparsers: Any, name: str, help_text: str) -> Any:
-    parser = subparsers.add_parser(name, help=help_text)
-    return parser.add_subparsers(dest=f"{name}_command", required=True, metavar="COMMAND")
-
-
-def _command(commands: Any, name: str, help_text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, allow_abbrev=False)
-    add_connection(parser)
-    return parser
 
 
 def _create_token(client: Client, arguments: _Arguments, report: Report) -> int:
@@ -173,32 +154,6 @@ def _calls(client: Client, arguments: _Arguments) -> Iterator[dict[str, Any]]:
         left, token = left - len(answer.calls), answer.next_page_token
         if not token:
             return
-
-
-def _put_checkpoint(client: Client, arguments: _Arguments, report: Report) -> int:
-    from wallaby.v1 import checkpoint_pb2, types_pb2
-
-    request = checkpoint_pb2.PutCheckpointRequest(
-        flow_id=arguments.flow, checkpoint=types_pb2.Checkpoint(lsn=arguments.lsn), force=arguments.force
-    )
-    answer = client.call("PutCheckpoint", request, service="CheckpointService")
-    value = {"flow_id": answer.flow_id, "lsn": answer.checkpoint.lsn, "metadata": dict(answer.checkpoint.metadata)}
-    report.show(value, [f"The checkpoint of flow {answer.flow_id} stands at {answer.checkpoint.lsn}"])
-    return EXIT_OK
-
-
-COMMANDS: Final[Mapping[tuple[str, str], Callable[[Client, _Arguments, Report], int]]] = {
-    ("token", "create"): _create_token,
-    ("token", "list"): _list_tokens,
-    ("token", "revoke"): _revoke_token,
-    ("secret", "set"): _set_secret,
-    ("secret", "list"): _list_secrets,
-    ("secret", "delete"): _delete_secret,
-    ("secret", "rotate"): _rotate_secrets,
-    ("audit", ""): _show_calls,
-    ("checkpoint", "put"): _put_checkpoint,
-}
-"""The commands by their words."""
 
 
 def _value(arguments: _Arguments) -> str:

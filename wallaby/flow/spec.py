@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -20,7 +20,9 @@ from wallaby.flow.options import DestinationOptions, SourceOptions
 from wallaby.flow.problems import InvalidFlow, Problem, problems_of, translate
 from wallaby.sink import Capabilities, Finding, Severity
 from wallaby.suggestion import nearest
-from wallaby.window import LaneId
+
+if TYPE_CHECKING:
+    from wallaby.window import LaneId
 
 PARALLELISM_MAX: Final = 64
 DESTINATIONS_MAX: Final = 64
@@ -223,6 +225,8 @@ class FlowSpec(Strict):
 
     def lanes(self) -> tuple[LaneId, ...]:
         """Every lane of the flow: ``parallelism`` per destination that allows several, else one."""
+        from wallaby.window import LaneId  # with Arrow, which nobody needs to read a flow file
+
         result: list[LaneId] = []
         for destination in self.destinations:
             several = self.parallelism > 1 and self.capabilities(destination.name).parallel_lanes

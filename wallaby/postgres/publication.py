@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from wallaby.errors import CheckFailed
+from wallaby.errors import CheckFailed, NotFound
 from wallaby.flow.tables import parse_table_pattern
 from wallaby.postgres.connect import Connection
 from wallaby.schema import TableName, quote_identifier
@@ -112,6 +112,60 @@ def resolve_tables(connection: Connection, tables: Sequence[str], schemas: Seque
     return [table for table, is_leaf in found.items() if table in named or not is_leaf]
 
 
+def require_publication(connection: Connection, name: str) -> PublicationFacts:
+    """The publication; `NotFound` when there is none of this name."""
+    found = read_publication(connection, name)
+    if found is None:
+        raise NotFound(
+            "the publication does not exist",
+            advice="Start its flow, or create it; names are case-sensitive",
+            publication=name,
+        )
+    return found
+
+
+def add_tables(connection: Connection, name: str, tables: Sequence[str]) -> list[TableName]:
+    """Publish what the patterns stand for; the tables that were not published before. Twice is once."""
+    _require_list(connection, name)
+    missing = _missing(connection, name, resolve_tables(connection, tables, ()))
+    _alter(connection, name, "ADD", missing)
+    return missing
+
+
+def remove_tables(connection: Connection, name: str, tables: Sequence[str]) -> list[TableName]:
+    """Publish what the patterns stand for no more; the tables that were published before. Twice is once.
+
+    `CheckFailed` for a table that the publication sends without naming it: through its schema, or its root.
+    """
+    _require_list(connection, name)
+    patterns = [parse_table_pattern(text) for text in tables]
+    listed, sent = _listed(connection, name), _sent(connection, name)
+    chosen = sorted(table for table in listed if any(pattern.matches(table) for pattern in patterns))
+    hidden = [table for table in sent - listed if any(pattern.matches(table) for pattern in patterns)]
+    if hidden:
+        raise CheckFailed(
+            f"published through their schema or their root: {', '.join(map(str, sorted(hidden)))}",
+            advice="Remove the schema or the root instead",
+            publication=name,
+        )
+    _alter(connection, name, "DROP", chosen)
+    return chosen
+
+
+def sync_tables(
+    connection: Connection, name: str, tables: Sequence[str], schemas: Sequence[str], *, is_dropping: bool
+) -> tuple[list[TableName], list[TableName]]:
+    """Publish what patterns and schemas stand for, and with ``is_dropping`` nothing else; added and removed tables."""
+    _require_list(connection, name)
+    return _bring_in_line(connection, name, resolve_tables(connection, tables, schemas), is_dropping=is_dropping)
+
+
+def unpublished_tables(connection: Connection, name: str, schemas: Sequence[str]) -> list[TableName]:
+    """Tables of the schemas that the publication does not send."""
+    require_publication(connection, name)
+    return _missing(connection, name, resolve_tables(connection, (), schemas))
+
+
 def create_statement(name: str, tables: Sequence[TableName] | None, *, via_root: bool = True) -> str:
     """The CREATE PUBLICATION to run; ``tables`` None means all of them."""
     what = "FOR ALL TABLES" if tables is None else f"FOR TABLE {_list(tables)}" if tables else ""
@@ -127,13 +181,34 @@ def _create(connection: Connection, name: str, tables: Sequence[TableName] | Non
         return
 
 
-def _bring_in_line(connection: Connection, name: str, wanted: Sequence[TableName], *, is_dropping: bool) -> None:
-    listed, sent = _listed(connection, name), _sent(connection, name)
-    missing = [table for table in wanted if table not in listed | sent]
-    surplus = sorted(listed - set(wanted)) if is_dropping else []
-    for verb, tables in (("ADD", missing), ("DROP", surplus)):
-        if tables:
-            connection.execute(f"ALTER PUBLICATION {quote_identifier(name)} {verb} TABLE {_list(tables)}".encode())
+def _bring_in_line(
+    connection: Connection, name: str, wanted: Sequence[TableName], *, is_dropping: bool
+) -> tuple[list[TableName], list[TableName]]:
+    missing = _missing(connection, name, wanted)
+    surplus = sorted(_listed(connection, name) - set(wanted)) if is_dropping else []
+    _alter(connection, name, "ADD", missing)
+    _alter(connection, name, "DROP", surplus)
+    return missing, surplus
+
+
+def _missing(connection: Connection, name: str, wanted: Sequence[TableName]) -> list[TableName]:
+    present = _listed(connection, name) | _sent(connection, name)
+    return [table for table in wanted if table not in present]
+
+
+def _alter(connection: Connection, name: str, verb: str, tables: Sequence[TableName]) -> None:
+    if tables:
+        connection.execute(f"ALTER PUBLICATION {quote_identifier(name)} {verb} TABLE {_list(tables)}".encode())
+
+
+def _require_list(connection: Connection, name: str) -> None:
+    """The publication exists and has a list that can be changed."""
+    if require_publication(connection, name).all_tables:
+        raise CheckFailed(
+            "the publication is FOR ALL TABLES: it has no list of tables to change",
+            advice="Create another one for the tables you want",
+            publication=name,
+        )
 
 
 def _listed(connection: Connection, name: str) -> set[TableName]:

@@ -45,6 +45,8 @@ class SlotFacts:
     conflicting: bool = False
     safe_wal_bytes: int | None = None
     """Bytes of WAL that may still be written before the slot is lost; None without a limit."""
+    kept_bytes: int | None = None
+    """Bytes of WAL the server keeps for it; None where not asked for, or nothing is kept."""
 
     @property
     def is_lost(self) -> bool:
@@ -69,6 +71,18 @@ def read_slot(connection: Connection, name: str) -> SlotFacts | None:
     return None if row is None else _facts(row[0])
 
 
+def database_slots(connection: Connection) -> list[SlotFacts]:
+    """The logical slots of the connection's database in order of their names, with what each keeps."""
+    found = connection.execute(
+        "SELECT to_jsonb(s) || jsonb_build_object('kept_bytes', pg_catalog.pg_wal_lsn_diff("
+        " CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+        " ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)::int8)"
+        " FROM pg_catalog.pg_replication_slots AS s WHERE s.slot_type = 'logical' AND s.database = current_database()"
+        " ORDER BY s.slot_name"
+    ).fetchall()
+    return [_facts(row) for (row,) in found]
+
+
 def _facts(row: Mapping[str, Any]) -> SlotFacts:
     return SlotFacts(
         name=row["slot_name"],
@@ -86,6 +100,7 @@ def _facts(row: Mapping[str, Any]) -> SlotFacts:
         synced=bool(row.get("synced")),
         conflicting=bool(row.get("conflicting")),
         safe_wal_bytes=row.get("safe_wal_size"),
+        kept_bytes=row.get("kept_bytes"),
     )
 
 

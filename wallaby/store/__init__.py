@@ -4,6 +4,8 @@ from wallaby.store.access import CallKind, CallRecord, RequestKey, SealedSecret,
 from wallaby.store.opening import open_store, store_exists
 from wallaby.store.port import (
     Checkpoint,
+    DdlEvent,
+    DdlPage,
     Epoch,
     FlowPage,
     FlowRecord,
@@ -17,6 +19,8 @@ __all__ = [
     "CallKind",
     "CallRecord",
     "Checkpoint",
+    "DdlEvent",
+    "DdlPage",
     "Epoch",
     "FlowPage",
     "FlowRecord",

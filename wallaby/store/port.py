@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
+from wallaby.ddl.approval import DdlStatus, Decision
 from wallaby.flow import FlowSpec
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import Lsn, Position
@@ -25,6 +26,8 @@ from wallaby.store.access import AccessStore
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 REASON_CHARACTERS_MAX: Final = 2_000
+DDL_CHARACTERS_MAX: Final = 1 << 20
+"""Of one captured statement, and of its plan; a longer one is refused, never cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ class FlowPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateEvent:
-    """One move of a flow."""
+    """One move or change of a flow."""
 
     flow_id: str
     command: Command | None
@@ -62,6 +65,32 @@ class StateEvent:
     after: FlowState
     reason: str
     at: datetime
+    cursor: int = 0
+    """Grows from event to event over all flows, in the order in which they became visible."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DdlEvent:
+    """A schema change captured from a flow's source."""
+
+    id: int
+    flow_id: str
+    position: Position
+    """Its place in the stream; a flow has one event per position."""
+    ddl: str
+    plan_json: str = ""
+    status: DdlStatus = DdlStatus.PENDING
+    created_at: datetime
+    decided_at: datetime | None = None
+    """When the status last changed; None while nobody has decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class DdlPage:
+    """Schema changes in order of their ids; ``next_page_token`` is empty on the last page."""
+
+    events: tuple[DdlEvent, ...]
+    next_page_token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +143,8 @@ class Store(AccessStore, Protocol):
         ...
 
     def version(self) -> int:
-        """A number that grows with every change of any flow (definition, state, existence): one cheap read to poll."""
+        """A number that grows with every change of any flow (definition, state, existence) and every decision on a
+        schema change: one cheap read to poll."""
         ...
 
     def create_flow(self, spec: FlowSpec, *, state: FlowState = FlowState.CREATED, reason: str = "") -> FlowRecord:
@@ -138,7 +168,10 @@ class Store(AccessStore, Protocol):
         ...
 
     def delete_flow(self, flow_id: str) -> None:
-        """Remove a flow that is not running, and its checkpoint; its epoch goes up and stays known. `NotFound`."""
+        """Remove a flow that is not running, its checkpoint and its schema changes; its epoch goes up and stays known.
+
+        `NotFound`.
+        """
         ...
 
     def move_flow(self, flow_id: str, command: Command, reason: str = "") -> FlowRecord:
@@ -147,6 +180,35 @@ class Store(AccessStore, Protocol):
 
     def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
         """The newest moves first; kept after the flow is deleted."""
+        ...
+
+    def newest_cursor(self) -> int:
+        """The cursor of the newest event of any flow; 0 before the first."""
+        ...
+
+    def events_after(self, cursor: int, flow_id: str = "", limit: int = 100) -> tuple[StateEvent, ...]:
+        """The events beyond ``cursor``, oldest first, of one flow or of all; none appears before one already seen."""
+        ...
+
+    def record_ddl(self, flow_id: str, *, position: Position, ddl: str, plan_json: str = "") -> DdlEvent:
+        """Note a captured schema change, undecided; the event that is stored when its position was noted before.
+
+        `ConfigError` for text PostgreSQL cannot hold and for more than `DDL_CHARACTERS_MAX`.
+        """
+        ...
+
+    def get_ddl(self, event_id: int) -> DdlEvent:
+        """`NotFound` when there is none."""
+        ...
+
+    def list_ddl(
+        self, *, status: DdlStatus | None = None, flow_id: str = "", page_size: int = 0, page_token: str = ""
+    ) -> DdlPage:
+        """A page in order of ids. ``page_size`` 0 means the most, 1,000; `ConfigError` for a foreign token."""
+        ...
+
+    def decide_ddl(self, event_id: int, decision: Decision) -> DdlEvent:
+        """Make a legal decision; one that leads to the present status changes nothing. `NotFound`, `IllegalMove`."""
         ...
 
     def begin_epoch(self, flow_id: str, *, above: int = 0) -> Epoch:

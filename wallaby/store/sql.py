@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from wallaby.ddl.approval import DdlStatus, Decision, next_status
 from wallaby.errors import AlreadyExists, CheckFailed, ConfigError, Fenced, NotFound, Refused, Superseded
 from wallaby.flow import FlowSpec
 from wallaby.flow.storable import refuse_literal_secrets
@@ -18,10 +19,13 @@ from wallaby.lifecycle import Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
 from wallaby.store.edge import Transaction
 from wallaby.store.port import (
+    DDL_CHARACTERS_MAX,
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
     REASON_CHARACTERS_MAX,
     Checkpoint,
+    DdlEvent,
+    DdlPage,
     Epoch,
     FlowPage,
     FlowRecord,
@@ -32,7 +36,10 @@ from wallaby.store.port import (
 from wallaby.store.sql_access import SqlAccess
 
 _SPEC_VERSION: Final = 1
+_ID_MAX: Final = 2**63 - 1
 _FLOW: Final = "id, spec, state, run_once, revision, reason, created_at, updated_at"
+_EVENT: Final = "id, flow_id, command, from_state, to_state, reason, created_at"
+_DDL: Final = "id, flow_id, position, ddl, plan_json, status, created_at, decided_at"
 _CHECKPOINT: Final = "flow_id, committed_epoch, position, lanes, committed_at"
 
 
@@ -64,8 +71,7 @@ class SqlStore(SqlAccess):
             )
             if not rows:
                 raise AlreadyExists("a flow of this id exists", advice="Choose another id, or update it", flow=spec.id)
-            _log(transaction, spec.id, None, None, state, reason, now)
-            _count_change(transaction)
+            _log_change(transaction, spec.id, None, None, state, reason, now)
         return _flow(rows[0])
 
     def get_flow(self, flow_id: str) -> FlowRecord:
@@ -99,12 +105,14 @@ class SqlStore(SqlAccess):
             next_state(record.state, Command.UPDATE)
             if record.spec == spec:
                 return record
+            now = datetime.now(UTC)
             rows = transaction.execute(
                 "UPDATE wallaby.flows SET name = %s, spec = %s, spec_version = %s, revision = revision + 1,"
                 f" updated_at = %s WHERE id = %s RETURNING {_FLOW}",
-                (spec.name, _dump(spec), _SPEC_VERSION, datetime.now(UTC).isoformat(), flow_id),
+                (spec.name, _dump(spec), _SPEC_VERSION, now.isoformat(), flow_id),
             )
-            _count_change(transaction)
+            reason = f"revision {record.revision + 1}"
+            _log_change(transaction, flow_id, Command.UPDATE, record.state, record.state, reason, now)
         return _flow(rows[0])
 
     def delete_flow(self, flow_id: str) -> None:
@@ -112,9 +120,9 @@ class SqlStore(SqlAccess):
             record = _read_flow(transaction, flow_id, lock=True)
             next_state(record.state, Command.DELETE)
             transaction.execute("DELETE FROM wallaby.flows WHERE id = %s", (flow_id,))
-            _log(transaction, flow_id, Command.DELETE, record.state, record.state, "deleted", datetime.now(UTC))
+            transaction.execute("DELETE FROM wallaby.ddl_events WHERE flow_id = %s", (flow_id,))
+            _log_change(transaction, flow_id, Command.DELETE, record.state, record.state, "deleted", datetime.now(UTC))
             _reset(transaction, flow_id)
-            _count_change(transaction)
 
     def move_flow(self, flow_id: str, command: Command, reason: str = "") -> FlowRecord:
         assert command not in (Command.UPDATE, Command.DELETE), f"{command} has a method of its own"
@@ -130,28 +138,86 @@ class SqlStore(SqlAccess):
                 f" RETURNING {_FLOW}",
                 (state, once, short, now.isoformat(), flow_id),
             )
-            _log(transaction, flow_id, command, record.state, state, short, now)
-            _count_change(transaction)
+            _log_change(transaction, flow_id, command, record.state, state, short, now)
         return _flow(rows[0])
 
     def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
         with self._edge.transaction() as transaction:
             rows = transaction.execute(
-                "SELECT flow_id, command, from_state, to_state, reason, created_at FROM wallaby.flow_state_events"
-                " WHERE flow_id = %s ORDER BY id DESC LIMIT %s",
+                f"SELECT {_EVENT} FROM wallaby.flow_state_events WHERE flow_id = %s ORDER BY id DESC LIMIT %s",
                 (flow_id, limit),
             )
-        return tuple(
-            StateEvent(
-                flow_id=row[0],
-                command=Command(row[1]) if row[1] else None,
-                before=FlowState(row[2]) if row[2] else None,
-                after=FlowState(row[3]),
-                reason=row[4],
-                at=_time(row[5]),
+        return tuple(map(_event, rows))
+
+    def newest_cursor(self) -> int:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute("SELECT max(id) FROM wallaby.flow_state_events")
+        return int(rows[0][0] or 0)
+
+    def events_after(self, cursor: int, flow_id: str = "", limit: int = 100) -> tuple[StateEvent, ...]:
+        chosen, parameters = (" AND flow_id = %s", (cursor, flow_id)) if flow_id else ("", (cursor,))
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                f"SELECT {_EVENT} FROM wallaby.flow_state_events WHERE id > %s{chosen} ORDER BY id LIMIT %s",
+                (*parameters, limit),
             )
-            for row in rows
-        )
+        return tuple(map(_event, rows))
+
+    # Schema changes
+
+    def record_ddl(self, flow_id: str, *, position: Position, ddl: str, plan_json: str = "") -> DdlEvent:
+        for field, text in (("ddl", ddl), ("plan_json", plan_json)):
+            if len(text) > DDL_CHARACTERS_MAX or _storable(text, None) != text:
+                raise ConfigError(
+                    f"must be at most {DDL_CHARACTERS_MAX} characters of text without NUL", field=field, flow=flow_id
+                )
+        with self._edge.transaction() as transaction:
+            transaction.execute(
+                "INSERT INTO wallaby.ddl_events (flow_id, position, ddl, plan_json, status, created_at)"
+                " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (flow_id, position) DO NOTHING",
+                (flow_id, str(position), ddl, plan_json, DdlStatus.PENDING, datetime.now(UTC).isoformat()),
+            )
+            rows = transaction.execute(
+                f"SELECT {_DDL} FROM wallaby.ddl_events WHERE flow_id = %s AND position = %s", (flow_id, str(position))
+            )
+        return _ddl(rows[0])
+
+    def get_ddl(self, event_id: int) -> DdlEvent:
+        with self._edge.transaction() as transaction:
+            return _read_ddl(transaction, event_id)
+
+    def list_ddl(
+        self, *, status: DdlStatus | None = None, flow_id: str = "", page_size: int = 0, page_token: str = ""
+    ) -> DdlPage:
+        if page_size < 0:
+            raise ConfigError("must not be negative", field="page_size")
+        size = min(page_size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
+        after = _after_token(page_token) or "0"
+        if not after.isdecimal() or int(after) > _ID_MAX:
+            raise _foreign_token()
+        chosen = {"status = %s": status, "flow_id = %s": flow_id or None}
+        conditions = {text: value for text, value in chosen.items() if value is not None}
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                f"SELECT {_DDL} FROM wallaby.ddl_events WHERE {' AND '.join(('id > %s', *conditions))}"
+                " ORDER BY id LIMIT %s",
+                (int(after), *conditions.values(), size + 1),
+            )
+        events = tuple(map(_ddl, rows[:size]))
+        return DdlPage(events, _token(str(events[-1].id)) if len(rows) > size else "")
+
+    def decide_ddl(self, event_id: int, decision: Decision) -> DdlEvent:
+        with self._edge.transaction() as transaction:
+            event = _read_ddl(transaction, event_id, lock=True)
+            status = next_status(event.status, decision)
+            if status is event.status:
+                return event
+            rows = transaction.execute(
+                f"UPDATE wallaby.ddl_events SET status = %s, decided_at = %s WHERE id = %s RETURNING {_DDL}",
+                (status, datetime.now(UTC).isoformat(), event_id),
+            )
+            _count_change(transaction)
+        return _ddl(rows[0])
 
     # Epochs and checkpoints
 
@@ -349,7 +415,7 @@ def _reset(transaction: Transaction, flow_id: str) -> None:
     )
 
 
-def _log(
+def _log_change(
     transaction: Transaction,
     flow_id: str,
     command: Command | None,
@@ -358,6 +424,9 @@ def _log(
     reason: str,
     at: datetime,
 ) -> None:
+    # Counting first locks the one row every change counts in: ids of events are then given in the order of commits,
+    # and whoever has seen one never misses an earlier one.
+    _count_change(transaction)
     transaction.execute(
         "INSERT INTO wallaby.flow_state_events (flow_id, command, from_state, to_state, reason, created_at)"
         " VALUES (%s, %s, %s, %s, %s, %s)",
@@ -369,9 +438,9 @@ def _count_change(transaction: Transaction) -> None:
     transaction.execute("UPDATE wallaby.changes SET version = version + 1 WHERE id = 1")
 
 
-def _storable(reason: str) -> str:
+def _storable(text: str, characters_max: int | None = REASON_CHARACTERS_MAX) -> str:
     # PostgreSQL's text holds neither NUL nor lone surrogates.
-    return reason[:REASON_CHARACTERS_MAX].replace("\0", " ").encode("utf-8", "replace").decode()
+    return text[:characters_max].replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def _says_how_long(command: Command) -> bool:
@@ -389,6 +458,42 @@ def _flow(row: tuple[Any, ...]) -> FlowRecord:
         reason=reason,
         created_at=_time(created_at),
         updated_at=_time(updated_at),
+    )
+
+
+def _event(row: tuple[Any, ...]) -> StateEvent:
+    cursor, flow_id, command, before, after, reason, at = row
+    return StateEvent(
+        cursor=int(cursor),
+        flow_id=flow_id,
+        command=Command(command) if command else None,
+        before=FlowState(before) if before else None,
+        after=FlowState(after),
+        reason=reason,
+        at=_time(at),
+    )
+
+
+def _read_ddl(transaction: Transaction, event_id: int, *, lock: bool = False) -> DdlEvent:
+    rows = transaction.execute(
+        f"SELECT {_DDL} FROM wallaby.ddl_events WHERE id = %s" + (" FOR UPDATE" if lock else ""), (event_id,)
+    )
+    if not rows:
+        raise NotFound("there is no schema change of this id", advice="List those there are", id=event_id)
+    return _ddl(rows[0])
+
+
+def _ddl(row: tuple[Any, ...]) -> DdlEvent:
+    event_id, flow_id, position, ddl, plan_json, status, created_at, decided_at = row
+    return DdlEvent(
+        id=int(event_id),
+        flow_id=flow_id,
+        position=Position.parse(position),
+        ddl=ddl,
+        plan_json=plan_json,
+        status=DdlStatus(status),
+        created_at=_time(created_at),
+        decided_at=None if decided_at is None else _time(decided_at),
     )
 
 
@@ -441,6 +546,8 @@ def _after_token(token: str) -> str:
     try:
         return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
-        raise ConfigError(
-            "is not a token of an earlier page", field="page_token", advice="Begin with an empty token"
-        ) from None
+        raise _foreign_token() from None
+
+
+def _foreign_token() -> ConfigError:
+    return ConfigError("is not a token of an earlier page", field="page_token", advice="Begin with an empty token")

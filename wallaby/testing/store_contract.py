@@ -21,11 +21,12 @@ from typing import Any
 
 import pytest
 
+from wallaby.ddl.approval import DECISIONS, DdlStatus, Decision, next_status
 from wallaby.errors import AlreadyExists, ConfigError, Fenced, IllegalMove, NotFound, Refused, Superseded
 from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow
 from wallaby.lifecycle import MOVES, Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
-from wallaby.store.port import SnapshotState, SnapshotStatus, Store
+from wallaby.store.port import DDL_CHARACTERS_MAX, DdlEvent, SnapshotState, SnapshotStatus, Store
 from wallaby.testing.access_contract import AccessContract
 from wallaby.testing.store_case import StoreCase
 
@@ -45,6 +46,11 @@ def a_flow(flow_id: str = "shop", *, dsn: str = "env:SHOP_DSN", **changes: Any) 
 
 def at(lsn: int, ordinal: int = 0) -> Position:
     return Position(Lsn(lsn), ordinal)
+
+
+def _create_ten(store: Store, name: str) -> None:
+    for number in range(10):
+        store.create_flow(a_flow(f"{name}x{number}"))
 
 
 class FlowContract(StoreCase):
@@ -196,6 +202,150 @@ class FlowContract(StoreCase):
         store.list_flows()
         store.begin_epoch("shop")
         assert store.version() == versions[-1]
+
+
+class EventContract(StoreCase):
+    """What happened to flows, in order, for those who follow it."""
+
+    def test_events_of_all_flows_follow_a_cursor_in_order(self, store: Store, make_store: Callable[[], Store]) -> None:
+        assert (store.newest_cursor(), store.events_after(0)) == (0, ())
+        store.create_flow(a_flow(), reason="made")
+        store.create_flow(a_flow("other"))
+        store.move_flow("shop", Command.START, "go")
+        store.move_flow("shop", Command.START)
+        store.move_flow("shop", Command.STOP)
+        store.move_flow("shop", Command.FINISH)
+        store.update_flow("shop", a_flow(parallelism=2))
+        store.update_flow("shop", a_flow(parallelism=2))
+        store.delete_flow("shop")
+        events = make_store().events_after(0)
+        assert [(event.flow_id, event.command, event.after) for event in events] == [
+            ("shop", None, FlowState.CREATED),
+            ("other", None, FlowState.CREATED),
+            ("shop", Command.START, FlowState.RUNNING),
+            ("shop", Command.STOP, FlowState.STOPPING),
+            ("shop", Command.FINISH, FlowState.PAUSED),
+            ("shop", Command.UPDATE, FlowState.PAUSED),
+            ("shop", Command.DELETE, FlowState.PAUSED),
+        ]
+        cursors = [event.cursor for event in events]
+        assert cursors == sorted(set(cursors))
+        assert cursors[-1] == store.newest_cursor()
+        assert store.events_after(cursors[1]) == events[2:]
+        assert store.events_after(cursors[0], limit=2) == events[1:3]
+        assert store.events_after(0, "other") == (events[1],)
+        assert store.events_after(cursors[-1]) == ()
+        assert store.state_events("shop")[0] == events[-1]
+
+    def test_who_follows_the_cursor_misses_no_event_of_concurrent_writers(
+        self, make_store: Callable[[], Store]
+    ) -> None:
+        """An event must not become visible after one with a higher cursor was seen."""
+        writers, reader = [make_store() for _ in range(4)], make_store()
+        seen: list[int] = []
+        with ThreadPoolExecutor(len(writers)) as threads:
+            work = [threads.submit(_create_ten, store, f"f{i}") for i, store in enumerate(writers)]
+            while not all(future.done() for future in work):
+                seen += [event.cursor for event in reader.events_after(seen[-1] if seen else 0)]
+            for future in work:
+                future.result()
+        seen += [event.cursor for event in reader.events_after(seen[-1] if seen else 0)]
+        assert seen == [event.cursor for event in reader.events_after(0, limit=1000)]
+        assert len(seen) == 40
+
+
+class DdlContract(StoreCase):
+    """Schema changes that were captured, and what was decided about them."""
+
+    def test_a_recorded_change_comes_back_undecided(self, store: Store, make_store: Callable[[], Store]) -> None:
+        ddl, plan = "ALTER TABLE \"Größe\" ADD c text DEFAULT '%s ?'", '{"steps":[]}'
+        event = store.record_ddl("shop", position=at(2**63, 7), ddl=ddl, plan_json=plan)
+        assert make_store().get_ddl(event.id) == event
+        assert event == DdlEvent(
+            id=event.id, flow_id="shop", position=at(2**63, 7), ddl=ddl, plan_json=plan, created_at=event.created_at
+        )
+        assert event.created_at.tzinfo is UTC
+
+    def test_a_change_recorded_again_is_the_same_one_and_keeps_its_decision(self, store: Store) -> None:
+        event = store.record_ddl("shop", position=at(1), ddl="ALTER TABLE a ADD b int")
+        store.decide_ddl(event.id, Decision.APPROVE)
+        again = store.record_ddl("shop", position=at(1), ddl="ALTER TABLE a ADD b int")
+        assert (again.id, again.status) == (event.id, DdlStatus.APPROVED)
+        assert store.record_ddl("other", position=at(1), ddl="x").id != event.id
+
+    @pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * (DDL_CHARACTERS_MAX + 1)], ids=["nul", "half", "long"])
+    def test_text_that_cannot_be_kept_as_it_is_is_refused(self, store: Store, text: str) -> None:
+        for given in ({"ddl": text}, {"ddl": "x", "plan_json": text}):
+            with pytest.raises(ConfigError):
+                store.record_ddl("shop", position=at(1), **given)
+        assert store.list_ddl().events == ()
+
+    @pytest.mark.parametrize("decision", list(Decision))
+    @pytest.mark.parametrize("status", list(DdlStatus))
+    def test_decisions_follow_the_table_and_forbidden_ones_change_nothing(
+        self, store: Store, status: DdlStatus, decision: Decision
+    ) -> None:
+        event = store.record_ddl("shop", position=at(1), ddl="x")
+        way = {
+            DdlStatus.PENDING: (),
+            DdlStatus.APPROVED: (Decision.APPROVE,),
+            DdlStatus.REJECTED: (Decision.REJECT,),
+            DdlStatus.APPLIED: (Decision.APPROVE, Decision.MARK_APPLIED),
+        }
+        for step in way[status]:
+            event = store.decide_ddl(event.id, step)
+        assert event.status is status
+        version = store.version()
+        if status in DECISIONS[decision]:
+            decided = store.decide_ddl(event.id, decision)
+            assert decided.status is next_status(status, decision)
+            assert decided == store.get_ddl(event.id)
+            assert (decided == event) == (decided.status is status) == (store.version() == version)
+        else:
+            with pytest.raises(IllegalMove):
+                store.decide_ddl(event.id, decision)
+            assert (store.get_ddl(event.id), store.version()) == (event, version)
+
+    def test_an_unknown_change_is_not_found(self, store: Store) -> None:
+        for event_id in (0, 1, -1, 2**63 - 1):
+            with pytest.raises(NotFound):
+                store.get_ddl(event_id)
+            with pytest.raises(NotFound):
+                store.decide_ddl(event_id, Decision.APPROVE)
+
+    def test_pages_hold_every_change_of_a_status_and_flow_once(self, store: Store) -> None:
+        ids = [store.record_ddl(f"f{n % 2}", position=at(n + 1), ddl="x").id for n in range(7)]
+        for event_id in ids[:3]:
+            store.decide_ddl(event_id, Decision.REJECT)
+        seen: list[int] = []
+        token = ""
+        while True:
+            page = store.list_ddl(page_size=2, page_token=token)
+            seen += [event.id for event in page.events]
+            token = page.next_page_token
+            if not token:
+                break
+        assert seen == ids
+        assert [event.id for event in store.list_ddl(status=DdlStatus.REJECTED).events] == ids[:3]
+        assert [event.id for event in store.list_ddl(flow_id="f1").events] == ids[1::2]
+        assert [event.id for event in store.list_ddl(status=DdlStatus.PENDING, flow_id="f0").events] == ids[4::2]
+
+    @pytest.mark.parametrize("token", ["x", "%%%", "é", "YQ==", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk="])
+    def test_a_foreign_token_or_a_negative_size_is_a_config_error(self, store: Store, token: str) -> None:
+        with pytest.raises(ConfigError):
+            store.list_ddl(page_token=token)
+        with pytest.raises(ConfigError):
+            store.list_ddl(page_size=-1)
+
+    def test_changes_go_with_their_flow(self, store: Store) -> None:
+        """A later flow of the same id must not find an approval that was not given to it."""
+        store.create_flow(a_flow())
+        event = store.record_ddl("shop", position=at(1), ddl="x")
+        kept = store.record_ddl("other", position=at(1), ddl="x")
+        store.delete_flow("shop")
+        assert store.list_ddl().events == (kept,)
+        with pytest.raises(NotFound):
+            store.get_ddl(event.id)
 
 
 class CheckpointContract(StoreCase):
@@ -418,5 +568,5 @@ class ConcurrencyContract(StoreCase):
         assert store.begin_epoch("shop").epoch == 2
 
 
-class StoreContract(FlowContract, CheckpointContract, ConcurrencyContract, AccessContract):
+class StoreContract(FlowContract, EventContract, DdlContract, CheckpointContract, ConcurrencyContract, AccessContract):
     """Everything a place must do to be a control store of wallaby."""

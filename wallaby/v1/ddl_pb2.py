@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14wallaby/v1/ddl.proto\x12\nwallaby.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x01\n\x08\x44\x44LEvent\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0b\n\x03\x64\x64l\x18\x02 \x01(\t\x12\x0b\n\x03lsn\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x11\n\tplan_json\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x66low_id\x18\x07 \x01(\t\"(\n\x15ListPendingDDLRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\">\n\x16ListPendingDDLResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.wallaby.v1.DDLEvent\"1\n\x0eListDDLRequest\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\"7\n\x0fListDDLResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.wallaby.v1.DDLEvent\"\x1f\n\x11\x41pproveDDLRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"9\n\x12\x41pproveDDLResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.wallaby.v1.DDLEvent\"\x1e\n\x10RejectDDLRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"8\n\x11RejectDDLResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.wallaby.v1.DDLEvent\"#\n\x15MarkDDLAppliedRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"=\n\x16MarkDDLAppliedResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.wallaby.v1.DDLEvent2\x99\x03\n\nDDLService\x12W\n\x0eListPendingDDL\x12!.wallaby.v1.ListPendingDDLRequest\x1a\".wallaby.v1.ListPendingDDLResponse\x12\x42\n\x07ListDDL\x12\x1a.wallaby.v1.ListDDLRequest\x1a\x1b.wallaby.v1.ListDDLResponse\x12K\n\nApproveDDL\x12\x1d.wallaby.v1.ApproveDDLRequest\x1a\x1e.wallaby.v1.ApproveDDLResponse\x12H\n\tRejectDDL\x12\x1c.wallaby.v1.RejectDDLRequest\x1a\x1d.wallaby.v1.RejectDDLResponse\x12W\n\x0eMarkDDLApplied\x12!.wallaby.v1.MarkDDLAppliedRequest\x1a\".wallaby.v1.MarkDDLAppliedResponseB\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14wallaby/v1/ddl.proto\x12\nwallaby.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x01\n\x08\x44\x44LEvent\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0b\n\x03\x64\x64l\x18\x02 \x01(\t\x12\x0b\n\x03lsn\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x11\n\tplan_json\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x66low_id\x18\x07 \x01(\t\x12.\n\ndecided_at\x18\x64 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"O\n\x15ListPendingDDLRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x64 \x01(\x05\x12\x12\n\npage_token\x18\x65 \x01(\t\"W\n\x16ListPendingDDLResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.wallaby.v1.DDLEvent\x12\x17\n\x0fnext_page_token\x18\x64 \x01(\t\"X\n\x0eListDDLRequest\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x64 \x01(\x05\x12\x12\n\npage_token\x18\x65 \x01(\t\"P\n\x0fListDDLResponse\x12$\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x14.wallaby.v1.DDLEvent\x12\x17\n\x0fnext_page_token\x18\x64 \x01(\t\"\x1f\n\x11\x41pproveDDLRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"9\n\x12\x41pproveDDLResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.wallaby.v1.DDLEvent\"\x1e\n\x10RejectDDLRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"8\n\x11RejectDDLResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.wallaby.v1.DDLEvent\"#\n\x15MarkDDLAppliedRequest\x12\n\n\x02id\x18\x01 \x01(\x03\"=\n\x16MarkDDLAppliedResponse\x12#\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x14.wallaby.v1.DDLEvent2\x99\x03\n\nDDLService\x12W\n\x0eListPendingDDL\x12!.wallaby.v1.ListPendingDDLRequest\x1a\".wallaby.v1.ListPendingDDLResponse\x12\x42\n\x07ListDDL\x12\x1a.wallaby.v1.ListDDLRequest\x1a\x1b.wallaby.v1.ListDDLResponse\x12K\n\nApproveDDL\x12\x1d.wallaby.v1.ApproveDDLRequest\x1a\x1e.wallaby.v1.ApproveDDLResponse\x12H\n\tRejectDDL\x12\x1c.wallaby.v1.RejectDDLRequest\x1a\x1d.wallaby.v1.RejectDDLResponse\x12W\n\x0eMarkDDLApplied\x12!.wallaby.v1.MarkDDLAppliedRequest\x1a\".wallaby.v1.MarkDDLAppliedResponseB\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,27 +34,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\024wallaby/v1;wallabyv1'
   _globals['_DDLEVENT']._serialized_start=70
-  _globals['_DDLEVENT']._serialized_end=218
-  _globals['_LISTPENDINGDDLREQUEST']._serialized_start=220
-  _globals['_LISTPENDINGDDLREQUEST']._serialized_end=260
-  _globals['_LISTPENDINGDDLRESPONSE']._serialized_start=262
-  _globals['_LISTPENDINGDDLRESPONSE']._serialized_end=324
-  _globals['_LISTDDLREQUEST']._serialized_start=326
-  _globals['_LISTDDLREQUEST']._serialized_end=375
-  _globals['_LISTDDLRESPONSE']._serialized_start=377
-  _globals['_LISTDDLRESPONSE']._serialized_end=432
-  _globals['_APPROVEDDLREQUEST']._serialized_start=434
-  _globals['_APPROVEDDLREQUEST']._serialized_end=465
-  _globals['_APPROVEDDLRESPONSE']._serialized_start=467
-  _globals['_APPROVEDDLRESPONSE']._serialized_end=524
-  _globals['_REJECTDDLREQUEST']._serialized_start=526
-  _globals['_REJECTDDLREQUEST']._serialized_end=556
-  _globals['_REJECTDDLRESPONSE']._serialized_start=558
-  _globals['_REJECTDDLRESPONSE']._serialized_end=614
-  _globals['_MARKDDLAPPLIEDREQUEST']._serialized_start=616
-  _globals['_MARKDDLAPPLIEDREQUEST']._serialized_end=651
-  _globals['_MARKDDLAPPLIEDRESPONSE']._serialized_start=653
-  _globals['_MARKDDLAPPLIEDRESPONSE']._serialized_end=714
-  _globals['_DDLSERVICE']._serialized_start=717
-  _globals['_DDLSERVICE']._serialized_end=1126
+  _globals['_DDLEVENT']._serialized_end=266
+  _globals['_LISTPENDINGDDLREQUEST']._serialized_start=268
+  _globals['_LISTPENDINGDDLREQUEST']._serialized_end=347
+  _globals['_LISTPENDINGDDLRESPONSE']._serialized_start=349
+  _globals['_LISTPENDINGDDLRESPONSE']._serialized_end=436
+  _globals['_LISTDDLREQUEST']._serialized_start=438
+  _globals['_LISTDDLREQUEST']._serialized_end=526
+  _globals['_LISTDDLRESPONSE']._serialized_start=528
+  _globals['_LISTDDLRESPONSE']._serialized_end=608
+  _globals['_APPROVEDDLREQUEST']._serialized_start=610
+  _globals['_APPROVEDDLREQUEST']._serialized_end=641
+  _globals['_APPROVEDDLRESPONSE']._serialized_start=643
+  _globals['_APPROVEDDLRESPONSE']._serialized_end=700
+  _globals['_REJECTDDLREQUEST']._serialized_start=702
+  _globals['_REJECTDDLREQUEST']._serialized_end=732
+  _globals['_REJECTDDLRESPONSE']._serialized_start=734
+  _globals['_REJECTDDLRESPONSE']._serialized_end=790
+  _globals['_MARKDDLAPPLIEDREQUEST']._serialized_start=792
+  _globals['_MARKDDLAPPLIEDREQUEST']._serialized_end=827
+  _globals['_MARKDDLAPPLIEDRESPONSE']._serialized_start=829
+  _globals['_MARKDDLAPPLIEDRESPONSE']._serialized_end=890
+  _globals['_DDLSERVICE']._serialized_start=893
+  _globals['_DDLSERVICE']._serialized_end=1302
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DDLEvent(_message.Message):
-    __slots__ = ("id", "ddl", "lsn", "status", "plan_json", "created_at", "flow_id")
+    __slots__ = ("id", "ddl", "lsn", "status", "plan_json", "created_at", "flow_id", "decided_at")
     ID_FIELD_NUMBER: _ClassVar[int]
     DDL_FIELD_NUMBER: _ClassVar[int]
     LSN_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +18,7 @@ class DDLEvent(_message.Message):
     PLAN_JSON_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
     id: int
     ddl: str
     lsn: str
@@ -25,33 +26,46 @@ class DDLEvent(_message.Message):
     plan_json: str
     created_at: _timestamp_pb2.Timestamp
     flow_id: str
-    def __init__(self, id: _Optional[int] = ..., ddl: _Optional[str] = ..., lsn: _Optional[str] = ..., status: _Optional[str] = ..., plan_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flow_id: _Optional[str] = ...) -> None: ...
+    decided_at: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[int] = ..., ddl: _Optional[str] = ..., lsn: _Optional[str] = ..., status: _Optional[str] = ..., plan_json: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., flow_id: _Optional[str] = ..., decided_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ListPendingDDLRequest(_message.Message):
-    __slots__ = ("flow_id",)
+    __slots__ = ("flow_id", "page_size", "page_token")
     FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     flow_id: str
-    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, flow_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListPendingDDLResponse(_message.Message):
-    __slots__ = ("events",)
+    __slots__ = ("events", "next_page_token")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[DDLEvent]
-    def __init__(self, events: _Optional[_Iterable[_Union[DDLEvent, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, events: _Optional[_Iterable[_Union[DDLEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ListDDLRequest(_message.Message):
-    __slots__ = ("status", "flow_id")
+    __slots__ = ("status", "flow_id", "page_size", "page_token")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     status: str
     flow_id: str
-    def __init__(self, status: _Optional[str] = ..., flow_id: _Optional[str] = ...) -> None: ...
+    page_size: int
+    page_token: str
+    def __init__(self, status: _Optional[str] = ..., flow_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListDDLResponse(_message.Message):
-    __slots__ = ("events",)
+    __slots__ = ("events", "next_page_token")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[DDLEvent]
-    def __init__(self, events: _Optional[_Iterable[_Union[DDLEvent, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, events: _Optional[_Iterable[_Union[DDLEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ApproveDDLRequest(_message.Message):
     __slots__ = ("id",)

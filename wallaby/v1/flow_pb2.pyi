@@ -1,12 +1,29 @@
+import datetime
+
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from wallaby.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class PlannedAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PLANNED_ACTION_UNSPECIFIED: _ClassVar[PlannedAction]
+    PLANNED_ACTION_NONE: _ClassVar[PlannedAction]
+    PLANNED_ACTION_CREATE: _ClassVar[PlannedAction]
+    PLANNED_ACTION_UPDATE: _ClassVar[PlannedAction]
+    PLANNED_ACTION_DELETE: _ClassVar[PlannedAction]
+PLANNED_ACTION_UNSPECIFIED: PlannedAction
+PLANNED_ACTION_NONE: PlannedAction
+PLANNED_ACTION_CREATE: PlannedAction
+PLANNED_ACTION_UPDATE: PlannedAction
+PLANNED_ACTION_DELETE: PlannedAction
 
 class CreateFlowRequest(_message.Message):
     __slots__ = ("flow", "start_immediately")
@@ -152,3 +169,69 @@ class GetFlowStatusResponse(_message.Message):
     state: _types_pb2.FlowState
     status: _struct_pb2.Struct
     def __init__(self, flow_id: _Optional[str] = ..., state: _Optional[_Union[_types_pb2.FlowState, str]] = ..., status: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class PauseFlowRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class PlanFlowRequest(_message.Message):
+    __slots__ = ("flow", "deleted_flow_ids")
+    FLOW_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FLOW_IDS_FIELD_NUMBER: _ClassVar[int]
+    flow: _types_pb2.Flow
+    deleted_flow_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, flow: _Optional[_Union[_types_pb2.Flow, _Mapping]] = ..., deleted_flow_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PlannedChange(_message.Message):
+    __slots__ = ("field", "before", "after", "destructive")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    DESTRUCTIVE_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    before: str
+    after: str
+    destructive: str
+    def __init__(self, field: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., destructive: _Optional[str] = ...) -> None: ...
+
+class PlanFlowResponse(_message.Message):
+    __slots__ = ("flow_id", "action", "changes", "state", "revision")
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    action: PlannedAction
+    changes: _containers.RepeatedCompositeFieldContainer[PlannedChange]
+    state: _types_pb2.FlowState
+    revision: int
+    def __init__(self, flow_id: _Optional[str] = ..., action: _Optional[_Union[PlannedAction, str]] = ..., changes: _Optional[_Iterable[_Union[PlannedChange, _Mapping]]] = ..., state: _Optional[_Union[_types_pb2.FlowState, str]] = ..., revision: _Optional[int] = ...) -> None: ...
+
+class WatchFlowRequest(_message.Message):
+    __slots__ = ("flow_id", "cursor")
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    cursor: int
+    def __init__(self, flow_id: _Optional[str] = ..., cursor: _Optional[int] = ...) -> None: ...
+
+class WatchFlowResponse(_message.Message):
+    __slots__ = ("cursor", "flow_id", "command", "before", "after", "reason", "at")
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    cursor: int
+    flow_id: str
+    command: str
+    before: _types_pb2.FlowState
+    after: _types_pb2.FlowState
+    reason: str
+    at: _timestamp_pb2.Timestamp
+    def __init__(self, cursor: _Optional[int] = ..., flow_id: _Optional[str] = ..., command: _Optional[str] = ..., before: _Optional[_Union[_types_pb2.FlowState, str]] = ..., after: _Optional[_Union[_types_pb2.FlowState, str]] = ..., reason: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

@@ -90,6 +90,21 @@ class FlowServiceStub(object):
                 request_serializer=wallaby_dot_v1_dot_flow__pb2.GetFlowStatusRequest.SerializeToString,
                 response_deserializer=wallaby_dot_v1_dot_flow__pb2.GetFlowStatusResponse.FromString,
                 _registered_method=True)
+        self.PauseFlow = channel.unary_unary(
+                '/wallaby.v1.FlowService/PauseFlow',
+                request_serializer=wallaby_dot_v1_dot_flow__pb2.PauseFlowRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_types__pb2.Flow.FromString,
+                _registered_method=True)
+        self.PlanFlow = channel.unary_unary(
+                '/wallaby.v1.FlowService/PlanFlow',
+                request_serializer=wallaby_dot_v1_dot_flow__pb2.PlanFlowRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_flow__pb2.PlanFlowResponse.FromString,
+                _registered_method=True)
+        self.WatchFlow = channel.unary_stream(
+                '/wallaby.v1.FlowService/WatchFlow',
+                request_serializer=wallaby_dot_v1_dot_flow__pb2.WatchFlowRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_flow__pb2.WatchFlowResponse.FromString,
+                _registered_method=True)
 
 
 class FlowServiceServicer(object):
@@ -163,6 +178,27 @@ class FlowServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseFlow(self, request, context):
+        """The same as StopFlow, under the name of the state it leads to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanFlow(self, request, context):
+        """What creating or updating the flow would change. Stores nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchFlow(self, request, context):
+        """Every change of flows from a cursor on, until the client goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FlowServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -220,6 +256,21 @@ def add_FlowServiceServicer_to_server(servicer, server):
                     servicer.GetFlowStatus,
                     request_deserializer=wallaby_dot_v1_dot_flow__pb2.GetFlowStatusRequest.FromString,
                     response_serializer=wallaby_dot_v1_dot_flow__pb2.GetFlowStatusResponse.SerializeToString,
+            ),
+            'PauseFlow': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseFlow,
+                    request_deserializer=wallaby_dot_v1_dot_flow__pb2.PauseFlowRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_types__pb2.Flow.SerializeToString,
+            ),
+            'PlanFlow': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanFlow,
+                    request_deserializer=wallaby_dot_v1_dot_flow__pb2.PlanFlowRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_flow__pb2.PlanFlowResponse.SerializeToString,
+            ),
+            'WatchFlow': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchFlow,
+                    request_deserializer=wallaby_dot_v1_dot_flow__pb2.WatchFlowRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_flow__pb2.WatchFlowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -519,6 +570,87 @@ class FlowService(object):
             '/wallaby.v1.FlowService/GetFlowStatus',
             wallaby_dot_v1_dot_flow__pb2.GetFlowStatusRequest.SerializeToString,
             wallaby_dot_v1_dot_flow__pb2.GetFlowStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.FlowService/PauseFlow',
+            wallaby_dot_v1_dot_flow__pb2.PauseFlowRequest.SerializeToString,
+            wallaby_dot_v1_dot_types__pb2.Flow.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.FlowService/PlanFlow',
+            wallaby_dot_v1_dot_flow__pb2.PlanFlowRequest.SerializeToString,
+            wallaby_dot_v1_dot_flow__pb2.PlanFlowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/wallaby.v1.FlowService/WatchFlow',
+            wallaby_dot_v1_dot_flow__pb2.WatchFlowRequest.SerializeToString,
+            wallaby_dot_v1_dot_flow__pb2.WatchFlowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,9 +24,12 @@ class RememberingControl:
         self.told: list[str] = []
         self.runs = True
         self.statuses: dict[str, FlowStatus] = {}
+        self.on_changed: Callable[[str], None] | None = None
 
     async def changed(self, flow_id: str) -> None:
         self.told.append(f"changed {flow_id}")
+        if self.on_changed is not None:
+            self.on_changed(flow_id)
 
     async def run_once(self, flow_id: str) -> bool:
         self.told.append(f"run once {flow_id}")

@@ -24,10 +24,11 @@ from tests.wallaby.api.test_server import fields
 from wallaby.api.access import RULES
 from wallaby.api.server import ApiServer, serve
 from wallaby.lifecycle import Command, FlowState
+from wallaby.lsn import Lsn, Position
 from wallaby.settings import ApiLimits, Settings
 from wallaby.store import Store
 from wallaby.testing.store_contract import a_flow
-from wallaby.v1 import access_pb2, checkpoint_pb2, flow_pb2, types_pb2
+from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, flow_pb2, types_pb2
 
 Code = grpc.StatusCode
 SEED = 20_26
@@ -77,7 +78,7 @@ SERVED = [
     (path, method)
     for path, method in METHODS
     if path.split("/")[1].split(".")[-1]
-    in ("FlowService", "CheckpointService", "TokenService", "SecretService", "AuditService")
+    in ("FlowService", "CheckpointService", "DDLService", "TokenService", "SecretService", "AuditService")
 ]
 
 
@@ -87,6 +88,10 @@ def base(method: Any) -> Any:
         "CreateFlow": flow_pb2.CreateFlowRequest(flow=a_message("Other")),
         "UpdateFlow": flow_pb2.UpdateFlowRequest(flow=a_message(id="shop")),
         "ValidateFlow": flow_pb2.ValidateFlowRequest(flow=a_message()),
+        "PlanFlow": flow_pb2.PlanFlowRequest(flow=a_message(id="shop"), deleted_flow_ids=["other"]),
+        "ApproveDDL": ddl_pb2.ApproveDDLRequest(id=1),
+        "RejectDDL": ddl_pb2.RejectDDLRequest(id=1),
+        "MarkDDLApplied": ddl_pb2.MarkDDLAppliedRequest(id=1),
         "PutCheckpoint": checkpoint_pb2.PutCheckpointRequest(
             flow_id="shop", checkpoint=types_pb2.Checkpoint(lsn="0/1"), force=True
         ),
@@ -108,6 +113,10 @@ def spoilt(message: Any, generator: random.Random) -> Iterator[Any]:
         if is_map:
             for key, value in [(text, "x") for text in NONSENSE] + [("dsn", text) for text in NONSENSE]:
                 yield _with(message, lambda copy, k=key, v=value: getattr(copy, field.name).update({k: v}))  # noqa: B023
+        elif field.is_repeated and field.message_type is None:
+            values = NONSENSE if field.type == FieldDescriptor.TYPE_STRING else NUMBERS
+            for value in values:
+                yield _with(message, lambda copy, v=value: getattr(copy, field.name).append(v))  # noqa: B023
         elif field.type == FieldDescriptor.TYPE_STRING:
             for text in [*NONSENSE, _random_text(generator)]:
                 yield _with(message, lambda copy, t=text: setattr(copy, field.name, t))  # noqa: B023
@@ -168,7 +177,13 @@ async def calling(store: Store, control: RememberingControl) -> AsyncIterator[An
 
 
 def contents(store: Store) -> Any:
-    return store.list_flows().flows, store.list_checkpoints(), store.list_tokens(), store.list_secrets()
+    return (
+        store.list_flows().flows,
+        store.list_checkpoints(),
+        store.list_ddl().events,
+        store.list_tokens(),
+        store.list_secrets(),
+    )
 
 
 @pytest.mark.must_not_fail(24)
@@ -176,6 +191,7 @@ async def test_nonsense_in_any_field_is_refused_with_its_path_or_taken(
     calling: Any, store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.create_flow(a_flow())
+    store.record_ddl("shop", position=Position(Lsn(1)), ddl="ALTER TABLE shop.orders ADD note text")
     generator, counts = random.Random(SEED), Counter[str]()
     for path, method in SERVED:
         for request in spoilt(base(method), generator):
@@ -215,6 +231,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(calling: Any, s
 MOVES = {
     "StartFlow": Command.START,
     "StopFlow": Command.STOP,
+    "PauseFlow": Command.PAUSE,
     "ResumeFlow": Command.RESUME,
     "RunFlowOnce": Command.RUN_ONCE,
     "UpdateFlow": Command.UPDATE,
@@ -250,5 +267,5 @@ async def test_in_every_state_each_command_moves_as_the_table_says_or_changes_no
 
 
 def test_every_served_method_is_fuzzed() -> None:
-    assert len(SERVED) >= 22
+    assert len(SERVED) >= 30
     assert {path for path, _ in SERVED} <= set(RULES)

@@ -21,7 +21,7 @@ from wallaby.settings import Settings
 from wallaby.status import FlowStatus, LaneStatus
 from wallaby.store import Store
 from wallaby.testing.store_contract import a_flow
-from wallaby.v1 import checkpoint_pb2, ddl_pb2, ddl_pb2_grpc, flow_pb2, types_pb2
+from wallaby.v1 import checkpoint_pb2, flow_pb2, stream_pb2, stream_pb2_grpc, types_pb2
 
 Code = grpc.StatusCode
 SECRET = "hunter2"
@@ -60,6 +60,13 @@ async def test_a_flow_lives_from_creation_to_deletion(flows: Any, store: Store, 
     assert (await flows.DeleteFlow(flow_pb2.DeleteFlowRequest(flow_id="shop"))).deleted
     assert (await flows.ListFlows(flow_pb2.ListFlowsRequest())).flows == []
     assert control.told == ["changed shop"] * 7
+
+
+async def test_pause_is_stop_by_another_name(flows: Any) -> None:
+    await flows.CreateFlow(flow_pb2.CreateFlowRequest(flow=a_message(), start_immediately=True))
+    for _ in range(2):
+        paused = await flows.PauseFlow(flow_pb2.PauseFlowRequest(flow_id="shop"))
+        assert paused.state == types_pb2.FLOW_STATE_STOPPING
 
 
 async def test_what_was_created_is_what_is_got_and_can_be_sent_back(flows: Any) -> None:
@@ -212,7 +219,8 @@ async def test_a_second_creation_and_a_stale_update_are_told_apart(flows: Any) -
 
 
 @pytest.mark.parametrize(
-    "call", ["StartFlow", "StopFlow", "ResumeFlow", "RunFlowOnce", "GetFlow", "DeleteFlow", "GetFlowStatus"]
+    "call",
+    ["StartFlow", "StopFlow", "PauseFlow", "ResumeFlow", "RunFlowOnce", "GetFlow", "DeleteFlow", "GetFlowStatus"],
 )
 async def test_an_unknown_flow_is_not_found_and_a_missing_id_is_invalid(flows: Any, call: str) -> None:
     make = getattr(flow_pb2, f"{call}Request")
@@ -334,8 +342,8 @@ async def test_reflection_lists_the_services_and_can_be_turned_off(
 
 
 async def test_services_that_do_not_exist_yet_say_so(channel: grpc.aio.Channel) -> None:
-    stub = ddl_pb2_grpc.DDLServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
-    assert (await refusal(stub.ListDDL(ddl_pb2.ListDDLRequest()))).code() is Code.UNIMPLEMENTED
+    stub = stream_pb2_grpc.StreamServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+    assert (await refusal(stub.Pull(stream_pb2.StreamPullRequest()))).code() is Code.UNIMPLEMENTED
 
 
 async def test_a_port_in_use_is_refused_and_never_shared(

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.wallaby.api.conftest import RememberingControl
+from tests.wallaby.api.running import Running
+from tests.wallaby.cli.command import Wallaby, parsed
 from wallaby import cli
-from wallaby.api.server import serve
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound, StoreUnavailable
 from wallaby.lifecycle import Command
 from wallaby.lsn import Lsn, Position
-from wallaby.settings import Settings
 from wallaby.status import FlowStatus, LaneStatus, TableStatus
-from wallaby.store import Store
-from wallaby.store.opening import open_sqlite
 
 SECRET = "hunter2"
 FLOW = {
@@ -33,38 +27,6 @@ FLOW = {
 }
 
 
-class Running:
-    """An API in a thread of its own, as another process would have it."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.control = RememberingControl()
-        self.address = ""
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
-        self._server = self._call(serve(store, self.control, Settings(grpc_listen="127.0.0.1:0")))
-        self.address = self._server.address
-
-    def stop(self) -> None:
-        self._call(self._server.stop(0))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    store = open_sqlite(tmp_path / "state")
-    running = Running(store)
-    yield running
-    running.stop()
-    store.close()
-
-
 @pytest.fixture
 def flow_file(tmp_path: Path) -> Path:
     path = tmp_path / "flow.yaml"
@@ -72,20 +34,14 @@ def flow_file(tmp_path: Path) -> Path:
     return path
 
 
-def parsed(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    cli.register(parser.add_subparsers(dest="command"))
-    return parser.parse_args(cli.long_flags(["flow", *words]))
-
-
 @pytest.fixture
 def wallaby(running: Running) -> Callable[..., str]:
-    def run(*words: str) -> str:
-        output = io.StringIO()
-        assert cli.run(parsed(*words, "-endpoint", running.address), output) == 0
-        return output.getvalue()
+    command = Wallaby(running.address)
+    return lambda *words: command("flow", *words)
 
-    return run
+
+def run_parsed(*words: str) -> int:
+    return cli.run(parsed("flow", *words))
 
 
 def test_a_flow_is_steered_from_creation_to_deletion(
@@ -176,11 +132,48 @@ def test_status_shows_lanes_tables_and_the_reason(
     assert json.loads(wallaby("status", "-json", "shop"))["lanes"][0]["rows"] == 12345
 
 
+def test_a_watch_prints_what_is_and_what_becomes_of_it_until_ctrl_c(
+    wallaby: Callable[..., str], running: Running, flow_file: Path
+) -> None:
+    class Reader(io.StringIO):
+        def flush(self) -> None:
+            lines = self.getvalue().count("\n")
+            if lines == 1:
+                running.store.move_flow("shop", Command.START, "because")
+            elif lines == 2:
+                raise KeyboardInterrupt
+
+    wallaby("create", "-file", str(flow_file))
+    for words in ((), ("shop",), ("-flow-id", "shop", "-json")):
+        output = Reader()
+        with pytest.raises(KeyboardInterrupt):
+            cli.run(parsed("flow", "watch", *words, "-endpoint", running.address), output)
+        first, second = output.getvalue().splitlines()
+        if "-json" in words:
+            assert json.loads(first).items() >= {"flow_id": "shop", "command": "", "after": "created"}.items()
+            moved = json.loads(second)
+            assert (moved["before"], moved["after"], moved["reason"]) == ("created", "running", "because")
+            assert moved["cursor"] > json.loads(first)["cursor"]
+        else:
+            assert first.split()[1:3] == ["shop", "created"]
+            assert second.split()[1:] == ["shop", "start", "created", "->", "running", "because"]
+        running.store.move_flow("shop", Command.STOP)
+        running.store.move_flow("shop", Command.FINISH)
+        running.store.delete_flow("shop")
+        wallaby("create", "-file", str(flow_file))
+
+
+def test_pause_is_stop_and_there_is_no_staging(wallaby: Callable[..., str], running: Running, flow_file: Path) -> None:
+    wallaby("create", "-file", str(flow_file), "-start")
+    assert wallaby("pause", "shop") == "Paused flow shop (state=FLOW_STATE_STOPPING)\n"
+    assert wallaby("resolve-staging", "-flow-id", "shop", "-tables", "a.b") == "Resolved staging for 0 destinations\n"
+
+
 def test_validate_needs_no_server_and_tells_what_has_no_effect(tmp_path: Path) -> None:
     path = tmp_path / "flow.json"
     path.write_text(json.dumps(FLOW | {"config": {"ack_policy": "primary"}, "wire_format": "json"}))
     output = io.StringIO()
-    assert cli.run(parsed("validate", "-file", str(path)), output) == 0
+    assert cli.run(parsed("flow", "validate", "-file", str(path)), output) == 0
     assert output.getvalue().startswith("Flow shop is valid\n  duckdb: exactly once\n")
 
 
@@ -192,7 +185,7 @@ def test_a_wrong_file_ends_before_any_connection(tmp_path: Path) -> None:
     path = tmp_path / "flow.json"
     path.write_text(json.dumps(FLOW | {"sorce": {}}))
     with pytest.raises(ConfigError, match="Did you mean 'source'"):
-        cli.run(parsed("create", "-file", str(path), "-endpoint", "127.0.0.1:1"))
+        run_parsed("create", "-file", str(path), "-endpoint", "127.0.0.1:1")
 
 
 def test_a_wrong_option_is_the_servers_to_name(wallaby: Callable[..., str], tmp_path: Path) -> None:
@@ -229,7 +222,7 @@ def test_statuses_come_back_as_our_errors(wallaby: Callable[..., str], flow_file
 
 def test_no_server_is_said_with_advice() -> None:
     with pytest.raises(StoreUnavailable, match="wallaby up"):
-        cli.run(parsed("list", "-endpoint", "127.0.0.1:1"))
+        run_parsed("list", "-endpoint", "127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -243,13 +236,13 @@ def test_no_server_is_said_with_advice() -> None:
 )
 def test_wrong_usage_is_a_config_error(words: tuple[str, ...], rule: str) -> None:
     with pytest.raises(ConfigError, match=rule):
-        cli.run(parsed(*words))
+        run_parsed(*words)
 
 
 @pytest.mark.parametrize("words", [("nonsense",), ("get", "-nonsense"), ("create",), ("list", "-page-size", "many")])
 def test_unknown_words_are_usage_errors(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises((argparse.ArgumentError, SystemExit)):
-        parsed(*words)
+        parsed("flow", *words)
 
 
 def test_one_dash_and_two_dashes_mean_the_same() -> None:

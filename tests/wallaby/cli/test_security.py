@@ -1,4 +1,4 @@
-"""``wallaby token|secret|audit|checkpoint put`` against a real API, with and without TLS and tokens."""
+"""``wallaby token|secret|audit`` against a real API, with and without TLS and tokens."""
 
 from __future__ import annotations
 
@@ -21,13 +21,11 @@ from wallaby import cli
 from wallaby.api.server import serve
 from wallaby.errors import (
     ConfigError,
-    IllegalMove,
     PermissionDenied,
     StoreUnavailable,
     TooManyCalls,
     Unauthenticated,
 )
-from wallaby.lsn import START, Lsn, Position
 from wallaby.settings import CLIENT_VARIABLES, ApiLimits, Settings
 from wallaby.store import Store
 from wallaby.store.opening import open_sqlite
@@ -184,22 +182,6 @@ def test_the_audit_log_is_shown_newest_first(wallaby: Callable[..., str]) -> Non
     assert newest["principal"] == "local"
     calls = json.loads(wallaby("audit", "-json"))["calls"]
     assert "mine/CreateToken" in {call["request_id"] for call in calls}
-
-
-def test_a_checkpoint_is_put_back_only_by_force(wallaby: Callable[..., str], api: Api) -> None:
-    position = Position(Lsn.parse("16/B374D848"))
-    api.store.create_flow(a_flow())
-    api.store.begin_epoch("shop")
-    api.store.commit_checkpoint("shop", epoch=1, after=START, upto=position, lanes={"shop/copy/0": position})
-    with pytest.raises(IllegalMove, match="an admin may force it"):
-        wallaby("checkpoint", "put", "shop", "16/0")
-    with pytest.raises(IllegalMove, match="would be lost"):
-        wallaby("checkpoint", "put", "shop", "17/0", "-force")
-    said = wallaby("checkpoint", "put", "shop", "16/0", "-force")
-    assert said == "The checkpoint of flow shop stands at 16/0\n"
-    assert json.loads(wallaby("checkpoint", "put", "shop", "16/0", "-json"))["metadata"]["epoch"] == "2"
-    calls = json.loads(wallaby("audit", "-flow-id", "shop", "-json"))["calls"]
-    assert [call["code"] for call in calls] == ["OK", "OK", "FAILED_PRECONDITION", "FAILED_PRECONDITION"]
 
 
 def test_a_token_opens_what_its_role_may_and_errors_say_what_to_do(

@@ -302,7 +302,7 @@ BAD_FILES = [
     ("a.yaml", "password: !hunter2 x", "line 1"),
     ("a.yaml", "- hunter2", "no mapping"),
     ("a.yaml", "? [hunter2, b]\n: c", "not valid YAML"),
-    ("a.yaml", "", "no mapping"),
+    ("a.yaml", "", "no flow"),
     ("a.json", '{"password": "hunter2", }', "line 1"),
     ("a.json", '{"a": 1, "a": "hunter2"}', "'a' appears twice"),
     ("a.json", "[" * 200_000, "not valid JSON"),

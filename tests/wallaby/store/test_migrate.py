@@ -129,6 +129,7 @@ def test_schema_and_ledger_live_in_schema_wallaby(database: ScratchDatabase) -> 
         "calls",
         "changes",
         "checkpoints",
+        "ddl_events",
         "flow_state_events",
         "flows",
         "requests",

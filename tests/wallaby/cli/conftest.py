@@ -1,0 +1,5 @@
+"""The served API that commands speak to."""
+
+from tests.wallaby.api.running import running
+
+__all__ = ["running"]

@@ -1,0 +1,166 @@
+"""``wallaby init`` on a real source: the file it writes is valid, fit, commented, and holds no secret."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from psycopg.conninfo import make_conninfo
+
+from tests.wallaby.cli.command import Wallaby
+from wallaby.check import check_flow, has_errors
+from wallaby.errors import CheckFailed, ConfigError, NotFound
+from wallaby.flow import FlowSpec
+from wallaby.flow.json_schema import flow_schema
+from wallaby.flow.resolution import resolved
+from wallaby.testing.postgres import ScratchDatabase
+
+
+@pytest.fixture
+def source(database: ScratchDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScratchDatabase:
+    database.execute(
+        "CREATE SCHEMA shop",
+        "CREATE TABLE shop.orders (id int, line int, note text, PRIMARY KEY (id, line))",
+        "INSERT INTO shop.orders SELECT g, 1, repeat('x', 500) FROM generate_series(1, 200) AS g",
+        "ANALYZE shop.orders",
+        "CREATE TABLE shop.log (note text)",
+        "CREATE TABLE shop.everything (note text)",
+        "ALTER TABLE shop.everything REPLICA IDENTITY FULL",
+        "CREATE TABLE parts (id int PRIMARY KEY, at int) PARTITION BY RANGE (id)",
+        "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (1000)",
+        "CREATE TABLE \"Odd, 'Name'\" (id int PRIMARY KEY)",
+    )
+    monkeypatch.setenv("SOURCE_DSN", database.dsn)
+    monkeypatch.chdir(tmp_path)
+    return database
+
+
+def test_the_file_is_valid_fit_and_says_what_was_found(source: ScratchDatabase) -> None:
+    shown = Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "My Shop")
+    assert "Wrote my_shop.yaml: 4 tables to duckdb\n" in shown
+    assert "Left out, without a key: shop.log\n" in shown
+    assert "Set SOURCE_DSN where it runs.\n" in shown
+    text = Path("my_shop.yaml").read_text(encoding="utf-8")
+    mapping = yaml.safe_load(text)
+    jsonschema.Draft202012Validator(flow_schema()).validate(mapping)
+    flow = FlowSpec.from_file("my_shop.yaml")
+    options = flow.source_options()
+    assert options.publication_tables == ("public.\"Odd, 'Name'\"", "public.parts", "shop.everything", "shop.orders")
+    assert (options.dsn, options.slot, options.publication) == (
+        *("env:SOURCE_DSN", "wallaby_my_shop", "wallaby_my_shop"),
+    )
+    assert not has_errors(check_flow(resolved(flow)))
+    assert "about 200 rows, key id, line" in text
+    assert 'ALTER TABLE "shop"."log" REPLICA IDENTITY FULL;' in text
+    assert source.slots() == []
+    assert source.fetch("SELECT pubname FROM pg_publication") == []
+
+
+def test_what_was_left_out_comes_in_when_the_statement_was_run(source: ScratchDatabase) -> None:
+    source.execute('ALTER TABLE "shop"."log" REPLICA IDENTITY FULL;')
+    Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-tables", "shop.*")
+    assert FlowSpec.from_file("shop.yaml").source_options().publication_tables == (
+        *("shop.everything", "shop.log", "shop.orders"),
+    )
+
+
+def test_a_table_of_the_same_name_in_another_schema_is_not_taken_for_the_named_one(source: ScratchDatabase) -> None:
+    source.execute("CREATE SCHEMA other", "CREATE TABLE other.log (id int PRIMARY KEY)")
+    Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-tables", "other.log,shop.*")
+    assert "shop.log" not in FlowSpec.from_file("shop.yaml").source_options().publication_tables
+
+
+def test_a_table_that_is_named_is_taken_and_what_it_lacks_is_said(source: ScratchDatabase) -> None:
+    code, shown = Wallaby().code("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-tables", "shop.log,shop.orders")
+    assert code == 1
+    assert "error: table shop.log" in shown
+    assert "REPLICA IDENTITY" in shown
+    assert Path("shop.yaml").exists()
+
+
+def test_a_publication_that_exists_decides_the_tables(source: ScratchDatabase) -> None:
+    source.execute("CREATE PUBLICATION mine FOR TABLE shop.orders")
+    Path("out").mkdir()
+    Wallaby()(
+        "init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-publication", "mine", "-to", "files", "-target", "out"
+    )
+    options = FlowSpec.from_file("shop.yaml").source_options()
+    assert (options.publication, options.publication_tables, options.ensure_publication) == ("mine", (), False)
+    with pytest.raises(NotFound):
+        Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-publication", "nope", "-output", "x.yaml")
+
+
+@pytest.mark.must_not_fail(24)
+def test_a_password_becomes_the_name_of_a_variable(
+    source: ScratchDatabase, target_database: ScratchDatabase, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dsn, target = (make_conninfo(each.dsn, password="hunter2") for each in (source, target_database))
+    shown = Wallaby()("init", "-dsn", dsn, "-name", "shop", "-to", "postgres", "-target", target)
+    assert "Set SHOP_DSN where it runs.\nSet SHOP_TARGET_DSN where it runs.\n" in shown
+    flow = FlowSpec.from_file("shop.yaml")
+    assert flow.source.options["dsn"] == "env:SHOP_DSN"
+    assert flow.destinations[0].options["dsn"] == "env:SHOP_TARGET_DSN"
+    captured = capfd.readouterr()
+    assert "hunter2" not in shown + Path("shop.yaml").read_text() + captured.out + captured.err
+
+
+def test_a_file_that_exists_is_only_replaced_when_asked(source: ScratchDatabase) -> None:
+    Path("shop.yaml").write_text("dear to somebody")
+    with pytest.raises(ConfigError, match="the file exists"):
+        Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "shop")
+    assert Path("shop.yaml").read_text() == "dear to somebody"
+    Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-force")
+    assert FlowSpec.from_file("shop.yaml").id == "shop"
+
+
+def test_machines_get_json_and_are_asked_nothing(source: ScratchDatabase, capfd: pytest.CaptureFixture[str]) -> None:
+    value = json.loads(Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-json"))
+    assert (value["file"], value["left_out"], value["variables"]) == ("shop.yaml", ["shop.log"], ["SOURCE_DSN"])
+    assert capfd.readouterr().err == ""
+
+
+def test_a_person_is_asked_and_the_defaults_are_offered(
+    source: ScratchDatabase, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("env:SOURCE_DSN\nshop\nshop.orders\n\n\n"))
+    Wallaby()("init")
+    asked = capfd.readouterr().err
+    for question in ("Source (", f"Name of the flow [{source.name}]", "Tables (", "[duckdb]", "[shop.duckdb]"):
+        assert question in asked
+    assert "shop.orders" in asked
+    flow = FlowSpec.from_file("shop.yaml")
+    assert flow.source_options().publication_tables == ("shop.orders",)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        ((), "is required"),
+        (("-dsn", "env:SOURCE_DSN", "-tables", "shop.nothing"), "matches no table"),
+        (("-dsn", "env:SOURCE_DSN", "-tables", "a b"), "must be a table"),
+        (("-dsn", "env:SOURCE_DSN", "-name", "!!"), "no letter or digit"),
+        (("-dsn", "env:SOURCE_DSN", "-to", "duckbd"), "Did you mean 'duckdb'"),
+        (("-dsn", "env:SOURCE_DSN", "-to", "postgres"), "is required"),
+        (("-dsn", "env:SOURCE_DSN", "-output", "nowhere/flow.yaml"), "cannot be written"),
+    ],
+)
+def test_wrong_answers_are_config_errors(source: ScratchDatabase, words: tuple[str, ...], rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        Wallaby()("init", *words)
+
+
+def test_a_database_without_a_table_that_is_fit_is_refused(database: ScratchDatabase, tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match="no tables"):
+        Wallaby()("init", "-dsn", database.dsn, "-output", str(tmp_path / "a.yaml"))
+    database.execute("CREATE TABLE log (note text)")
+    with pytest.raises(CheckFailed, match="REPLICA IDENTITY FULL"):
+        Wallaby()("init", "-dsn", database.dsn, "-output", str(tmp_path / "a.yaml"))
+    assert not (tmp_path / "a.yaml").exists()
