@@ -141,3 +141,29 @@ class Limits:
     """A table truncated or rewritten between snapshot and lock makes the copy start over, at most this often."""
     copy_chunk_bytes: int = 4 << 20
     """Bytes of COPY data decoded at once."""
+    stream_pull_messages_max: int = 10_000
+    """Messages one pull of a stream may ask for."""
+    stream_pull_bytes_max: int = 3 << 20
+    """... and about how many bytes it answers: gRPC clients take 4 MB unless told otherwise. One message always goes."""
+    stream_ids_max: int = 10_000
+    """Messages one acknowledgement, extension or return may name."""
+    stream_visibility_max_s: int = 43_200
+    """A claim lasts twelve hours at most; it can be extended again."""
+    stream_wait_max_s: int = 60
+    """A pull waits this long at most for messages."""
+    stream_poll_ms: int = 1_000
+    """A waiting pull looks by itself this often: claims run out silently, and a notification may be lost."""
+    stream_lookahead: int = 1_000
+    """Messages an ordered group looks at beyond those it takes, in search of free keys."""
+    stream_blocked_max: int = 10_000
+    """Messages of an ordered group that may wait behind others of their key before it stops looking further."""
+    stream_retention_page: int = 10_000
+    """Messages one statement of the retention looks at."""
+    stream_retention_pages_max: int = 20
+    """... and how many such statements run in a row."""
+    stream_retention_interval_s: int = 10
+    """A stream's retention runs at most this often."""
+    stream_connections_max: int = 8
+    """Connections of the API to the database of the streams."""
+    stream_list_max: int = 1_000
+    """Groups or dead letters one answer lists."""
