@@ -144,7 +144,7 @@ class Limits:
     stream_pull_messages_max: int = 10_000
     """Messages one pull of a stream may ask for."""
     stream_pull_bytes_max: int = 3 << 20
-    """... and about how many bytes it answers: gRPC clients take 4 MB unless told otherwise. One message always goes."""
+    """... and about how many bytes it answers (gRPC clients take 4 MB unless told otherwise); one message always goes."""
     stream_ids_max: int = 10_000
     """Messages one acknowledgement, extension or return may name."""
     stream_visibility_max_s: int = 43_200

@@ -115,6 +115,11 @@ class Publisher:
         self.forget()
         return bool(is_retention_due)
 
+    @property
+    def has_staged(self) -> bool:
+        """Whether the open transaction holds staged messages."""
+        return self._rows > 0
+
     def forget(self) -> None:
         """The transaction ended: nothing is staged any more."""
         self._rows = 0

@@ -1,13 +1,13 @@
 """Changes as JSON: one object per change, built in columns.
 
 No value is altered. A JSON number is used only where every reader gets the same value back: booleans and null are
-JSON's own, whole numbers are numbers up to 2^53 - 1 in size (what a double holds exactly) and text beyond, finite floats
-are numbers in their shortest exact form, always with a point or an exponent so that ``-0.0`` stays a float. Arrays are
-arrays and hstore is an object of the same rules. Everything else is a string in PostgreSQL's own form: numerics with
-their scale, json and jsonb as their text (a column that is null and one that holds JSON's null stay apart), bytea as
-``\\x`` hexadecimal; timestamps, dates and times in ISO 8601 (with ``Z`` for timestamptz), intervals as ISO 8601 durations.
-Values their Arrow type cannot hold (an infinite date, ``NaN`` in a numeric, an array of several dimensions) are
-PostgreSQL's text, and the columns are named in ``outliers``.
+JSON's own, whole numbers are numbers up to 2^53 - 1 in size (what a double holds exactly) and text beyond, finite
+floats are numbers in their shortest exact form, always with a point or an exponent so that ``-0.0`` stays a float.
+Arrays are arrays and hstore is an object of the same rules. Everything else is a string in PostgreSQL's own form:
+numerics with their scale, json and jsonb as their text (a column that is null and one that holds JSON's null stay
+apart), bytea as ``\\x`` hexadecimal; timestamps, dates and times in ISO 8601 (with ``Z`` for timestamptz), intervals as
+ISO 8601 durations. Values their Arrow type cannot hold (an infinite date, ``NaN`` in a numeric, an array of several
+dimensions) are PostgreSQL's text, and the columns are named in ``outliers``.
 
 What we dislike: texts are copied a few times on the way. It is still a few microseconds per row, and no server pays.
 """
@@ -220,7 +220,8 @@ def _decimals(array: pa.Array) -> pa.Array:
     kind = array.type
     make = pa.decimal128 if kind.bit_width == 128 else pa.decimal256
     whole = pa.Array.from_buffers(make(kind.precision, 0), len(array), array.buffers(), offset=array.offset)
-    digits = pc.utf8_ltrim(whole.cast(_TEXT), "-")
+    signed = whole.cast(_TEXT)
+    digits = pc.utf8_ltrim(signed, "-")
     if kind.scale > 0:
         digits = pc.utf8_lpad(digits, kind.scale + 1, "0")
         before, after = (
@@ -228,8 +229,7 @@ def _decimals(array: pa.Array) -> pa.Array:
             pc.utf8_slice_codeunits(digits, -kind.scale, None),
         )
         digits = _joined(before, ".", after)
-    is_negative = pc.less(array, pa.scalar(0, pa.int32()).cast(kind))
-    return pc.if_else(is_negative, _joined("-", digits), digits)
+    return pc.if_else(pc.starts_with(signed, "-"), _joined("-", digits), digits)
 
 
 def _durations(array: pa.Array) -> pa.Array:
