@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WallabyError as error:
         from cluster.findings import show_error
 
-        show_error(error, as_json=words.json and words.command != "flow")
+        show_error(error, as_json=words.json and words.command not in ("flow", "stream"))
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     except KeyboardInterrupt:
         return 130

@@ -25,6 +25,10 @@ class Settings:
     """Serve gRPC reflection, so that tools find the services by themselves."""
     postgres_dsn: str = ""
     """The control store in PostgreSQL (or a reference ``env:``/``file:``); empty: SQLite in ``state_dir``."""
+    stream_dsn: str = ""
+    """The database of the streams the API serves (or a reference); empty: that of ``postgres_dsn``."""
+    stream_schema: str = "wallaby"
+    """Their schema there: ``state_schema`` of the pgstream destination."""
     state_dir: Path = Path(".wallaby")
     """Where the embedded control store lives."""
 
@@ -72,6 +76,8 @@ VARIABLES: Final[Mapping[str, str]] = {
     "grpc_listen": "WALLABY_GRPC_LISTEN",
     "grpc_reflection": "WALLABY_GRPC_REFLECTION",
     "postgres_dsn": "WALLABY_POSTGRES_DSN",
+    "stream_dsn": "WALLABY_STREAM_DSN",
+    "stream_schema": "WALLABY_STREAM_SCHEMA",
     "state_dir": "WALLABY_STATE_DIR",
 }
 """The environment variable of each setting."""
@@ -144,7 +150,7 @@ class Limits:
     stream_pull_messages_max: int = 10_000
     """Messages one pull of a stream may ask for."""
     stream_pull_bytes_max: int = 3 << 20
-    """... and about how many bytes it answers (gRPC clients take 4 MB unless told otherwise); one message always goes."""
+    """... and about how many bytes it answers: gRPC clients take 4 MB unless told otherwise. A message always goes."""
     stream_ids_max: int = 10_000
     """Messages one acknowledgement, extension or return may name."""
     stream_visibility_max_s: int = 43_200

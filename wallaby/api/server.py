@@ -9,12 +9,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wallaby.api import flows
+from wallaby.api import flows, streams
 from wallaby.api.control import FlowControl
 from wallaby.errors import CheckFailed
 from wallaby.settings import Settings
 from wallaby.store import Store
-from wallaby.v1 import checkpoint_pb2, flow_pb2
+from wallaby.v1 import checkpoint_pb2, flow_pb2, stream_pb2
 
 _CALLS_MAX: Final = 64
 """Calls at once; more are answered RESOURCE_EXHAUSTED."""
@@ -35,16 +35,19 @@ class ApiServer:
         address: str,
         health_servicer: health.aio.HealthServicer,
         executor: ThreadPoolExecutor,
+        stream_servicer: streams.StreamServicer,
     ):
         self.server = server
         self.address = address
         self._health = health_servicer
         self._executor = executor
+        self._streams = stream_servicer
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Say NOT_SERVING, let calls in flight end for ``grace_s`` seconds, close the port. Idempotent."""
         await self._health.enter_graceful_shutdown()
         await self.server.stop(grace_s)
+        await self._streams.close()
         self._executor.shutdown(wait=False)
 
 
@@ -57,9 +60,11 @@ async def serve(store: Store, control: FlowControl, settings: Settings) -> ApiSe
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="api-store")
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CALLS_MAX)
     flows.register(server, flows.StoreThread(store, executor), control)
+    stream_servicer = streams.register(server, settings)
     names = [
         flow_pb2.DESCRIPTOR.services_by_name["FlowService"].full_name,
         checkpoint_pb2.DESCRIPTOR.services_by_name["CheckpointService"].full_name,
+        stream_pb2.DESCRIPTOR.services_by_name["StreamService"].full_name,
     ]
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -72,11 +77,12 @@ async def serve(store: Store, control: FlowControl, settings: Settings) -> ApiSe
         await server.start()
     except BaseException:
         executor.shutdown(wait=False)
+        await stream_servicer.close()
         await server.stop(None)
         raise
     for name in ("", *names):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return ApiServer(server, f"{shown}:{bound}", healthy, executor)
+    return ApiServer(server, f"{shown}:{bound}", healthy, executor, stream_servicer)
 
 
 def _bind(server: grpc.aio.Server, address: str) -> int:

@@ -1,4 +1,4 @@
-"""Commands that are clients of a running wallaby: ``wallaby flow …``."""
+"""Commands that are clients of a running wallaby: ``wallaby flow …``, ``wallaby stream …``."""
 
 from wallaby.cli.commands import register, run
 from wallaby.cli.flags import long_flags

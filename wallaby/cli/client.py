@@ -18,7 +18,7 @@ from wallaby.errors import (
     Superseded,
     WallabyError,
 )
-from wallaby.v1 import flow_pb2_grpc
+from wallaby.v1 import flow_pb2_grpc, stream_pb2_grpc
 
 DEFAULT_ENDPOINT: Final = "localhost:8080"
 CALL_SECONDS: Final = 15.0
@@ -39,15 +39,20 @@ class Client:
 
     def __init__(self, channel: grpc.Channel, endpoint: str) -> None:
         self._flows = flow_pb2_grpc.FlowServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        self._streams = stream_pb2_grpc.StreamServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
         self._endpoint = endpoint
 
     def call(self, method: str, request: Any) -> Any:
         """The answer of a FlowService method; our error for its status."""
         return self._translated(getattr(self._flows, method), request)
 
-    def _translated(self, method: Callable[..., _Answer], request: Any) -> _Answer:
+    def call_stream(self, method: str, request: Any, *, more_seconds: float = 0.0) -> Any:
+        """The answer of a StreamService method, which may take longer by so many seconds."""
+        return self._translated(getattr(self._streams, method), request, CALL_SECONDS + more_seconds)
+
+    def _translated(self, method: Callable[..., _Answer], request: Any, seconds: float = CALL_SECONDS) -> _Answer:
         try:
-            return method(request, timeout=CALL_SECONDS)
+            return method(request, timeout=seconds)
         except grpc.RpcError as error:
             # What gRPC raises from a call is a status as well.
             code, details = error.code(), error.details() or ""

@@ -1,4 +1,4 @@
-"""``wallaby flow create|update|start|stop|resume|run-once|get|list|delete|validate|status``."""
+"""``wallaby flow create|update|start|stop|resume|run-once|get|list|delete|validate|status``; ``wallaby stream …``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from wallaby.cli import stream
 from wallaby.errors import ConfigError
 
 
 def register(subparsers: Any) -> None:
-    """Add ``flow`` and its commands to the subparsers of the ``wallaby`` parser (``dest="command"``)."""
+    """Add ``flow``, ``stream`` and their commands to the subparsers of the ``wallaby`` parser (``dest="command"``)."""
+    stream.register(subparsers, _common)
     flow = subparsers.add_parser("flow", help="create, steer and show the flows of a running wallaby")
     commands = flow.add_subparsers(dest="flow_command", required=True, metavar="COMMAND")
 
     def add(name: str, help_text: str, *, one_flow: bool = True) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text, allow_abbrev=False)
-        parser.add_argument("--endpoint", metavar="HOST:PORT", help="the API (default localhost:8080)")
-        _switch(parser, "--insecure", "connect without TLS", default=True)
-        _switch(parser, "--json", "print JSON on one line")
-        _switch(parser, "--pretty", "print JSON, indented")
+        _common(parser)
         if one_flow:
             parser.add_argument("flow", nargs="?", metavar="FLOW", help="the flow's id")
             parser.add_argument("--flow-id", metavar="FLOW", help="the flow's id, as the Go WALlaby names it")
@@ -50,18 +49,30 @@ def register(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace, output: TextIO | None = None) -> int:
     """Run the command `register`'s parser read; the exit code. Raises our errors, `ConfigError` for wrong usage."""
-    from wallaby.cli.flow import COMMANDS, validate_here
     from wallaby.cli.report import Report
 
     if not arguments.insecure:
         raise ConfigError("TLS is not supported yet", field="-insecure", advice="Use an SSH tunnel or a proxy with TLS")
     report = Report(output or sys.stdout, as_json=arguments.json or arguments.pretty, pretty=arguments.pretty)
-    if arguments.flow_command == "validate" and arguments.endpoint is None:
+    if arguments.command == "flow" and arguments.flow_command == "validate" and arguments.endpoint is None:
+        from wallaby.cli.flow import validate_here
+
         return validate_here(Path(arguments.file), report)
     from wallaby.cli.client import DEFAULT_ENDPOINT, connect
 
     with connect(arguments.endpoint or DEFAULT_ENDPOINT) as client:
+        if arguments.command == "stream":
+            return stream.COMMANDS[arguments.stream_command](client, arguments, report)
+        from wallaby.cli.flow import COMMANDS
+
         return COMMANDS[arguments.flow_command](client, arguments, report)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--endpoint", metavar="HOST:PORT", help="the API (default localhost:8080)")
+    _switch(parser, "--insecure", "connect without TLS", default=True)
+    _switch(parser, "--json", "print JSON on one line")
+    _switch(parser, "--pretty", "print JSON, indented")
 
 
 def _switch(parser: argparse.ArgumentParser, name: str, help_text: str, *, default: bool = False) -> None:

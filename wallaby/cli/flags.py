@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 _LONG = re.compile(r"-[A-Za-z][A-Za-z0-9]*[A-Za-z0-9-]+(=.*)?", re.DOTALL)
-_SWITCH = re.compile(r"--(json|pretty|start|insecure|pause|resume|wait)=(.*)", re.DOTALL)
+_SWITCH = re.compile(r"--(json|pretty|start|insecure|pause|resume|wait|ordered)=(.*)", re.DOTALL)
 
 
 def long_flags(arguments: Sequence[str]) -> list[str]:

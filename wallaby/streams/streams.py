@@ -143,22 +143,28 @@ class Streams:
             raise _no_group(stream, group)
         return found
 
-    def configure(self, stream: str, group: str, options: GroupOptions) -> None:
-        """Make the group, or change how it consumes.
+    def configure(
+        self, stream: str, group: str, *, is_ordered: bool | None = None, max_attempts: int | None = None
+    ) -> GroupOptions:
+        """Make the group, or change how it consumes (None: as it is); what holds from now on.
 
         `IllegalMove` when order is asked for while messages are out: they may be of one key.
         """
         checked_name(stream, "stream")
         checked_name(group, "consumer_group")
-        checked_number(options.max_attempts, "max_attempts", low=0, high=ATTEMPTS_MAX)
+        checked_number(max_attempts or 0, "max_attempts", low=0, high=ATTEMPTS_MAX)
 
-        def configure(connection: _Connection) -> None:
+        def configure(connection: _Connection) -> GroupOptions:
             self._require_stream(connection, stream)
             _raw(connection, self._sql.make_group, stream, group)
             with connection.transaction():
                 before = _raw(connection, self._sql.lock_group, stream, group).fetchone()
                 if before is None:
                     raise _no_group(stream, group)
+                options = GroupOptions(
+                    is_ordered=before[0] if is_ordered is None else is_ordered,
+                    max_attempts=before[1] if max_attempts is None else max_attempts,
+                )
                 if options.is_ordered and not before[0]:
                     if _raw(connection, self._sql.has_open, stream, group).fetchone() == (True,):
                         raise IllegalMove(
@@ -170,8 +176,9 @@ class Streams:
                 elif before[0] and not options.is_ordered:
                     _raw(connection, self._sql.unblock, stream, group)
                 _raw(connection, self._sql.configure, stream, group, options.is_ordered, options.max_attempts)
+            return options
 
-        self._run(configure)
+        return self._run(configure)
 
     def drop_group(self, stream: str, group: str) -> None:
         """Forget the group: it keeps no message in the stream any more. `NotFound` when there is none."""
