@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from benchmarks import decode, files_and_duckdb, latency, memory, postgres_to_postgres, stream
+from benchmarks import decode, files_and_duckdb, latency, memory, postgres_to_postgres, stream, streams
 from benchmarks.measure import Line, main
 
 
 def measure(words: argparse.Namespace) -> Iterator[Line]:
     """Each with servers and a Ray of its own."""
-    for benchmark in (decode, stream, postgres_to_postgres, files_and_duckdb, latency, memory):
+    for benchmark in (decode, stream, postgres_to_postgres, files_and_duckdb, streams, latency, memory):
         yield from benchmark.measure(words)
 
 

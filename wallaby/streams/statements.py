@@ -2,6 +2,11 @@
 
 Parameters are numbered; ``$1`` is always the stream and ``$2`` the group. Two words recur: a delivery is *out* while it
 is ``claimed`` or ``available``, and *open* while it is out or ``blocked``.
+
+Every statement looks rows up by index whatever the planner believes: these tables grow and shrink too fast for its
+statistics, and a join it turns around reads a whole group for each message. So lookups are LATERAL queries with a
+LIMIT, scalar queries, or ``= ANY (ARRAY (…))``, none of which is ever turned around; and what lies behind a cursor,
+where numbers have no gaps and no delivery exists, is read by a range of numbers.
 """
 
 from __future__ import annotations
@@ -30,13 +35,13 @@ class Statements:
         )
         self.bury = f"""
             WITH spent AS MATERIALIZED (
-                SELECT d.event_id FROM {t.deliveries} d JOIN {t.groups} g USING (stream, consumer_group)
-                WHERE {mine} AND d.status IN {_OUT} AND d.visible_at <= statement_timestamp()
-                    AND g.max_attempts > 0 AND d.attempts >= g.max_attempts
-                ORDER BY d.event_id LIMIT $3 FOR UPDATE OF d SKIP LOCKED),
+                SELECT d.event_id FROM {t.deliveries} d
+                WHERE {mine} AND d.status IN {_OUT} AND d.visible_at <= statement_timestamp() AND d.attempts >= (
+                    SELECT nullif(max_attempts, 0) FROM {t.groups} WHERE stream = $1 AND consumer_group = $2)
+                ORDER BY d.visible_at, d.event_id LIMIT $3 FOR UPDATE SKIP LOCKED),
             finished AS (
                 UPDATE {t.deliveries} d SET status = 'dead', updated_at = statement_timestamp()
-                FROM spent WHERE {mine} AND d.event_id = spent.event_id RETURNING d.key_hash),
+                WHERE {mine} AND d.event_id = ANY (ARRAY(SELECT event_id FROM spent)) RETURNING d.key_hash),
             {self._promoted(t)}
             SELECT count(*) FROM finished"""
         self.pull = self._pull(t)
@@ -44,7 +49,7 @@ class Statements:
             WITH {self._held(t, "('claimed', 'acked')")},
             finished AS (
                 UPDATE {t.deliveries} d SET status = 'acked', updated_at = statement_timestamp()
-                FROM held WHERE {mine} AND d.event_id = held.event_id AND held.status = 'claimed'
+                WHERE {mine} AND d.event_id = ANY (ARRAY(SELECT event_id FROM held WHERE status = 'claimed'))
                 RETURNING d.key_hash),
             {self._promoted(t)},
             {self._woken("promoted")}
@@ -54,46 +59,51 @@ class Statements:
             extended AS (
                 UPDATE {t.deliveries} d SET visible_at = statement_timestamp() + make_interval(secs => $6),
                     updated_at = statement_timestamp()
-                FROM held WHERE {mine} AND d.event_id = held.event_id)
+                WHERE {mine} AND d.event_id = ANY (ARRAY(SELECT event_id FROM held)))
             {self._answer()}"""
         self.give_back = f"""
             WITH {self._held(t, "('claimed')")},
             returned AS (
                 UPDATE {t.deliveries} d SET updated_at = statement_timestamp(), status = CASE
-                        WHEN g.max_attempts > 0 AND d.attempts >= g.max_attempts THEN 'dead' ELSE 'available' END,
+                        WHEN d.attempts >= (SELECT nullif(max_attempts, 0) FROM {t.groups}
+                            WHERE stream = $1 AND consumer_group = $2) THEN 'dead' ELSE 'available' END,
                     visible_at = statement_timestamp() + make_interval(secs => $6)
-                FROM held CROSS JOIN {t.groups} g
-                WHERE {mine} AND d.event_id = held.event_id AND g.stream = $1 AND g.consumer_group = $2
+                WHERE {mine} AND d.event_id = ANY (ARRAY(SELECT event_id FROM held))
                 RETURNING d.status, d.key_hash),
             finished AS (SELECT key_hash FROM returned WHERE status = 'dead'),
             {self._promoted(t)},
             {self._woken("returned")}
             {self._answer(wakes=True)}"""
+        is_ordered = f"(SELECT is_ordered FROM {t.groups} WHERE stream = $1 AND consumer_group = $2)"
+        matches = "($3::pg_lsn IS NULL OR e.lsn >= $3) AND ($4::timestamptz IS NULL OR e.created_at >= $4)"
         self.replay = f"""
             WITH first AS MATERIALIZED (
-                SELECT min(e.id) AS id FROM {t.events} e JOIN {t.groups} g USING (stream)
-                WHERE e.stream = $1 AND g.consumer_group = $2 AND e.id <= g.cursor_id
-                    AND ($3::pg_lsn IS NULL OR e.lsn >= $3) AND ($4::timestamptz IS NULL OR e.created_at >= $4)),
-            reset AS (
-                DELETE FROM {t.deliveries} d USING first, {t.groups} g, {t.events} e
-                WHERE {mine} AND g.stream = $1 AND g.consumer_group = $2 AND e.stream = $1 AND e.id = d.event_id
-                    AND d.event_id >= first.id AND (g.is_ordered
-                        OR ($3::pg_lsn IS NULL OR e.lsn >= $3) AND ($4::timestamptz IS NULL OR e.created_at >= $4))
-                RETURNING 1),
+                SELECT min(e.id) AS id FROM {t.events} e WHERE e.stream = $1 AND {matches} AND e.id <= (
+                    SELECT cursor_id FROM {t.groups} WHERE stream = $1 AND consumer_group = $2)),
+            renewed AS (
+                UPDATE {t.deliveries} d SET status = 'available', visible_at = statement_timestamp(), attempts = 0,
+                    consumer_id = '', claim = 0, updated_at = statement_timestamp()
+                FROM {t.events} e
+                WHERE {mine} AND d.event_id >= (SELECT id FROM first) AND NOT {is_ordered}
+                    AND e.stream = $1 AND e.id = d.event_id AND {matches} RETURNING 1),
+            removed AS (
+                DELETE FROM {t.deliveries} d
+                WHERE {mine} AND d.event_id >= (SELECT id FROM first) AND {is_ordered} RETURNING 1),
             rewound AS (
                 UPDATE {t.groups} g SET cursor_id = first.id - 1 FROM first
-                WHERE g.stream = $1 AND g.consumer_group = $2 AND first.id <= g.cursor_id RETURNING 1),
-            {self._woken("rewound")}
+                WHERE g.stream = $1 AND g.consumer_group = $2 AND g.is_ordered AND first.id <= g.cursor_id),
+            reset AS (SELECT FROM renewed UNION ALL SELECT FROM removed),
+            {self._woken("reset")}
             SELECT (SELECT count(*) FROM reset) FROM (SELECT count(*) FROM woken) AS w"""
         self.promote_orphans = f"""
             UPDATE {t.deliveries} d SET status = 'available', visible_at = statement_timestamp(),
                 updated_at = statement_timestamp()
-            WHERE {mine} AND d.event_id IN (
-                SELECT min(b.event_id) FROM {t.deliveries} b
-                WHERE b.stream = $1 AND b.consumer_group = $2 AND b.status = 'blocked' AND NOT EXISTS (
-                    SELECT FROM {t.deliveries} o WHERE o.stream = $1 AND o.consumer_group = $2
-                        AND o.key_hash = b.key_hash AND o.status IN {_OUT})
-                GROUP BY b.key_hash)"""
+            WHERE {mine} AND d.event_id = ANY (ARRAY(
+                SELECT b.event_id FROM (
+                    SELECT key_hash, min(event_id) AS event_id FROM {t.deliveries}
+                    WHERE stream = $1 AND consumer_group = $2 AND status = 'blocked' GROUP BY key_hash) AS b
+                WHERE (SELECT 1 FROM {t.deliveries} o WHERE o.stream = $1 AND o.consumer_group = $2
+                    AND o.key_hash = b.key_hash AND o.status IN {_OUT} LIMIT 1) IS NULL))"""
         self.dead_letters = f"""
             SELECT e.id, e.namespace, e.table_name, e.operation, e.key, e.lsn::text, e.wire_format, e.payload,
                 e.created_at, d.attempts, d.claim, d.visible_at, d.consumer_id
@@ -107,8 +117,7 @@ class Statements:
             {self._woken("redriven")}
             SELECT (SELECT count(*) FROM redriven) FROM (SELECT count(*) FROM woken) AS w"""
         self.has_open = f"""
-            SELECT EXISTS (SELECT FROM {t.deliveries} d
-                WHERE {mine} AND d.status IN ('available', 'claimed', 'blocked'))"""
+            SELECT {self._has_open(t)}"""
         self.unblock = f"""
             UPDATE {t.deliveries} d SET status = 'available', visible_at = statement_timestamp(),
                 updated_at = statement_timestamp() WHERE {mine} AND d.status = 'blocked'"""
@@ -133,8 +142,8 @@ class Statements:
         self.retain_page = self._retain_page(t)
         self.ordered_groups = f"SELECT consumer_group FROM {t.groups} WHERE stream = $1 AND is_ordered"
 
-    @staticmethod
-    def _pull(t: Tables) -> str:
+    @classmethod
+    def _pull(cls, t: Tables) -> str:
         """``$3`` messages, ``$4`` seconds, ``$5`` consumer, ``$6`` bytes, ``$7`` look-ahead, ``$8`` blocked at most.
 
         The group's row is locked by a statement before this one, which therefore sees all that its holders did.
@@ -144,7 +153,9 @@ class Statements:
         mine = "d.stream = $1 AND d.consumer_group = $2"
         return f"""
             WITH grp AS MATERIALIZED (
-                SELECT g.cursor_id, g.is_ordered, s.last_id, nextval('{t.claims}') AS claim,
+                SELECT g.cursor_id, g.is_ordered, s.last_id, greatest(g.cursor_id, coalesce(
+                        (SELECT min(id) FROM {t.events} WHERE stream = $1), s.last_id + 1) - 1) AS start_id,
+                    nextval('{t.claims}') AS claim,
                     statement_timestamp() AS now, statement_timestamp() + make_interval(secs => $4) AS until
                 FROM {t.groups} g JOIN {t.streams} s USING (stream)
                 WHERE g.stream = $1 AND g.consumer_group = $2),
@@ -153,13 +164,16 @@ class Statements:
                 WHERE {mine} AND d.status IN {_OUT} AND d.visible_at <= statement_timestamp()
                 ORDER BY d.visible_at, d.event_id LIMIT $3 FOR UPDATE SKIP LOCKED),
             due_sized AS (
-                SELECT e.id, octet_length(e.payload) AS size, sum(octet_length(e.payload)) OVER (ORDER BY e.id) AS total
-                FROM due JOIN {t.events} e ON e.stream = $1 AND e.id = due.event_id),
+                SELECT due.event_id AS id, e.size, sum(e.size) OVER (ORDER BY due.event_id) AS total
+                FROM due CROSS JOIN LATERAL (
+                    SELECT octet_length(payload) AS size FROM {t.events}
+                    WHERE stream = $1 AND id = due.event_id LIMIT 1) AS e),
             again AS MATERIALIZED (SELECT id, size FROM due_sized WHERE total - size < $6),
             reclaimed AS (
                 UPDATE {t.deliveries} d SET status = 'claimed', visible_at = grp.until, attempts = d.attempts + 1,
                     consumer_id = $5, claim = grp.claim, updated_at = grp.now
-                FROM again, grp WHERE {mine} AND d.event_id = again.id RETURNING d.event_id, d.attempts),
+                FROM grp WHERE {mine} AND d.event_id = ANY (ARRAY(SELECT id FROM again))
+                RETURNING d.event_id, d.attempts),
             room AS MATERIALIZED (
                 SELECT $3 - count(*) AS messages, $6 - coalesce(sum(size), 0) AS bytes FROM again),
             reach AS MATERIALIZED (
@@ -168,31 +182,31 @@ class Statements:
                     WHEN NOT grp.is_ordered THEN room.messages
                     WHEN $8 <= (SELECT count(*) FROM (SELECT FROM {t.deliveries} d
                         WHERE {mine} AND d.status = 'blocked' LIMIT $8) AS b) THEN 0
-                    WHEN EXISTS (SELECT FROM {t.deliveries} d JOIN {t.events} e ON e.stream = $1 AND e.id = d.event_id
-                        WHERE {mine} AND d.event_id = grp.cursor_id AND d.status IN {_OUT}
-                            AND e.operation = 'truncate') THEN 0
+                    WHEN 'truncate' = (SELECT operation FROM {t.events} WHERE stream = $1 AND id = grp.cursor_id)
+                        AND (SELECT d.status FROM {t.deliveries} d WHERE {mine} AND d.event_id = grp.cursor_id)
+                            IN {_OUT} THEN 0
                     ELSE greatest($7, room.messages) END AS messages
                 FROM grp, room),
             ahead AS MATERIALIZED (
                 SELECT e.id, octet_length(e.payload) AS size, grp.is_ordered AND e.operation = 'truncate' AS is_barrier,
                     CASE WHEN grp.is_ordered AND e.key IS NOT NULL THEN hashtextextended(
                         concat_ws(E'\\x01', e.namespace, e.table_name, e.key), 0) END AS key_hash
-                FROM {t.events} e, grp
-                WHERE e.stream = $1 AND e.id > grp.cursor_id AND NOT EXISTS (
-                    SELECT FROM {t.deliveries} d WHERE {mine} AND d.event_id = e.id)
-                ORDER BY e.id LIMIT (SELECT messages FROM reach)),
+                FROM grp CROSS JOIN {t.events} e
+                WHERE e.stream = $1 AND e.id > (SELECT start_id FROM grp)
+                    AND e.id <= (SELECT start_id + messages FROM grp, reach)),
             placed AS (
                 SELECT a.*, row_number() OVER (ORDER BY a.id) AS place,
                     count(*) FILTER (WHERE a.is_barrier) OVER (ORDER BY a.id) AS barriers,
                     row_number() OVER (PARTITION BY a.key_hash ORDER BY a.id) AS turn
                 FROM ahead a),
             judged AS (
-                SELECT p.id, p.size, p.key_hash, p.key_hash IS NULL OR p.turn = 1 AND NOT EXISTS (
-                    SELECT FROM {t.deliveries} d WHERE {mine} AND d.key_hash = p.key_hash
-                        AND d.status IN ('available', 'claimed', 'blocked')) AS is_head
+                SELECT p.id, p.size, p.key_hash, p.key_hash IS NULL OR p.turn = 1
+                    AND (SELECT 1 FROM {t.deliveries} d
+                        WHERE {mine} AND d.key_hash = p.key_hash AND d.status IN {_OUT} LIMIT 1) IS NULL
+                    AND (SELECT 1 FROM {t.deliveries} d
+                        WHERE {mine} AND d.key_hash = p.key_hash AND d.status = 'blocked' LIMIT 1) IS NULL AS is_head
                 FROM placed p
-                WHERE p.barriers = 0 OR p.is_barrier AND p.place = 1 AND NOT EXISTS (
-                    SELECT FROM {t.deliveries} d WHERE {mine} AND d.status IN ('available', 'claimed', 'blocked'))),
+                WHERE p.barriers = 0 OR p.is_barrier AND p.place = 1 AND NOT {cls._has_open(t)}),
             counted AS (
                 SELECT j.*, count(*) FILTER (WHERE is_head) OVER (ORDER BY id) AS heads,
                     coalesce(sum(size) FILTER (WHERE is_head) OVER (ORDER BY id), 0) AS total
@@ -217,12 +231,23 @@ class Statements:
             moved AS (
                 UPDATE {t.groups} g SET cursor_id = stand.id FROM stand
                 WHERE g.stream = $1 AND g.consumer_group = $2 AND g.cursor_id < stand.id)
-            SELECT e.id, e.namespace, e.table_name, e.operation, e.key, e.lsn::text, e.wire_format, e.payload,
-                e.created_at, c.attempts, grp.claim, grp.until
+            SELECT e.*, c.attempts, grp.claim, grp.until
             FROM (SELECT event_id, attempts FROM reclaimed
-                UNION ALL SELECT event_id, attempts FROM fresh WHERE status = 'claimed') AS c
-            JOIN {t.events} e ON e.stream = $1 AND e.id = c.event_id CROSS JOIN grp
-            ORDER BY e.id"""
+                UNION ALL SELECT event_id, attempts FROM fresh WHERE status = 'claimed'
+                ORDER BY event_id) AS c
+            CROSS JOIN LATERAL (
+                SELECT id, namespace, table_name, operation, key, lsn::text, wire_format, payload, created_at
+                FROM {t.events} WHERE stream = $1 AND id = c.event_id LIMIT 1) AS e
+            CROSS JOIN grp
+            ORDER BY c.event_id"""
+
+    @staticmethod
+    def _has_open(t: Tables) -> str:
+        out, blocked = (
+            f"EXISTS (SELECT FROM {t.deliveries} d WHERE d.stream = $1 AND d.consumer_group = $2 AND d.status {which})"
+            for which in (f"IN {_OUT}", "= 'blocked'")
+        )
+        return f"({out} OR {blocked})"
 
     @staticmethod
     def _held(t: Tables, statuses: str) -> str:
@@ -233,13 +258,15 @@ class Statements:
         return f"""wanted AS MATERIALIZED (
                 SELECT DISTINCT ON (w.event_id) w.event_id, w.claim
                 FROM unnest($3::bigint[], coalesce($4::bigint[], array_fill(NULL::bigint, ARRAY[cardinality($3)])))
-                    AS w(event_id, claim)),
+                    AS w(event_id, claim) ORDER BY w.event_id),
             held AS MATERIALIZED (
-                SELECT d.event_id, d.status FROM {t.deliveries} d JOIN wanted w ON w.event_id = d.event_id
-                WHERE d.stream = $1 AND d.consumer_group = $2 AND d.status IN {statuses} AND CASE
-                    WHEN w.claim IS NOT NULL THEN d.claim = w.claim
-                    WHEN $5 <> '' THEN d.consumer_id = $5 ELSE true END
-                ORDER BY d.event_id FOR UPDATE OF d)"""
+                SELECT h.event_id, h.status FROM wanted w CROSS JOIN LATERAL (
+                    SELECT d.event_id, d.status FROM {t.deliveries} d
+                    WHERE d.stream = $1 AND d.consumer_group = $2 AND d.event_id = w.event_id AND CASE
+                        WHEN d.status NOT IN {statuses} THEN false
+                        WHEN w.claim IS NOT NULL THEN d.claim = w.claim
+                        WHEN $5 <> '' THEN d.consumer_id = $5 ELSE true END
+                    LIMIT 1 FOR UPDATE) AS h)"""
 
     @staticmethod
     def _promoted(t: Tables) -> str:
@@ -250,12 +277,14 @@ class Statements:
         return f"""promoted AS (
                 UPDATE {t.deliveries} d SET status = 'available', visible_at = statement_timestamp(),
                     updated_at = statement_timestamp()
-                FROM (SELECT DISTINCT key_hash FROM finished WHERE key_hash IS NOT NULL) AS f
-                CROSS JOIN LATERAL (
-                    SELECT b.event_id FROM {t.deliveries} b
-                    WHERE b.stream = $1 AND b.consumer_group = $2 AND b.status = 'blocked' AND b.key_hash = f.key_hash
-                    ORDER BY b.event_id LIMIT 1) AS next
-                WHERE d.stream = $1 AND d.consumer_group = $2 AND d.event_id = next.event_id RETURNING 1)"""
+                WHERE d.stream = $1 AND d.consumer_group = $2 AND d.event_id = ANY (ARRAY(
+                    SELECT next.event_id
+                    FROM (SELECT DISTINCT key_hash FROM finished WHERE key_hash IS NOT NULL) AS f
+                    CROSS JOIN LATERAL (
+                        SELECT b.event_id FROM {t.deliveries} b WHERE b.stream = $1 AND b.consumer_group = $2
+                            AND b.status = 'blocked' AND b.key_hash = f.key_hash
+                        ORDER BY b.event_id LIMIT 1) AS next))
+                RETURNING 1)"""
 
     @staticmethod
     def _woken(cause: str) -> str:
@@ -281,7 +310,7 @@ class Statements:
         )
         return f"""
             SELECT g.consumer_group, g.is_ordered, g.max_attempts, s.last_id, g.cursor_id,
-                greatest(s.last_id - greatest(g.cursor_id, coalesce(edge.first_id, s.last_id + 1) - 1), 0) - o.met,
+                greatest(s.last_id - greatest(g.cursor_id, coalesce(edge.first_id, s.last_id + 1) - 1), 0),
                 o.claimed, o.available, o.blocked, o.dead,
                 coalesce(s.total_bytes - next.before, 0)::bigint, oldest.created_at,
                 coalesce(extract(epoch FROM statement_timestamp() - oldest.created_at), 0)::float8
@@ -293,9 +322,7 @@ class Statements:
                         OR d.status = 'claimed' AND d.visible_at <= statement_timestamp()) AS available,
                     count(*) FILTER (WHERE d.status = 'blocked') AS blocked,
                     count(*) FILTER (WHERE d.status = 'dead') AS dead,
-                    min(d.event_id) FILTER (WHERE d.status IN ('available', 'claimed', 'blocked')) AS first_open,
-                    (SELECT count(*) FROM {t.deliveries} m WHERE m.stream = g.stream
-                        AND m.consumer_group = g.consumer_group AND m.event_id > g.cursor_id) AS met
+                    min(d.event_id) FILTER (WHERE d.status IN ('available', 'claimed', 'blocked')) AS first_open
                 FROM ({unfinished}) AS d) AS o
             LEFT JOIN LATERAL (
                 SELECT e.id, e.total_bytes - octet_length(e.payload) AS before FROM {t.events} e
@@ -321,13 +348,14 @@ class Statements:
                 WHERE page.is_old AND (p.removes_unacked
                     OR page.id <= (SELECT min(g.cursor_id) FROM {t.groups} g WHERE g.stream = $1)
                     AND NOT EXISTS (
-                        SELECT FROM {t.groups} g LEFT JOIN {t.deliveries} d ON d.stream = g.stream
-                            AND d.consumer_group = g.consumer_group AND d.event_id = page.id
-                        WHERE g.stream = $1 AND d.status IS DISTINCT FROM 'acked'))),
+                        SELECT FROM {t.groups} g WHERE g.stream = $1 AND 'acked' IS DISTINCT FROM (
+                            SELECT d.status FROM {t.deliveries} d
+                            WHERE d.stream = $1 AND d.consumer_group = g.consumer_group AND d.event_id = page.id)))),
             dropped AS (
-                DELETE FROM {t.deliveries} d USING doomed, {t.groups} g
-                WHERE g.stream = $1 AND d.stream = $1 AND d.consumer_group = g.consumer_group
-                    AND d.event_id = doomed.id),
-            removed AS (DELETE FROM {t.events} e USING doomed WHERE e.stream = $1 AND e.id = doomed.id RETURNING 1)
+                DELETE FROM {t.deliveries} d WHERE d.stream = $1
+                    AND d.consumer_group = ANY (ARRAY(SELECT consumer_group FROM {t.groups} WHERE stream = $1))
+                    AND d.event_id = ANY (ARRAY(SELECT id FROM doomed))),
+            removed AS (
+                DELETE FROM {t.events} e WHERE e.stream = $1 AND e.id = ANY (ARRAY(SELECT id FROM doomed)) RETURNING 1)
             SELECT max(page.id), count(*), coalesce(bool_or(NOT is_old), false), (SELECT count(*) FROM removed)
             FROM page"""

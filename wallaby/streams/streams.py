@@ -224,6 +224,11 @@ class Streams:
         """Remove what the stream's retention lets go, now; returns how many messages."""
         return self._run(lambda connection: retention.retain(connection, self._sql, stream, self._limits))
 
+    @property
+    def backend_pid(self) -> int:
+        """The server process behind the connection."""
+        return int(self._session().info.backend_pid)
+
     def close(self) -> None:
         """Disconnect; claims stay. The next call connects again."""
         connection, self._connection = self._connection, None
