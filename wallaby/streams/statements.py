@@ -26,8 +26,11 @@ class Statements:
             f"INSERT INTO {t.groups} (stream, consumer_group) SELECT $1, $2 FROM {t.streams} WHERE stream = $1"
             " ON CONFLICT DO NOTHING"
         )
+        # The mark lasts as long as the lock. Without it a pull that found no group to lock might see one a moment later.
         self.lock_group = (
-            f"SELECT is_ordered, max_attempts FROM {t.groups} WHERE stream = $1 AND consumer_group = $2 FOR UPDATE"
+            "SELECT g.is_ordered, g.max_attempts, set_config('wallaby.group', 'locked', true)"
+            f" FROM (SELECT is_ordered, max_attempts FROM {t.groups}"
+            " WHERE stream = $1 AND consumer_group = $2 FOR UPDATE) AS g"
         )
         # Acknowledgements of other groups need not wait for pulls.
         self.lock_ordered_group = (
@@ -158,7 +161,8 @@ class Statements:
                     nextval('{t.claims}') AS claim,
                     statement_timestamp() AS now, statement_timestamp() + make_interval(secs => $4) AS until
                 FROM {t.groups} g JOIN {t.streams} s USING (stream)
-                WHERE g.stream = $1 AND g.consumer_group = $2),
+                WHERE g.stream = $1 AND g.consumer_group = $2
+                    AND current_setting('wallaby.group', true) = 'locked'),
             due AS MATERIALIZED (
                 SELECT d.event_id FROM {t.deliveries} d
                 WHERE {mine} AND d.status IN {_OUT} AND d.visible_at <= statement_timestamp()

@@ -86,7 +86,8 @@ class Streams:
 
         def pull(connection: _Connection) -> list[Delivery]:
             found = claim(connection)
-            if found is None and _raw(connection, self._sql.make_group, stream, group).rowcount:
+            if found is None:
+                _raw(connection, self._sql.make_group, stream, group)
                 found = claim(connection)
             return found or []
 

@@ -81,7 +81,7 @@ async def test_a_pull_that_waits_is_woken_by_the_publisher(api: Any, shop: Shop)
     assert not any(call.done() for call in waiting)
     await asyncio.to_thread(shop.publish, "a", "b")
     answers = await asyncio.wait_for(asyncio.gather(*waiting), 50)
-    assert sorted(message.id for answer in answers for message in answer.messages) == [1, 2]
+    assert sorted(message.id for answer in answers for message in answer.messages) == [1, 2], answers
 
 
 async def test_a_pull_that_waits_in_vain_ends_empty(api: Any) -> None:

@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.wallaby.streams.shop import GROUP, STREAM, Message, Shop, content, numbers, publish
 from wallaby.streams import Claim, Delivery, Streams
+from wallaby.streams.schema import Tables
+from wallaby.streams.statements import Statements
 
 _ROOT = Path(__file__).parents[3]
 
@@ -171,3 +174,35 @@ def _await_blocked(shop: Shop, pid: int) -> None:
             if connection.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", (pid,)).fetchone() == (True,):
                 return
     raise AssertionError(f"session {pid} does not wait")
+
+
+@pytest.mark.must_not_fail(20)
+def test_a_pull_that_found_no_group_to_lock_claims_nothing(shop: Shop) -> None:
+    """A group made by another consumer between the lock and the claim is that consumer's to pull from first."""
+    shop.publish("a")
+    sql = Statements(Tables("wallaby"))
+    with shop.database.connect() as connection:
+        raw = psycopg.RawCursor(connection)
+        with connection.transaction():
+            assert raw.execute(sql.lock_group, (STREAM, GROUP)).fetchone() is None
+            shop.streams().configure(STREAM, GROUP)
+            assert raw.execute(sql.pull, (STREAM, GROUP, 10, 30, "", 1 << 20, 10, 10)).fetchall() == []
+    assert numbers(shop.streams().pull(STREAM, GROUP)) == [1]
+
+
+@pytest.mark.must_not_fail(20)
+def test_consumers_that_begin_at_once_share_the_messages(shop: Shop) -> None:
+    shop.publish(*(str(n) for n in range(8)))
+    consumers = [shop.streams() for _ in range(4)]
+    for consumer in consumers:
+        consumer.pull(STREAM, "other")
+    for turn in range(15):
+        found: list[int] = []
+        begin = threading.Barrier(4)
+
+        def pull(consumer: Streams, group: str, begin: threading.Barrier, found: list[int]) -> None:
+            begin.wait(30)
+            found += numbers(consumer.pull(STREAM, group, max_messages=2))
+
+        in_threads(*(lambda c=c, b=begin, f=found, g=f"g{turn}": pull(c, g, b, f) for c in consumers))
+        assert sorted(found) == list(range(1, 9))
