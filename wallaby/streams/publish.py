@@ -90,6 +90,23 @@ class Publisher:
 
         From here to the commit other publishers of the stream wait. True when the stream's retention is due.
         """
+        try:
+            return self._publish(connection, messages)
+        finally:
+            # Published, or about to be rolled back.
+            self.forget()
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether the open transaction holds staged messages."""
+        return self._rows > 0
+
+    def forget(self) -> None:
+        """The transaction ended: nothing is staged any more."""
+        self._rows = 0
+        self._bytes = 0
+
+    def _publish(self, connection: psycopg.Connection[Any], messages: pa.Table) -> bool:
         staged, staged_bytes = self._rows, self._bytes
         rows = staged + len(messages)
         size = staged_bytes + int(pc.sum(pc.binary_length(messages["payload"])).as_py() or 0)
@@ -112,18 +129,7 @@ class Publisher:
         if len(messages):
             self._copy(connection, self._tables.events, messages, first_id=first_id, first_bytes=first_bytes)
         raw.execute("SELECT pg_catalog.pg_notify($1, $2)", (CHANNEL, self._stream))
-        self.forget()
         return bool(is_retention_due)
-
-    @property
-    def has_staged(self) -> bool:
-        """Whether the open transaction holds staged messages."""
-        return self._rows > 0
-
-    def forget(self) -> None:
-        """The transaction ended: nothing is staged any more."""
-        self._rows = 0
-        self._bytes = 0
 
     def _copy(
         self, connection: psycopg.Connection[Any], table: str, messages: pa.Table, *, first_id: int, first_bytes: int

@@ -26,7 +26,7 @@ class Statements:
             f"INSERT INTO {t.groups} (stream, consumer_group) SELECT $1, $2 FROM {t.streams} WHERE stream = $1"
             " ON CONFLICT DO NOTHING"
         )
-        # The mark lasts as long as the lock. Without it a pull that found no group to lock might see one a moment later.
+        # The mark lasts as long as the lock: a pull that found no group to lock might see one a moment later.
         self.lock_group = (
             "SELECT g.is_ordered, g.max_attempts, set_config('wallaby.group', 'locked', true)"
             f" FROM (SELECT is_ordered, max_attempts FROM {t.groups}"
