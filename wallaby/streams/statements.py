@@ -32,7 +32,7 @@ class Statements:
             f" FROM (SELECT is_ordered, max_attempts FROM {t.groups}"
             " WHERE stream = $1 AND consumer_group = $2 FOR UPDATE) AS g"
         )
-        # Acknowledgements of other groups need not wait for pulls.
+        # Acknowledgements of groups without order need not wait for pulls.
         self.lock_ordered_group = (
             f"SELECT FROM {t.groups} WHERE stream = $1 AND consumer_group = $2 AND is_ordered FOR UPDATE"
         )

@@ -5,9 +5,10 @@ JSON's own, whole numbers are numbers up to 2^53 - 1 in size (what a double hold
 floats are numbers in their shortest exact form, always with a point or an exponent so that ``-0.0`` stays a float.
 Arrays are arrays and hstore is an object of the same rules. Everything else is a string in PostgreSQL's own form:
 numerics with their scale, json and jsonb as their text (a column that is null and one that holds JSON's null stay
-apart), bytea as ``\\x`` hexadecimal; timestamps, dates and times in ISO 8601 (with ``Z`` for timestamptz), intervals as
-ISO 8601 durations. Values their Arrow type cannot hold (an infinite date, ``NaN`` in a numeric, an array of several
-dimensions) are PostgreSQL's text, and the columns are named in ``outliers``.
+apart), bytea as ``\\x`` hexadecimal; timestamps, dates and times in ISO 8601 (with ``Z`` for timestamptz), outside the
+years 1 to 9999 in PostgreSQL's form (``0044-03-15 BC``); intervals as ISO 8601 durations. Values their Arrow type
+cannot hold (an infinite date, ``NaN`` in a numeric, an array of several dimensions) are PostgreSQL's text, and the
+columns are named in ``outliers``.
 
 What we dislike: texts are copied a few times on the way. It is still a few microseconds per row, and no server pays.
 """
@@ -99,9 +100,8 @@ def json_texts(array: pa.Array) -> pa.Array:
         return _floats(array)
     if t.is_decimal(kind):
         return _joined('"', _decimals(array), '"')
-    if t.is_timestamp(kind):
-        texts = pc.replace_substring(value_texts(array), " ", "T", max_replacements=1)
-        return _joined('"', pc.replace_substring_regex(texts, r"\+00$", "Z") if kind.tz else texts, '"')
+    if t.is_date32(kind) or t.is_timestamp(kind):
+        return _joined('"', _moments(array), '"')
     if kind == pa.month_day_nano_interval():
         return _joined('"', _durations(array), '"')
     if t.is_map(kind):
@@ -230,6 +230,57 @@ def _decimals(array: pa.Array) -> pa.Array:
         )
         digits = _joined(before, ".", after)
     return pc.if_else(pc.starts_with(signed, "-"), _joined("-", digits), digits)
+
+
+def _moments(array: pa.Array) -> pa.Array:
+    """Dates and timestamps in ISO 8601; outside the years 1 to 9999 as PostgreSQL prints them."""
+    kind = array.type
+    if pa.types.is_date32(kind):
+        days = array.view(pa.int32()).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        micros = None
+    else:
+        array = array.cast(pa.timestamp("us", kind.tz))
+        total = array.view(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        days, micros = np.divmod(total, _DAY_US)
+    far = (days < _YEAR_1) | (days >= _YEAR_10000)
+    near = pc.if_else(pa.array(far), pa.scalar(None, kind), array) if far.any() else array
+    texts = pc.replace_substring(value_texts(near), " ", "T", max_replacements=1)
+    if micros is not None and kind.tz:
+        texts = pc.replace_substring_regex(texts, r"\+00$", "Z")
+    if not far.any():
+        return texts
+    years, months, dates = _civil(days[far])
+    parts = [
+        pc.utf8_lpad(pa.array(numbers).cast(_TEXT), width, "0")
+        for numbers, width in ((np.where(years > 0, years, 1 - years), 4), (months, 2), (dates, 2))
+    ]
+    odd = pc.binary_join_element_wise(*parts, _scalar("-"))
+    if micros is not None:
+        odd = _joined(odd, " ", value_texts(pa.array(micros[far], pa.time64("us"))), "+00" if kind.tz else "")
+    era = pa.array(np.where(years > 0, "", " BC")).cast(_TEXT)
+    return pc.replace_with_mask(texts, pa.array(far), _joined(odd, era))
+
+
+_DAY_US: Final = 86_400_000_000
+_YEAR_1: Final = -719_162
+"""0001-01-01 in days since 1970."""
+_YEAR_10000: Final = 2_932_897
+
+_Days = npt.NDArray[np.int64]
+
+
+def _civil(days: _Days) -> tuple[_Days, _Days, _Days]:
+    """Year (0 is 1 BC), month and day of days since 1970, in the calendar without beginning that PostgreSQL uses.
+
+    Years are counted from March, so that the odd day comes last; 146,097 days are 400 years.
+    """
+    era, day_of_era = np.divmod(days + 719_468, 146_097)
+    year_of_era = (day_of_era - day_of_era // 1_460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    march_month = (5 * day_of_year + 2) // 153
+    month = np.where(march_month < 10, march_month + 3, march_month - 9)
+    day = day_of_year - (153 * march_month + 2) // 5 + 1
+    return year_of_era + era * 400 + (month <= 2), month, day
 
 
 def _durations(array: pa.Array) -> pa.Array:

@@ -120,6 +120,22 @@ def test_every_character_of_text_arrives() -> None:
     assert texts(pa.array(["plain", "x\ny"]).slice(1)) == ['"x\\ny"']
 
 
+@pytest.mark.must_not_fail(12)
+def test_dates_before_christ_and_after_9999_are_postgresqls_text() -> None:
+    days = pa.array([-719_528, -719_163, -719_162, 2_932_896, 2_932_897, None, 0], pa.int32()).cast(pa.date32())
+    assert texts(days) == [
+        '"0001-01-01 BC"',
+        '"0001-12-31 BC"',
+        '"0001-01-01"',
+        '"9999-12-31"',
+        '"10000-01-01"',
+        None,
+        '"1970-01-01"',
+    ]
+    moments = pa.array([-719_163 * 86_400_000_000 + 1, 0, None], pa.timestamp("us", "UTC"))
+    assert texts(moments) == ['"0001-12-31 00:00:00.000001+00 BC"', '"1970-01-01T00:00:00Z"', None]
+
+
 def test_lists_maps_and_intervals_have_forms_of_their_own() -> None:
     assert texts(pa.array([["a", None], [], None], pa.list_(pa.string()))) == ['["a",null]', "[]", None]
     maps = pa.array([[("k", "v"), ('"', None)], None], pa.map_(pa.string(), pa.string()))
