@@ -22,6 +22,11 @@ from wallaby.v1 import flow_pb2_grpc, stream_pb2_grpc
 
 DEFAULT_ENDPOINT: Final = "localhost:8080"
 CALL_SECONDS: Final = 15.0
+_OPTIONS: Final = (
+    ("grpc.enable_http_proxy", 0),
+    # One message of a stream may be larger than gRPC's 4 MB.
+    ("grpc.max_receive_message_length", -1),
+)
 
 _ERRORS: Final[dict[grpc.StatusCode, type[WallabyError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: ConfigError,
@@ -75,5 +80,5 @@ def _metadata(error: Any) -> tuple[tuple[str, Any], ...]:
 def connect(endpoint: str) -> Iterator[Client]:
     """A client of the API at ``endpoint`` (``host:port``). Nothing is sent before the first call."""
     # A proxy from the environment would be asked to reach our own loopback.
-    with grpc.insecure_channel(endpoint, options=(("grpc.enable_http_proxy", 0),)) as channel:
+    with grpc.insecure_channel(endpoint, options=_OPTIONS) as channel:
         yield Client(channel, endpoint)

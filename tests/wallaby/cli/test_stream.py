@@ -93,6 +93,11 @@ def test_json_has_the_go_tools_keys(wallaby: Callable[..., str], shop: Shop) -> 
     assert json.loads(late) == {"acked": 0, "stale_ids": [1]}
 
 
+def test_a_message_larger_than_grpcs_limit_arrives(wallaby: Callable[..., str], shop: Shop) -> None:
+    shop.publish("x" * (5 << 20))
+    assert wallaby("pull", "-group", GROUP).splitlines()[1].endswith(f"bytes={5 << 20}")
+
+
 def test_groups_are_configured_listed_and_deleted(wallaby: Callable[..., str], shop: Shop) -> None:
     assert wallaby("groups") == "No groups found.\n"
     configured = wallaby("configure", "-group", GROUP, "-ordered", "-max-attempts", "1")
