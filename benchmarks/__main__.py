@@ -5,13 +5,35 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from benchmarks import api, decode, files_and_duckdb, latency, memory, postgres_to_postgres, startup, stream, toast
+from benchmarks import (
+    api,
+    decode,
+    files_and_duckdb,
+    latency,
+    memory,
+    postgres_to_postgres,
+    startup,
+    stream,
+    streams,
+    toast,
+)
 from benchmarks.measure import Line, main
 
 
 def measure(words: argparse.Namespace) -> Iterator[Line]:
     """Each with servers and a Ray of its own."""
-    for benchmark in (startup, decode, toast, stream, postgres_to_postgres, files_and_duckdb, latency, memory, api):
+    for benchmark in (
+        startup,
+        decode,
+        toast,
+        stream,
+        postgres_to_postgres,
+        files_and_duckdb,
+        streams,
+        latency,
+        memory,
+        api,
+    ):
         yield from benchmark.measure(words)
 
 

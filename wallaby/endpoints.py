@@ -23,13 +23,14 @@ _OWN: Final[Mapping[str, str]] = {
     "postgres": "sinks.postgres:FACTORY",
     "duckdb": "sinks.duckdb:FACTORY",
     "files": "sinks.files:FACTORY",
+    "pgstream": "sinks.pgstream:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
 _EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb"}
 _GO_TYPES: Final = frozenset(
     {
         *("snowflake", "snowpipe", "clickhouse", "ducklake", "iceberg", "delta"),
-        *("kafka", "redpanda", "bufstream", "pgstream", "s3", "http", "grpc", "proto"),
+        *("kafka", "redpanda", "bufstream", "s3", "http", "grpc", "proto"),
     }
 )
 TYPE_ALIASES: Final[Mapping[str, str]] = {"postgresql": "postgres", "parquet": "files", "file": "files"}

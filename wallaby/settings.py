@@ -49,6 +49,10 @@ class Settings:
     """Serve gRPC reflection, so that tools find the services by themselves."""
     postgres_dsn: str = ""
     """The control store in PostgreSQL (or a reference ``env:``/``file:``); empty: SQLite in ``state_dir``."""
+    stream_dsn: str = ""
+    """The database of the streams the API serves (or a reference); empty: that of ``postgres_dsn``."""
+    stream_schema: str = "wallaby"
+    """Their schema there: ``state_schema`` of the pgstream destination."""
     state_dir: Path = Path(".wallaby")
     """Where the embedded control store lives."""
     grpc_tls_cert: str = ""
@@ -163,6 +167,8 @@ VARIABLES: Final[Mapping[str, str]] = {
     "grpc_listen": "WALLABY_GRPC_LISTEN",
     "grpc_reflection": "WALLABY_GRPC_REFLECTION",
     "postgres_dsn": "WALLABY_POSTGRES_DSN",
+    "stream_dsn": "WALLABY_STREAM_DSN",
+    "stream_schema": "WALLABY_STREAM_SCHEMA",
     "state_dir": "WALLABY_STATE_DIR",
     "grpc_tls_cert": "WALLABY_GRPC_TLS_CERT",
     "grpc_tls_key": "WALLABY_GRPC_TLS_KEY",
@@ -340,3 +346,29 @@ class Limits:
     """A source that was too slow for that is not asked again for this long."""
     filled_bytes_max: int = 64 << 20
     """Filling unchanged values adds at most this much to a window, and the one value that reaches it."""
+    stream_pull_messages_max: int = 10_000
+    """Messages one pull of a stream may ask for."""
+    stream_pull_bytes_max: int = 3 << 20
+    """... and about how many bytes it answers: gRPC clients take 4 MB unless told otherwise. A message always goes."""
+    stream_ids_max: int = 10_000
+    """Messages one acknowledgement, extension or return may name."""
+    stream_visibility_max_s: int = 43_200
+    """A claim lasts twelve hours at most; it can be extended again."""
+    stream_wait_max_s: int = 60
+    """A pull waits this long at most for messages."""
+    stream_poll_ms: int = 1_000
+    """A waiting pull looks by itself this often: claims run out silently, and a notification may be lost."""
+    stream_lookahead: int = 1_000
+    """Messages an ordered group looks at beyond those it takes, in search of free keys."""
+    stream_blocked_max: int = 10_000
+    """Messages of an ordered group that may wait behind others of their key before it stops looking further."""
+    stream_retention_page: int = 10_000
+    """Messages one statement of the retention looks at."""
+    stream_retention_pages_max: int = 20
+    """... and how many such statements run in a row."""
+    stream_retention_interval_s: int = 10
+    """A stream's retention runs at most this often."""
+    stream_connections_max: int = 8
+    """Connections of the API to the database of the streams."""
+    stream_list_max: int = 1_000
+    """Groups or dead letters one answer lists."""

@@ -24,6 +24,8 @@ class Rule:
 _SHOWS: Final = Rule(Role.VIEWER)
 _STEERS: Final = Rule(Role.OPERATOR, is_change=True)
 _READS_ROWS: Final = Rule(Role.OPERATOR, is_change=True)
+_HANDS_ROWS: Final = Rule(Role.OPERATOR)
+"""The busy part of a stream, which does not wait for its record."""
 _INSPECTS: Final = Rule(Role.ADMIN)
 _GOVERNS: Final = Rule(Role.ADMIN, is_change=True)
 _HOLDS_SECRETS: Final = Rule(Role.ADMIN, is_change=True, keeps_answer=False)
@@ -60,9 +62,17 @@ _WALLABY: Final[Mapping[str, Mapping[str, Rule]]] = {
     },
     "StreamService": {
         # Messages hold rows, which a viewer does not see.
-        "Pull": _READS_ROWS,
-        "Ack": _READS_ROWS,
+        "Pull": _HANDS_ROWS,
+        "Ack": _HANDS_ROWS,
         "Replay": _READS_ROWS,
+        "Extend": _READS_ROWS,
+        "Nack": _READS_ROWS,
+        "ListGroups": _READS_ROWS,
+        "GetLag": _READS_ROWS,
+        "ConfigureGroup": _READS_ROWS,
+        "DeleteGroup": _READS_ROWS,
+        "ListDeadMessages": _READS_ROWS,
+        "Redrive": _READS_ROWS,
     },
     "IngestService": {
         "IngestBatch": _READS_ROWS,

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wallaby.api import ddl, flows, security
+from wallaby.api import ddl, flows, security, streams
 from wallaby.api.audit import AuditTrail
 from wallaby.api.authentication import Authenticator
 from wallaby.api.control import FlowControl
@@ -22,7 +22,7 @@ from wallaby.api.watch import ChangeFeed
 from wallaby.errors import CheckFailed
 from wallaby.settings import ApiLimits, Settings
 from wallaby.store import Store
-from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, flow_pb2
+from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, flow_pb2, stream_pb2
 from wallaby.vault import Vault
 
 
@@ -37,6 +37,7 @@ class ApiServer:
         executor: ThreadPoolExecutor,
         trail: AuditTrail,
         feed: ChangeFeed,
+        stream_servicer: streams.StreamServicer,
     ):
         self.server = server
         self.address = address
@@ -44,12 +45,14 @@ class ApiServer:
         self._health = health_servicer
         self._executor = executor
         self._feed = feed
+        self._streams = stream_servicer
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Say NOT_SERVING, let calls in flight end for ``grace_s`` seconds, close the port. Idempotent."""
         await self._health.enter_graceful_shutdown()
         await self._feed.close()
         await self.server.stop(grace_s)
+        await self._streams.close()
         await self._trail.close()
         self._executor.shutdown(wait=False)
 
@@ -80,11 +83,13 @@ async def serve(
     feed = ChangeFeed(thread, watchers_max=bounds.watchers_max)
     flows.register(server, thread, control, feed)
     ddl.register(server, thread)
+    stream_servicer = streams.register(server, settings)
     security.register(server, thread, vault, _now)
     services = (
         (flow_pb2, "FlowService"),
         (checkpoint_pb2, "CheckpointService"),
         (ddl_pb2, "DDLService"),
+        (stream_pb2, "StreamService"),
         (access_pb2, "TokenService"),
         (access_pb2, "SecretService"),
         (access_pb2, "AuditService"),
@@ -102,11 +107,12 @@ async def serve(
         trail.start()
     except BaseException:
         executor.shutdown(wait=False)
+        await stream_servicer.close()
         await server.stop(None)
         raise
     for name in ("", *names):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return ApiServer(server, f"{shown}:{bound}", healthy, executor, trail, feed)
+    return ApiServer(server, f"{shown}:{bound}", healthy, executor, trail, feed, stream_servicer)
 
 
 def _options(limits: ApiLimits) -> tuple[tuple[str, int], ...]:

@@ -35,11 +35,12 @@ def register(subparsers: Any) -> None:
         publication,
         security,
         slot,
+        stream,
         wanted,
     )
 
     _register_flow(subparsers)
-    for group in (wanted, local, interview, ddl, publication, slot, checkpoint, security, completion):
+    for group in (wanted, local, interview, ddl, publication, slot, checkpoint, stream, security, completion):
         group.register(subparsers)
 
 

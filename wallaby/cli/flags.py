@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 _LONG = re.compile(r"-[A-Za-z][A-Za-z0-9]*[A-Za-z0-9-]+(=.*)?", re.DOTALL)
 _SWITCH = re.compile(
-    r"--(json|pretty|start|insecure|pause|resume|wait|prune|yes|force|input|snapshot|apply|aws-rds-iam|resolve-staging)=(.*)",
+    r"--(json|pretty|start|insecure|pause|resume|wait|prune|yes|force|input|snapshot|apply|ordered|aws-rds-iam|resolve-staging)=(.*)",
     re.DOTALL,
 )
 

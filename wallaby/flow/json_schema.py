@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-from pydantic import BaseModel, ByteSize
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from wallaby.endpoints import SOURCE_TYPE, TYPE_ALIASES, known_types, sink_factory
@@ -23,6 +23,7 @@ from wallaby.errors import MissingExtra
 from wallaby.flow.duration import Duration
 from wallaby.flow.model import OptionsModel
 from wallaby.flow.options import DestinationOptions, SourceOptions
+from wallaby.flow.size import parse_size
 from wallaby.flow.spec import DESTINATIONS_MAX, EndpointSpec, FlowConfig, FlowSpec
 from wallaby.lsn import Lsn
 
@@ -33,12 +34,14 @@ _Schema = dict[str, Any]
 _REFERENCE: Final[_Schema] = {"$ref": "#/$defs/reference"}
 _DURATION: Final = get_args(Duration)[0]
 _OFF: Final = [False, None, 0, "", "false", "off", "no", "none", "0"]
-_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+_SIZE: Final[_Schema] = {"type": "string", "pattern": "^ *[0-9]{1,12} ?([kKmMgG][iI]?)?[bB] *$"}
+_WORDS: Final[Mapping[str, tuple[str | bool, ...]]] = {
     "write_mode": ("target",),
     "failure_mode": ("hold", "drop"),
     "give_up_policy": ("on_retry", "retry_exhaustion"),
+    "toast_fetch": (False,),
 }
-"""Go words that are read as one of ours."""
+"""Go words, and what YAML makes of ours, that are read as one of ours."""
 
 
 def flow_schema(destinations: Iterable[str] | None = None) -> _Schema:
@@ -163,6 +166,8 @@ def _model(model: type[BaseModel]) -> _Schema:
 
 
 def _value(name: str, field: FieldInfo) -> _Schema:
+    if _is_size(field.metadata):
+        return dict(_SIZE)
     schema = _type(name, field.annotation)
     for rule in field.metadata:
         for source, target in (
@@ -181,7 +186,8 @@ def _value(name: str, field: FieldInfo) -> _Schema:
 
 def _type(name: str, annotation: Any) -> _Schema:
     if get_origin(annotation) is Annotated:
-        return _type(name, get_args(annotation)[0])
+        inner, *rules = get_args(annotation)
+        return dict(_SIZE) if _is_size(rules) else _type(name, inner)
     if get_origin(annotation) in (Union, types.UnionType):
         [inner] = [item for item in get_args(annotation) if item is not type(None)]
         return _type(name, inner)
@@ -189,8 +195,6 @@ def _type(name: str, annotation: Any) -> _Schema:
         return {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}
     if annotation is _DURATION:
         return {"anyOf": [{"type": "string", "pattern": "^[0-9]"}, {"type": "integer", "minimum": 0}]}
-    if annotation is ByteSize:
-        return {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^ *[0-9]"}]}
     if annotation is Lsn:
         return {"type": "string", "pattern": "^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$"}
     if annotation is bool:
@@ -204,6 +208,10 @@ def _type(name: str, annotation: Any) -> _Schema:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return _model(annotation)
     return {"type": "string"}
+
+
+def _is_size(rules: Iterable[Any]) -> bool:
+    return any(isinstance(rule, BeforeValidator) and rule.func is parse_size for rule in rules)
 
 
 def _docs(model: type[BaseModel]) -> dict[str, str]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17wallaby/v1/stream.proto\x12\nwallaby.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb0\x01\n\rStreamMessage\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\r\n\x05table\x18\x04 \x01(\t\x12\x0b\n\x03lsn\x18\x05 \x01(\t\x12\x13\n\x0bwire_format\x18\x06 \x01(\t\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8a\x01\n\x11StreamPullRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x14\n\x0cmax_messages\x18\x03 \x01(\x05\x12\"\n\x1avisibility_timeout_seconds\x18\x04 \x01(\x05\x12\x13\n\x0b\x63onsumer_id\x18\x05 \x01(\t\"A\n\x12StreamPullResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.wallaby.v1.StreamMessage\"G\n\x10StreamAckRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\x03\"\"\n\x11StreamAckResponse\x12\r\n\x05\x61\x63ked\x18\x01 \x01(\x03\"z\n\x13StreamReplayRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_lsn\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x14StreamReplayResponse\x12\r\n\x05reset\x18\x01 \x01(\x03\x32\xe7\x01\n\rStreamService\x12\x45\n\x04Pull\x12\x1d.wallaby.v1.StreamPullRequest\x1a\x1e.wallaby.v1.StreamPullResponse\x12\x42\n\x03\x41\x63k\x12\x1c.wallaby.v1.StreamAckRequest\x1a\x1d.wallaby.v1.StreamAckResponse\x12K\n\x06Replay\x12\x1f.wallaby.v1.StreamReplayRequest\x1a .wallaby.v1.StreamReplayResponseB\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17wallaby/v1/stream.proto\x12\nwallaby.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x02\n\rStreamMessage\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x0e\n\x06stream\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\r\n\x05table\x18\x04 \x01(\t\x12\x0b\n\x03lsn\x18\x05 \x01(\t\x12\x13\n\x0bwire_format\x18\x06 \x01(\t\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x63laim\x18\x64 \x01(\x03\x12\x10\n\x08\x61ttempts\x18\x65 \x01(\x05\x12.\n\nvisible_at\x18\x66 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\toperation\x18g \x01(\t\x12\x0b\n\x03key\x18h \x01(\t\"\xb3\x01\n\x11StreamPullRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x14\n\x0cmax_messages\x18\x03 \x01(\x05\x12\"\n\x1avisibility_timeout_seconds\x18\x04 \x01(\x05\x12\x13\n\x0b\x63onsumer_id\x18\x05 \x01(\t\x12\x14\n\x0cwait_seconds\x18\x64 \x01(\x05\x12\x11\n\tmax_bytes\x18\x65 \x01(\x05\"A\n\x12StreamPullResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.wallaby.v1.StreamMessage\"l\n\x10StreamAckRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\x03\x12\x0e\n\x06\x63laims\x18\x64 \x03(\x03\x12\x13\n\x0b\x63onsumer_id\x18\x65 \x01(\t\"5\n\x11StreamAckResponse\x12\r\n\x05\x61\x63ked\x18\x01 \x01(\x03\x12\x11\n\tstale_ids\x18\x64 \x03(\x03\"z\n\x13StreamReplayRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x10\n\x08\x66rom_lsn\x18\x03 \x01(\t\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x14StreamReplayResponse\x12\r\n\x05reset\x18\x01 \x01(\x03\"\x93\x01\n\x13StreamExtendRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\x03\x12\x0e\n\x06\x63laims\x18\x04 \x03(\x03\x12\x13\n\x0b\x63onsumer_id\x18\x05 \x01(\t\x12\"\n\x1avisibility_timeout_seconds\x18\x06 \x01(\x05\";\n\x14StreamExtendResponse\x12\x10\n\x08\x65xtended\x18\x01 \x01(\x03\x12\x11\n\tstale_ids\x18\x02 \x03(\x03\"\x84\x01\n\x11StreamNackRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\x03\x12\x0e\n\x06\x63laims\x18\x04 \x03(\x03\x12\x13\n\x0b\x63onsumer_id\x18\x05 \x01(\t\x12\x15\n\rdelay_seconds\x18\x06 \x01(\x05\"9\n\x12StreamNackResponse\x12\x10\n\x08returned\x18\x01 \x01(\x03\x12\x11\n\tstale_ids\x18\x02 \x03(\x03\"\xd4\x01\n\x0bStreamGroup\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x0f\n\x07ordered\x18\x03 \x01(\x08\x12\x14\n\x0cmax_attempts\x18\x04 \x01(\x05\x12\x0f\n\x07last_id\x18\x05 \x01(\x03\x12\x11\n\tcursor_id\x18\x06 \x01(\x03\x12\x0f\n\x07pending\x18\x07 \x01(\x03\x12\x0f\n\x07\x63laimed\x18\x08 \x01(\x03\x12\x11\n\tavailable\x18\t \x01(\x03\x12\x0f\n\x07\x62locked\x18\n \x01(\x03\x12\x0c\n\x04\x64\x65\x61\x64\x18\x0b \x01(\x03\")\n\x17StreamListGroupsRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\"C\n\x18StreamListGroupsResponse\x12\'\n\x06groups\x18\x01 \x03(\x0b\x32\x17.wallaby.v1.StreamGroup\"\x84\x01\n\tStreamLag\x12\x16\n\x0e\x63onsumer_group\x18\x01 \x01(\t\x12\x10\n\x08messages\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12-\n\toldest_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x13StreamGetLagRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\"=\n\x14StreamGetLagResponse\x12%\n\x06groups\x18\x01 \x03(\x0b\x32\x15.wallaby.v1.StreamLag\"\x93\x01\n\x1bStreamConfigureGroupRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x14\n\x07ordered\x18\x03 \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x0cmax_attempts\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_orderedB\x0f\n\r_max_attempts\"B\n\x18StreamDeleteGroupRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\",\n\x19StreamDeleteGroupResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"n\n\x1dStreamListDeadMessagesRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"f\n\x1eStreamListDeadMessagesResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.wallaby.v1.StreamMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x14StreamRedriveRequest\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0e\x63onsumer_group\x18\x02 \x01(\t\x12\x0b\n\x03ids\x18\x03 \x03(\x03\")\n\x15StreamRedriveResponse\x12\x10\n\x08redriven\x18\x01 \x01(\x03\x32\x8c\x07\n\rStreamService\x12\x45\n\x04Pull\x12\x1d.wallaby.v1.StreamPullRequest\x1a\x1e.wallaby.v1.StreamPullResponse\x12\x42\n\x03\x41\x63k\x12\x1c.wallaby.v1.StreamAckRequest\x1a\x1d.wallaby.v1.StreamAckResponse\x12K\n\x06Replay\x12\x1f.wallaby.v1.StreamReplayRequest\x1a .wallaby.v1.StreamReplayResponse\x12K\n\x06\x45xtend\x12\x1f.wallaby.v1.StreamExtendRequest\x1a .wallaby.v1.StreamExtendResponse\x12\x45\n\x04Nack\x12\x1d.wallaby.v1.StreamNackRequest\x1a\x1e.wallaby.v1.StreamNackResponse\x12W\n\nListGroups\x12#.wallaby.v1.StreamListGroupsRequest\x1a$.wallaby.v1.StreamListGroupsResponse\x12K\n\x06GetLag\x12\x1f.wallaby.v1.StreamGetLagRequest\x1a .wallaby.v1.StreamGetLagResponse\x12R\n\x0e\x43onfigureGroup\x12\'.wallaby.v1.StreamConfigureGroupRequest\x1a\x17.wallaby.v1.StreamGroup\x12Z\n\x0b\x44\x65leteGroup\x12$.wallaby.v1.StreamDeleteGroupRequest\x1a%.wallaby.v1.StreamDeleteGroupResponse\x12i\n\x10ListDeadMessages\x12).wallaby.v1.StreamListDeadMessagesRequest\x1a*.wallaby.v1.StreamListDeadMessagesResponse\x12N\n\x07Redrive\x12 .wallaby.v1.StreamRedriveRequest\x1a!.wallaby.v1.StreamRedriveResponseB\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\024wallaby/v1;wallabyv1'
   _globals['_STREAMMESSAGE']._serialized_start=73
-  _globals['_STREAMMESSAGE']._serialized_end=249
-  _globals['_STREAMPULLREQUEST']._serialized_start=252
-  _globals['_STREAMPULLREQUEST']._serialized_end=390
-  _globals['_STREAMPULLRESPONSE']._serialized_start=392
-  _globals['_STREAMPULLRESPONSE']._serialized_end=457
-  _globals['_STREAMACKREQUEST']._serialized_start=459
-  _globals['_STREAMACKREQUEST']._serialized_end=530
-  _globals['_STREAMACKRESPONSE']._serialized_start=532
-  _globals['_STREAMACKRESPONSE']._serialized_end=566
-  _globals['_STREAMREPLAYREQUEST']._serialized_start=568
-  _globals['_STREAMREPLAYREQUEST']._serialized_end=690
-  _globals['_STREAMREPLAYRESPONSE']._serialized_start=692
-  _globals['_STREAMREPLAYRESPONSE']._serialized_end=729
-  _globals['_STREAMSERVICE']._serialized_start=732
-  _globals['_STREAMSERVICE']._serialized_end=963
+  _globals['_STREAMMESSAGE']._serialized_end=362
+  _globals['_STREAMPULLREQUEST']._serialized_start=365
+  _globals['_STREAMPULLREQUEST']._serialized_end=544
+  _globals['_STREAMPULLRESPONSE']._serialized_start=546
+  _globals['_STREAMPULLRESPONSE']._serialized_end=611
+  _globals['_STREAMACKREQUEST']._serialized_start=613
+  _globals['_STREAMACKREQUEST']._serialized_end=721
+  _globals['_STREAMACKRESPONSE']._serialized_start=723
+  _globals['_STREAMACKRESPONSE']._serialized_end=776
+  _globals['_STREAMREPLAYREQUEST']._serialized_start=778
+  _globals['_STREAMREPLAYREQUEST']._serialized_end=900
+  _globals['_STREAMREPLAYRESPONSE']._serialized_start=902
+  _globals['_STREAMREPLAYRESPONSE']._serialized_end=939
+  _globals['_STREAMEXTENDREQUEST']._serialized_start=942
+  _globals['_STREAMEXTENDREQUEST']._serialized_end=1089
+  _globals['_STREAMEXTENDRESPONSE']._serialized_start=1091
+  _globals['_STREAMEXTENDRESPONSE']._serialized_end=1150
+  _globals['_STREAMNACKREQUEST']._serialized_start=1153
+  _globals['_STREAMNACKREQUEST']._serialized_end=1285
+  _globals['_STREAMNACKRESPONSE']._serialized_start=1287
+  _globals['_STREAMNACKRESPONSE']._serialized_end=1344
+  _globals['_STREAMGROUP']._serialized_start=1347
+  _globals['_STREAMGROUP']._serialized_end=1559
+  _globals['_STREAMLISTGROUPSREQUEST']._serialized_start=1561
+  _globals['_STREAMLISTGROUPSREQUEST']._serialized_end=1602
+  _globals['_STREAMLISTGROUPSRESPONSE']._serialized_start=1604
+  _globals['_STREAMLISTGROUPSRESPONSE']._serialized_end=1671
+  _globals['_STREAMLAG']._serialized_start=1674
+  _globals['_STREAMLAG']._serialized_end=1806
+  _globals['_STREAMGETLAGREQUEST']._serialized_start=1808
+  _globals['_STREAMGETLAGREQUEST']._serialized_end=1869
+  _globals['_STREAMGETLAGRESPONSE']._serialized_start=1871
+  _globals['_STREAMGETLAGRESPONSE']._serialized_end=1932
+  _globals['_STREAMCONFIGUREGROUPREQUEST']._serialized_start=1935
+  _globals['_STREAMCONFIGUREGROUPREQUEST']._serialized_end=2082
+  _globals['_STREAMDELETEGROUPREQUEST']._serialized_start=2084
+  _globals['_STREAMDELETEGROUPREQUEST']._serialized_end=2150
+  _globals['_STREAMDELETEGROUPRESPONSE']._serialized_start=2152
+  _globals['_STREAMDELETEGROUPRESPONSE']._serialized_end=2196
+  _globals['_STREAMLISTDEADMESSAGESREQUEST']._serialized_start=2198
+  _globals['_STREAMLISTDEADMESSAGESREQUEST']._serialized_end=2308
+  _globals['_STREAMLISTDEADMESSAGESRESPONSE']._serialized_start=2310
+  _globals['_STREAMLISTDEADMESSAGESRESPONSE']._serialized_end=2412
+  _globals['_STREAMREDRIVEREQUEST']._serialized_start=2414
+  _globals['_STREAMREDRIVEREQUEST']._serialized_end=2489
+  _globals['_STREAMREDRIVERESPONSE']._serialized_start=2491
+  _globals['_STREAMREDRIVERESPONSE']._serialized_end=2532
+  _globals['_STREAMSERVICE']._serialized_start=2535
+  _globals['_STREAMSERVICE']._serialized_end=3443
 # @@protoc_insertion_point(module_scope)

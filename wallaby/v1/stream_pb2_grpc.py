@@ -49,6 +49,46 @@ class StreamServiceStub(object):
                 request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamReplayRequest.SerializeToString,
                 response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamReplayResponse.FromString,
                 _registered_method=True)
+        self.Extend = channel.unary_unary(
+                '/wallaby.v1.StreamService/Extend',
+                request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamExtendRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamExtendResponse.FromString,
+                _registered_method=True)
+        self.Nack = channel.unary_unary(
+                '/wallaby.v1.StreamService/Nack',
+                request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamNackRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamNackResponse.FromString,
+                _registered_method=True)
+        self.ListGroups = channel.unary_unary(
+                '/wallaby.v1.StreamService/ListGroups',
+                request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamListGroupsRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamListGroupsResponse.FromString,
+                _registered_method=True)
+        self.GetLag = channel.unary_unary(
+                '/wallaby.v1.StreamService/GetLag',
+                request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamGetLagRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamGetLagResponse.FromString,
+                _registered_method=True)
+        self.ConfigureGroup = channel.unary_unary(
+                '/wallaby.v1.StreamService/ConfigureGroup',
+                request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamConfigureGroupRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamGroup.FromString,
+                _registered_method=True)
+        self.DeleteGroup = channel.unary_unary(
+                '/wallaby.v1.StreamService/DeleteGroup',
+                request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamDeleteGroupRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamDeleteGroupResponse.FromString,
+                _registered_method=True)
+        self.ListDeadMessages = channel.unary_unary(
+                '/wallaby.v1.StreamService/ListDeadMessages',
+                request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamListDeadMessagesRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamListDeadMessagesResponse.FromString,
+                _registered_method=True)
+        self.Redrive = channel.unary_unary(
+                '/wallaby.v1.StreamService/Redrive',
+                request_serializer=wallaby_dot_v1_dot_stream__pb2.StreamRedriveRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamRedriveResponse.FromString,
+                _registered_method=True)
 
 
 class StreamServiceServicer(object):
@@ -72,6 +112,58 @@ class StreamServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Extend(self, request, context):
+        """Claims last longer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Nack(self, request, context):
+        """Messages that could not be processed are given back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGroups(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLag(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfigureGroup(self, request, context):
+        """Makes the group when it does not exist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGroup(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadMessages(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Redrive(self, request, context):
+        """Dead messages are handed out again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StreamServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +181,46 @@ def add_StreamServiceServicer_to_server(servicer, server):
                     servicer.Replay,
                     request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamReplayRequest.FromString,
                     response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamReplayResponse.SerializeToString,
+            ),
+            'Extend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Extend,
+                    request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamExtendRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamExtendResponse.SerializeToString,
+            ),
+            'Nack': grpc.unary_unary_rpc_method_handler(
+                    servicer.Nack,
+                    request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamNackRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamNackResponse.SerializeToString,
+            ),
+            'ListGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGroups,
+                    request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamListGroupsRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamListGroupsResponse.SerializeToString,
+            ),
+            'GetLag': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLag,
+                    request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamGetLagRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamGetLagResponse.SerializeToString,
+            ),
+            'ConfigureGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfigureGroup,
+                    request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamConfigureGroupRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamGroup.SerializeToString,
+            ),
+            'DeleteGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGroup,
+                    request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamDeleteGroupRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamDeleteGroupResponse.SerializeToString,
+            ),
+            'ListDeadMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadMessages,
+                    request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamListDeadMessagesRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamListDeadMessagesResponse.SerializeToString,
+            ),
+            'Redrive': grpc.unary_unary_rpc_method_handler(
+                    servicer.Redrive,
+                    request_deserializer=wallaby_dot_v1_dot_stream__pb2.StreamRedriveRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_stream__pb2.StreamRedriveResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -172,6 +304,222 @@ class StreamService(object):
             '/wallaby.v1.StreamService/Replay',
             wallaby_dot_v1_dot_stream__pb2.StreamReplayRequest.SerializeToString,
             wallaby_dot_v1_dot_stream__pb2.StreamReplayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Extend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.StreamService/Extend',
+            wallaby_dot_v1_dot_stream__pb2.StreamExtendRequest.SerializeToString,
+            wallaby_dot_v1_dot_stream__pb2.StreamExtendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Nack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.StreamService/Nack',
+            wallaby_dot_v1_dot_stream__pb2.StreamNackRequest.SerializeToString,
+            wallaby_dot_v1_dot_stream__pb2.StreamNackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.StreamService/ListGroups',
+            wallaby_dot_v1_dot_stream__pb2.StreamListGroupsRequest.SerializeToString,
+            wallaby_dot_v1_dot_stream__pb2.StreamListGroupsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLag(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.StreamService/GetLag',
+            wallaby_dot_v1_dot_stream__pb2.StreamGetLagRequest.SerializeToString,
+            wallaby_dot_v1_dot_stream__pb2.StreamGetLagResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfigureGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.StreamService/ConfigureGroup',
+            wallaby_dot_v1_dot_stream__pb2.StreamConfigureGroupRequest.SerializeToString,
+            wallaby_dot_v1_dot_stream__pb2.StreamGroup.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.StreamService/DeleteGroup',
+            wallaby_dot_v1_dot_stream__pb2.StreamDeleteGroupRequest.SerializeToString,
+            wallaby_dot_v1_dot_stream__pb2.StreamDeleteGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.StreamService/ListDeadMessages',
+            wallaby_dot_v1_dot_stream__pb2.StreamListDeadMessagesRequest.SerializeToString,
+            wallaby_dot_v1_dot_stream__pb2.StreamListDeadMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Redrive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.StreamService/Redrive',
+            wallaby_dot_v1_dot_stream__pb2.StreamRedriveRequest.SerializeToString,
+            wallaby_dot_v1_dot_stream__pb2.StreamRedriveResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -21,7 +21,7 @@ from wallaby.settings import Settings
 from wallaby.status import FlowStatus, LaneStatus
 from wallaby.store import Store
 from wallaby.testing.store_contract import a_flow
-from wallaby.v1 import checkpoint_pb2, flow_pb2, stream_pb2, stream_pb2_grpc, types_pb2
+from wallaby.v1 import checkpoint_pb2, flow_pb2, ingest_pb2, ingest_pb2_grpc, types_pb2
 
 Code = grpc.StatusCode
 SECRET = "hunter2"
@@ -341,9 +341,9 @@ async def test_reflection_lists_the_services_and_can_be_turned_off(
     await silent.stop(0)
 
 
-async def test_services_that_do_not_exist_yet_say_so(channel: grpc.aio.Channel) -> None:
-    stub = stream_pb2_grpc.StreamServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
-    assert (await refusal(stub.Pull(stream_pb2.StreamPullRequest()))).code() is Code.UNIMPLEMENTED
+async def test_a_service_of_other_servers_is_unimplemented_here(channel: grpc.aio.Channel) -> None:
+    stub = ingest_pb2_grpc.IngestServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+    assert (await refusal(stub.IngestBatch(ingest_pb2.IngestBatchRequest()))).code() is Code.UNIMPLEMENTED
 
 
 async def test_a_port_in_use_is_refused_and_never_shared(

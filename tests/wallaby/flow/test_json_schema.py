@@ -18,13 +18,14 @@ from wallaby.flow.json_schema import flow_schema
 ROOT = Path(__file__).parents[3]
 PUBLISHED = ROOT / "docs" / "flow.schema.json"
 EXAMPLES = sorted((ROOT / "examples" / "flows").iterdir())
-OWN = ("blackhole", "duckdb", "files", "postgres")
+OWN = ("blackhole", "duckdb", "files", "pgstream", "postgres")
 
 FLOW: dict[str, Any] = {
     "name": "shop",
     "source": {"type": "postgres", "options": {"dsn": "env:SHOP_DSN"}},
     "destinations": [{"name": "lake", "type": "duckdb", "options": {"path": "lake.duckdb"}}],
 }
+STREAM = {"type": "pgstream", "options": {"dsn": "env:BUS_DSN", "retention_bytes": "1GiB"}}
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,9 @@ def test_what_a_flow_writes_of_itself_is_valid(schema: Any) -> None:
         changed("source.options.start_lsn", "16/B374D848"),
         changed("source.options.status_interval", 5000),
         changed("source.options.spool_memory", "1GiB"),
+        changed("source.options.toast_cache_size", "512 mb"),
+        changed("source.options.toast_fetch", False),
+        changed("destinations", [STREAM]),
         changed("source.options.batch_size", "100"),
         changed("source.options.capture_ddl", "false"),
         changed("source.options.dsn", "file:/run/secrets/dsn"),
@@ -104,6 +108,9 @@ def test_what_wallaby_takes_the_schema_takes(schema: Any, flow: dict[str, Any]) 
         changed("sorce", {}),
         changed("source.options.dns", "env:X"),
         changed("source.type", "mysql"),
+        changed("source.options.spool_memory", 1000),
+        changed("source.options.toast_cache_size", "10 rows"),
+        changed("destinations.0.options.retention_bytes", "1GiB"),
         changed("source.options.snapshot", "sometimes"),
         changed("source.options.capture_ddl", True),
         changed("destinations.0.options.path2", "x"),

@@ -1,0 +1,1 @@
+"""Message formats: changes as bytes for consumers that are not databases."""
