@@ -25,7 +25,7 @@ _SHOWS: Final = Rule(Role.VIEWER)
 _STEERS: Final = Rule(Role.OPERATOR, is_change=True)
 _READS_ROWS: Final = Rule(Role.OPERATOR, is_change=True)
 _HANDS_ROWS: Final = Rule(Role.OPERATOR)
-"""The busy part of a stream, which does not wait for its record."""
+"""The busy part of a stream: recorded as reads, it waits for no record and pushes no change out of the log."""
 _INSPECTS: Final = Rule(Role.ADMIN)
 _GOVERNS: Final = Rule(Role.ADMIN, is_change=True)
 _HOLDS_SECRETS: Final = Rule(Role.ADMIN, is_change=True, keeps_answer=False)

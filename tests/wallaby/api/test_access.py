@@ -50,6 +50,12 @@ def test_a_viewer_changes_nothing_and_what_holds_secrets_is_for_admins_and_keeps
         assert {rule.role for path, rule in RULES.items() if f".{service}/" in path} == {Role.ADMIN}
 
 
+def test_messages_of_streams_are_for_operators_and_pulling_them_pushes_no_change_out_of_the_log() -> None:
+    rules = {path.rpartition("/")[2]: rule for path, rule in RULES.items() if ".StreamService/" in path}
+    assert {rule.role for rule in rules.values()} == {Role.OPERATOR}
+    assert {name for name, rule in rules.items() if not rule.is_change} == {"Pull", "Ack"}
+
+
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("needed", list(Role))
 def test_a_role_covers_itself_and_those_below(role: Role, needed: Role) -> None:

@@ -65,6 +65,7 @@ def start(folder: Path, *words: str) -> tuple[int, set[str]]:
         (("checkpoint", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("token", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("audit", "--limit", "9"), (*HEAVY, "pydantic", "yaml", "psycopg")),
+        (("stream", "groups", "--stream", "orders"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("validate", "shop.yaml"), ("ray", "grpc", "duckdb", "psycopg")),
         (("schema",), ("ray", "grpc", "duckdb")),
         (("slot", "list", "-dsn", "env:SHOP_DSN"), ("ray", "grpc", "numba", "duckdb", "rich")),
@@ -79,5 +80,5 @@ def test_a_command_loads_nothing_it_does_not_need(
     if words[0] == "flow" and words[1] in ("get", "start", "stop"):
         assert start(tmp_path, "flow", "create", "--file", "shop.yaml", "--endpoint", running.address)[0] == 0
     code, loaded = start(tmp_path, *words, *(("--endpoint", running.address) if is_client else ()))
-    assert code == {"diff": 2, "slot": 1}.get(words[0], 0)
+    assert code == {"diff": 2, "slot": 1, "stream": 1}.get(words[0], 0)
     assert loaded.isdisjoint(unneeded), loaded & set(unneeded)
