@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+# Test processes side by side: most tests wait for servers. 0 runs all in one.
+PYTEST_WORKERS ?= 2
 MAJORS ?= 14 15 16 17 18
 ORACLE_SEEDS ?= 0:300
 FUZZ_INPUTS ?= 1000000
@@ -51,7 +53,7 @@ test: lint types tests ## Lint, types and all tests but the long ones
 
 .PHONY: tests
 tests: $(VENV)/.dev ## The tests alone (PYTEST_ARGS="tests/wallaby -k name")
-	$(BIN)/python -m pytest -m "not chaos" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not chaos" -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint types ## Before every commit: lint, types and the quick tests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -46,13 +47,29 @@ def target_database(postgres_server: EmbeddedServer) -> Iterator[ScratchDatabase
 
 
 _covered: set[int] = set()
+_WORKER_KEY = "must_not_fail"
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note which accidents the collected tests guard."""
+    """Note which accidents the collected tests guard; and begin with the slow ones, so that no process ends alone."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
     for item in items:
         for marker in item.iter_markers("must_not_fail"):
             _covered.update(int(number) for number in marker.args)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that runs a part of the tests tells the one that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_WORKER_KEY] = sorted(_covered)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Such a process ended."""
+    _covered.update(getattr(node, "workeroutput", {}).get(_WORKER_KEY, ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

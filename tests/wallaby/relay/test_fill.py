@@ -453,7 +453,7 @@ def test_one_query_reads_what_a_window_lacks(world: World) -> None:
     filler = SourceFill(reader, clock=SystemClock(), limits=QUICK, is_full=False)
     with world.run(filler=filler) as run:
         run.caught_up()
-        status = run.relay.status
+    status = run.relay.status
     assert reader.asked == [1000]
     assert [row["__unchanged"] for row in log_of(world)[1000:]] == [None] * 1000
     [told] = [one for one in status.tables if one.table == "public.docs"]
