@@ -18,6 +18,7 @@ from wallaby.pgtypes.types import change_schema
 from wallaby.schema import TableSchema
 from wallaby.window import BEFORE_OUTLIER_BIT, OUTLIER_TYPE, UNCHANGED_TYPE
 
+_UINT64: Final = 2**64 - 1
 _TIME: Final = pa.timestamp("us", "UTC")
 _STRING: Final = Layout(Family.STRING, pa.string())
 
@@ -124,7 +125,7 @@ class BatchBuilder:
             table=self.schema.name,
             column=self.schema.columns[column].name,
             type=self.schema.columns[column].type.name,
-            lsn=Lsn(int(rows.commit_lsn[error.row])),
+            lsn=Lsn(int(rows.commit_lsn[error.row]) & _UINT64),
         )
 
 

@@ -54,6 +54,14 @@ def test_each_kind_of_malformed_message_is_named(payloads: list[bytes], reason: 
     assert "lsn" in caught.value.where
 
 
+def test_an_error_in_a_value_names_any_lsn() -> None:
+    """LSNs are held as signed integers of the same bits."""
+    begun = [w.begin(0xFFFFFFFF00000000, 7), orders(), w.insert(ORDERS, [b"\0\0\0", None, None])]
+    with pytest.raises(DecodeError, match="wrong width") as caught:
+        decode([w.xlog(message, 1) for message in begun])
+    assert caught.value.where["lsn"] == "FFFFFFFF/0"
+
+
 def test_a_decoder_repeats_its_error() -> None:
     decoder = Decoder(resolve)
     for _ in range(2):
