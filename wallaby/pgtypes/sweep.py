@@ -70,7 +70,9 @@ class Sweep:
         if cells.column:
             plan[:, sweep_plan.COLUMN] += cells.column
         data = cells.data if len(cells.data) >= sweep_plan.DATA_BYTES_MIN else _padded(cells.data)
-        words = np.empty(sweep_plan.lay_out(plan, rows) // 8, np.uint64)
+        size = sweep_plan.lay_out(plan, rows) // 8
+        # Without rows nothing writes the one offset that strings have all the same.
+        words = np.empty(size, np.uint64) if rows else np.zeros(size, np.uint64)
         arena = words.view(np.uint8)
         counts = np.zeros((len(plan), sweep_plan.COUNT_FIELDS), np.int64)
         kernels.sweep(data, cells.offset, cells.length, cells.base, plan, self._bounds, arena, words, counts)

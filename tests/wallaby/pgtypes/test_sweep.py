@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from wallaby.pgtypes.gather import Cells, MalformedCell, Sweep, finish, gather
-from wallaby.pgtypes.layout import Layout, layout_of
+from wallaby.pgtypes.layout import Family, Layout, layout_of
 from wallaby.pgtypes.types import builtin_type
 
 _ROWS: Final = (1, 2, 63, 64, 65, 127, 128, 129, 500)
@@ -216,3 +216,15 @@ def test_numerics_with_digits_beyond_the_scale_or_strange_headers_are_not_guesse
     ]:
         with pytest.raises(MalformedCell):
             gather(layout, _index([[struct.pack("!HhHHH", *head)], [b"\0" * 8]]))
+
+
+def test_strings_of_no_rows_begin_at_zero() -> None:
+    """An hstore column without a single pair has such keys and values; memory is not clean when it is taken."""
+    layout = Layout(Family.STRING, pa.string())
+    none = np.empty(0, np.int32)
+    sweep = Sweep((layout,), (0,))
+    for _ in range(20):
+        dirty = [np.full(words, -1, np.int64) for words in range(1, 64)]
+        del dirty
+        swept = sweep.over(Cells(np.zeros(16, np.uint8), none, none, none))
+        swept.array(0).validate(full=True)
