@@ -145,7 +145,7 @@ def later(one, other):
     return one if np.uint64(one) > np.uint64(other) else other
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def read_keepalive(data, body, wal_end, state):
     """Note what the keepalive at ``body`` says; returns the newest end of WAL."""
     state[KEEPALIVE] = be64(data, body + 1)

@@ -21,7 +21,7 @@ import numba as nb
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.compiled import OPTIONS
+from wallaby.pgtypes.compiled import CALLED, OPTIONS
 from wallaby.pgtypes.endian import be16, be32
 from wallaby.pgtypes.kernels import BYTES, I32, U8, set_valid
 from wallaby.pgtypes.text_kernels import hex_figure
@@ -86,7 +86,7 @@ def map_entries(data, offset, base, column, starts, key_offset, key_length, item
                 p += size
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def quoted_at(data, at, stop, copy, written):
     """Copy what stands in double quotes at ``at``, unescaped: (behind the quotes or -1 if there are none, its end)."""
     if at >= stop or data[at] != 34:

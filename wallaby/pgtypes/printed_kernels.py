@@ -18,7 +18,7 @@ import numba as nb
 import numpy as np
 from numba import njit
 
-from wallaby.pgtypes.compiled import OPTIONS
+from wallaby.pgtypes.compiled import CALLED, OPTIONS
 from wallaby.pgtypes.endian import be16, be32, be64
 from wallaby.pgtypes.kernels import BYTES, I32, MICROSECONDS_PER_DAY, U8, set_valid
 
@@ -55,7 +55,7 @@ _INT64_MAX: Final = 2**63 - 1
 _INT64_MIN: Final = -(2**63)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_number(out, to, value):
     """Decimal figures of an unsigned number; returns where they end."""
     figures = np.int64(1)
@@ -71,7 +71,7 @@ def put_number(out, to, value):
     return to + figures
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_signed(out, to, value):
     """Decimal figures of a signed number."""
     if value < 0:
@@ -81,7 +81,7 @@ def put_signed(out, to, value):
     return put_number(out, to, np.uint64(value))
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_padded(out, to, value, figures):
     """A number that is not negative, with at least so many figures."""
     power = np.int64(1)
@@ -93,7 +93,7 @@ def put_padded(out, to, value, figures):
     return put_number(out, to, np.uint64(value))
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_hex(out, to, value, is_upper):
     """Hexadecimal figures of up to 32 bits, without leading zeros."""
     shift = 28
@@ -107,7 +107,7 @@ def put_hex(out, to, value, is_upper):
     return to
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_infinity(out, to, is_negative):
     """``infinity`` or ``-infinity``."""
     if is_negative:
@@ -119,7 +119,7 @@ def put_infinity(out, to, is_negative):
     return to + 8
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_date(out, to, days):
     """``YYYY-MM-DD`` of a day counted from 2000-01-01; returns (end, True when it lies before Christ)."""
     # Years begin in March, in eras of 400 of them, so that leap days come last.
@@ -139,7 +139,7 @@ def put_date(out, to, days):
     return put_padded(out, to + 1, day, 2), year <= 0
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_era(out, to):
     """`` BC``."""
     out[to] = 32
@@ -148,7 +148,7 @@ def put_era(out, to):
     return to + 3
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_clock(out, to, microseconds):
     """``HH:MM:SS[.ffffff]``."""
     seconds = microseconds // 1_000_000
@@ -166,7 +166,7 @@ def put_clock(out, to, microseconds):
     return to
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def print_timestamp(out, to, microseconds, has_zone):
     """Microseconds since 2000; a zone is always UTC."""
     if microseconds in (_INT64_MAX, _INT64_MIN):
@@ -183,7 +183,7 @@ def print_timestamp(out, to, microseconds, has_zone):
     return put_era(out, to) if is_before_christ else to
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def print_timetz(out, to, microseconds, west):
     """A time and its zone, in seconds west of Greenwich."""
     to = put_clock(out, to, microseconds)
@@ -199,7 +199,7 @@ def print_timetz(out, to, microseconds, west):
     return to
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_address4(out, to, data, at):
     """Four bytes with points between."""
     for k in range(4):
@@ -210,7 +210,7 @@ def put_address4(out, to, data, at):
     return to
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def put_address6(out, to, data, at):
     """Eight groups with colons between, the longest run of zeros (the first of equal ones) as two colons."""
     best = np.int64(-1)
@@ -243,7 +243,7 @@ def put_address6(out, to, data, at):
     return to
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def print_inet(data, at, size, out, to):
     """An address, and its network's bits where PostgreSQL shows them."""
     if size < 4:
@@ -260,7 +260,7 @@ def print_inet(data, at, size, out, to):
     return to
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def print_bits(data, at, size, out, to):
     """A figure per bit."""
     bits = be32(data, at) if size >= 4 else np.int64(_INT32_MAX)
@@ -271,7 +271,7 @@ def print_bits(data, at, size, out, to):
     return to + bits
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def print_tsvector(data, at, size, out, to):
     """Lexemes in quotes (quotes and backslashes doubled) with positions and weights."""
     stop = at + size
@@ -312,7 +312,7 @@ def print_tsvector(data, at, size, out, to):
     return to if p == stop else np.int64(_MALFORMED)
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def print_macaddr(data, at, size, out, to):
     """Bytes with colons between."""
     for k in range(size):
@@ -325,7 +325,7 @@ def print_macaddr(data, at, size, out, to):
     return to
 
 
-@njit(cache=True, nogil=True)
+@njit(**CALLED)
 def print_value(data, at, size, kind, out, to):
     """One value to ``out[to:]``; returns where it ends, or -1 when it is malformed."""
     if kind == KIND_INET:
