@@ -68,6 +68,7 @@ class Oracle:
         self._publish("kernels", kernels)
         with self._slot():
             worker.work(rng.choice([5, 20, 60]))
+            self.flush(schema)
             binary = self._peek("kernels", is_binary=True)
             text = self._peek("everything", is_binary=False)
             streamed = self._peek_streamed("everything")
@@ -86,6 +87,14 @@ class Oracle:
                 _require_equal(in_binary.content(name, names), expected, f"{where}, binary")
             _require_equal(self._copied(name), expected, f"{where}, copied")
         return Tally(len(worker.tables), len(binary) + len(text) + len(streamed), cells)
+
+    def flush(self, schema: str) -> None:
+        """Let the WAL be read to its end.
+
+        A rollback does not flush its record, and reading goes no further than what is flushed: a streamed transaction
+        that was the last to happen would still be open there. Any commit flushes all before it.
+        """
+        self._connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS 'worked'").format(sql.Identifier(schema)))
 
     def _publish(self, publication: str, tables: list[Table]) -> None:
         statement = sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(publication))
