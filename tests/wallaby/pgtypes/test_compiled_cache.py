@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-IMPORT = re.compile(r"^from (wallaby\.[\w.]+) import", re.MULTILINE)
+IMPORT = re.compile(r"^from ((?:wallaby|sinks)\.[\w.]+) import", re.MULTILINE)
 DIGEST = re.compile(r"^# Compiled in: .*\n", re.MULTILINE)
 
 
 def _compiled() -> dict[str, Path]:
     """Module name to file, for every file that compiles something."""
     found = {}
-    for path in sorted((ROOT / "wallaby").rglob("*.py")):
-        if re.search(r"^@(njit|intrinsic)", path.read_text(encoding="utf-8"), re.MULTILINE):
+    for path in sorted([*(ROOT / "wallaby").rglob("*.py"), *(ROOT / "sinks").rglob("*.py")]):
+        if re.search(r"^ *@(njit|intrinsic)", path.read_text(encoding="utf-8"), re.MULTILINE):
             found[".".join(path.relative_to(ROOT).with_suffix("").parts)] = path
     return found
 
@@ -48,6 +48,12 @@ def _digest(module: str) -> str:
 def test_kernels_name_the_state_of_what_they_compile_in(module: str) -> None:
     found = DIGEST.findall(COMPILED[module].read_text(encoding="utf-8"))
     assert "".join(found) == _line(module), "run: python -m tests.wallaby.pgtypes.test_compiled_cache"
+
+
+@pytest.mark.parametrize("module", COMPILED)
+def test_kernels_are_compiled_as_compiled_says(module: str) -> None:
+    """With options of their own they would not load where nothing can be kept."""
+    assert not re.search(r"\bcache *= *True\b", COMPILED[module].read_text(encoding="utf-8"))
 
 
 def main() -> None:
