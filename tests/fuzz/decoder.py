@@ -73,7 +73,7 @@ class Fuzzer:
 
     def __init__(self) -> None:
         self.samples = [*_real(), *_made(), *_unfinished(), _copy()]
-        self._rows = [_whole(sample) for sample in self.samples]
+        self._rows = [_in_order(whole(sample)) for sample in self.samples]
 
     def run(self, seed: int, number: int) -> str:
         """``rows`` or ``error``; AssertionError (or whatever the decoder raised) when the input broke it."""
@@ -205,10 +205,15 @@ def _resolved(relation: Relation) -> TableSchema:
     return resolve(relation)
 
 
-def _whole(sample: Sample) -> list[str]:
-    """The undamaged rows in the order of their frames."""
+def whole(sample: Sample) -> list[pa.RecordBatch]:
+    """The batches of an undamaged sample."""
     found: list[pa.RecordBatch] = []
     _decode(sample, np.frombuffer(sample.data, np.uint8), len(sample.data), found)
+    return found
+
+
+def _in_order(found: list[pa.RecordBatch]) -> list[str]:
+    """Rows in the order of their frames."""
     rows = _rows(found)
     places = [place for batch in found for place in zip(*(batch.column(n).to_pylist() for n in _PLACE), strict=True)]
     return [row for _, row in sorted(zip(places, rows, strict=True))]
