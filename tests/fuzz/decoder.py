@@ -42,6 +42,8 @@ from wallaby.schema import Column, TableName, TableSchema
 from wallaby.testing import pgoutput_writer as w
 
 _BLOCK: Final = 100_000
+_NEWS: Final = 10_000
+"""Inputs after which a block says how far it is."""
 _HANG_CPU_S: Final = 60
 """For 1,000 inputs; they take about one second."""
 _INTERESTING: Final = (0, 1, 2, 3, 4, 0x7F, 0x80, 0xFF, 0x4E, 0x4B, 0x4F, 0x62, 0x74, 0x6E, 0x75)
@@ -336,6 +338,8 @@ def _block(seed: int, first: int, count: int) -> int:
     for number in range(first, first + count):
         if number % 1000 == 0:
             signal.setitimer(signal.ITIMER_VIRTUAL, _HANG_CPU_S)
+        if (number - first) % _NEWS == 0 and number > first:
+            print(f"  up to input {number} of seed {seed}: {dict(sorted(outcomes.items()))}", flush=True)
         try:
             outcomes[fuzzer.run(seed, number)] += 1
         except BaseException:
