@@ -91,11 +91,11 @@ class Oracle:
             name = TableName(schema, table.plain_name)
             names = [column.name for column in table.columns]
             where = f"seed {seed}, PostgreSQL {self._major}, {table.plain_name}"
-            _require_equal(as_text.content(name, names), expected, f"{where}, text")
-            _require_equal(as_streamed.content(name, names), expected, f"{where}, text, streamed")
+            require_equal(as_text.content(name, names), expected, f"{where}, text")
+            require_equal(as_streamed.content(name, names), expected, f"{where}, text, streamed")
             if table in kernels:
-                _require_equal(in_binary.content(name, names), expected, f"{where}, binary")
-            _require_equal(self._copied(name), expected, f"{where}, copied")
+                require_equal(in_binary.content(name, names), expected, f"{where}, binary")
+            require_equal(self._copied(name), expected, f"{where}, copied")
         return Tally(len(worker.tables), len(binary) + len(text) + len(streamed), cells)
 
     def flush(self, schema: str) -> None:
@@ -236,7 +236,8 @@ def _described(tables: list[Table]) -> str:
     )
 
 
-def _require_equal(found: _Content, expected: _Content, where: str) -> None:
+def require_equal(found: _Content, expected: _Content, where: str) -> None:
+    """AssertionError with the cells of rows that are not the server's, beside those of the row nearest to each."""
     if found == expected:
         return
     ours, theirs = list((found - expected).elements()), list((expected - found).elements())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from tests.oracle.run import Oracle
+from tests.oracle.run import Oracle, require_equal
 from wallaby.postgres.embedded import EmbeddedServer
 from wallaby.testing.postgres import scratch_database
 
@@ -46,3 +47,12 @@ def test_the_end_of_a_rollback_that_came_last_is_read_too(postgres_server: Embed
         assert messages, "the server did not stream the transaction"
         assert not oracle._decode(messages, random.Random(1)).tables
         oracle.close()
+
+
+def test_a_difference_is_told_with_its_column_and_from_where_it_begins() -> None:
+    ours, theirs = Counter([(("v", "x" * 300 + "a"),)]), Counter([(("v", "x" * 300 + "b"),)])
+    with pytest.raises(AssertionError) as caught:
+        require_equal(ours, theirs, "seed 5, text")
+    told = str(caught.value)
+    assert told.startswith("seed 5, text: 1 rows we have and the server has not, 1 the other way")
+    assert f"'v': {'x' * 20 + 'a'!r} is {'x' * 20 + 'b'!r} from character 280 on" in told
