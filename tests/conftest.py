@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.poison import NEGATIVE, poisoned
 from wallaby.postgres.embedded import EmbeddedServer
 from wallaby.testing.postgres import ScratchDatabase, scratch_database, server_for_tests
 
@@ -17,6 +18,13 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 ACCIDENTS = 25
 """Entries of the list of accidents that must never happen."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_is_poisoned() -> Iterator[None]:
+    """What a test reads before it is written is never by luck what it should be."""
+    with poisoned(NEGATIVE):
+        yield
 
 
 @pytest.fixture(scope="session")

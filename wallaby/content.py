@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wallaby.memory import unwritten
 from wallaby.window import OUTLIER_TYPE
 
 _NULL: Final = "\x00"
@@ -193,7 +194,7 @@ def _hex(array: pa.Array) -> pa.Array:
     offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
     data = np.frombuffer(array.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
     digits = np.frombuffer(b"0123456789abcdef", np.uint8)
-    text = np.empty((len(data), 2), np.uint8)
+    text = unwritten(2 * len(data), np.uint8).reshape(-1, 2)
     text[:, 0], text[:, 1] = digits[data >> 4], digits[data & 15]
     starts = pa.py_buffer(np.ascontiguousarray((offsets - offsets[0]) * 2))
     return pa.Array.from_buffers(

@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 
 from wallaby.lsn import Lsn, Position
+from wallaby.memory import unwritten_buffer
 from wallaby.pgoutput.decoder import Segment
 from wallaby.schema import TableSchema
 from wallaby.settings import Limits
@@ -181,7 +182,7 @@ def encode_part(schema: TableSchema, batches: Sequence[pa.RecordBatch]) -> Table
     """One table's batches as a single IPC stream."""
     arrow = batches[0].schema
     size = arrow.serialize().size + sum(map(pa.ipc.get_record_batch_size, batches)) + _END_BYTES
-    stream = pa.allocate_buffer(size)
+    stream = unwritten_buffer(size)
     sink = pa.FixedSizeBufferWriter(stream)
     with pa.ipc.new_stream(sink, arrow, options=_IPC) as writer:
         for batch in batches:

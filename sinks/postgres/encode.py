@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from wallaby.memory import unwritten
+
 COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER: Final = b"\xff\xff"
 CHUNK_BYTES: Final = 512 << 10
@@ -47,12 +49,12 @@ def copy_chunks(arrays: Sequence[pa.Array], encodings: Sequence[Encoding]) -> It
     rows = len(arrays[0])
     frame = _Frame(arrays, encodings, row_bytes=2, field_bytes=0)
     step = max(1, min(rows, rows * CHUNK_BYTES // max(1, frame.bound(0, rows))))
-    out = np.empty(0, np.uint8)
+    out = np.zeros(0, np.uint8)
     for first in range(0, rows, step):
         last = min(rows, first + step)
         bound = frame.bound(first, last)
         if len(out) < bound:
-            out = np.empty(bound + bound // 4, np.uint8)
+            out = unwritten(bound + bound // 4, np.uint8)
         yield memoryview(out.data)[: frame.write(out, 0, first, last, FRAME_COPY)]
 
 
@@ -63,7 +65,7 @@ def record_array(arrays: Sequence[pa.Array], encodings: Sequence[Encoding], reco
     rows = len(arrays[0])
     frame = _Frame(arrays, encodings, row_bytes=8, field_bytes=4)
     head = struct.pack(">iiIii", 1, 0, record_oid, rows, 1) if rows else struct.pack(">iiI", 0, 0, record_oid)
-    out = np.empty(len(head) + frame.bound(0, rows), np.uint8)
+    out = unwritten(len(head) + frame.bound(0, rows), np.uint8)
     out[: len(head)] = np.frombuffer(head, np.uint8)
     return out[: frame.write(out, len(head), 0, rows, FRAME_RECORD)].tobytes()
 

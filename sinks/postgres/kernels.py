@@ -25,6 +25,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from wallaby.pgtypes.compiled import cache_path
+
 FRAME_COPY: Final = 0
 FRAME_RECORD: Final = 1
 
@@ -60,6 +62,7 @@ K_LIST: Final = 14
 K_NULL: Final = 15
 """A column of nulls only."""
 
+_OPTIONS: Final[dict[str, Any]] = {"cache": cache_path() is not None, "nogil": True}
 _EPOCH_DAYS: Final = 10957
 _EPOCH_US: Final = 946_684_800_000_000
 _SCRATCH: Final = 64
@@ -122,12 +125,12 @@ def _copy(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
-@njit("boolean(int64, int64)", cache=True, nogil=True)
+@njit(**_OPTIONS)
 def _is_set(bitmap: int, i: int) -> bool:
     return ((_load8(bitmap + (i >> 3)) >> (i & 7)) & 1) != 0
 
 
-@njit("int64(int64, int64, int64, int64, uint64[::1])", cache=True, nogil=True)
+@njit(**_OPTIONS)
 def _decimal(p: int, address: int, words: int, scale: int, scratch: Any) -> int:
     """numeric from a little-endian two's complement integer of ``words`` 64-bit words times 10^-scale."""
     is_negative = _load64(address + 8 * (words - 1)) < 0
@@ -197,7 +200,7 @@ def _decimal(p: int, address: int, words: int, scale: int, scratch: Any) -> int:
     return p
 
 
-@njit("int64(int64, int64[:, ::1], int64, int64, uint64[::1])", cache=True, nogil=True)
+@njit(**_OPTIONS)
 def _scalar(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
     """Write length and bytes of one value that is not a list; returns the address behind it."""
     i = row + columns[c, D_OFFSET]
@@ -267,7 +270,7 @@ def _scalar(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
     return p + 20
 
 
-@njit("int64(int64, int64[:, ::1], int64, int64, uint64[::1])", cache=True, nogil=True)
+@njit(**_OPTIONS)
 def _list(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
     """Write length and bytes of a one-dimensional array with lower bound 1 (none at all when empty)."""
     i = row + columns[c, D_OFFSET]
@@ -297,7 +300,7 @@ def _list(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
     return p
 
 
-@njit("int64(int64, int64[:, ::1], int64, int64, int64, int64)", cache=True, nogil=True)
+@njit("int64(int64, int64[:, ::1], int64, int64, int64, int64)", **_OPTIONS)
 def assemble(out: int, columns: Any, fields: int, first: int, last: int, frame: int) -> int:
     """Write rows ``first`` to ``last`` (exclusive) of the first ``fields`` columns at ``out``; returns the end."""
     scratch = np.zeros(_SCRATCH, np.uint64)

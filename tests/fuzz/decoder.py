@@ -3,7 +3,8 @@
 Every input is a small stream (real captures, or made by our writer) with one to three mutations, derived from its seed
 and number alone. It must end in a DecodeError that names an LSN, or in valid Arrow whose rows before the first changed
 frame are the original's. Anything else fails: another exception, more rows than messages, a crash (each block of inputs
-has a process of its own) or a hang (a watchdog ends the block).
+has a process of its own), a hang (a watchdog ends the block), or bytes that depend on what memory held: it is poisoned,
+and now and then an input is decoded under two poisons.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tests.fuzz.capture import payloads
+from tests.poison import NEGATIVE, byte, poisoned, written
 from tests.wallaby.pgoutput.mixture import mixture
 from tests.wallaby.pgoutput.streams import int4, resolve, varied_stream
 from wallaby.errors import DecodeError
 from wallaby.lsn import Lsn
+from wallaby.memory import Poison
 from wallaby.pgoutput.copy_decoder import CopyDecoder
 from wallaby.pgoutput.decoder import Decoder, Segment
 from wallaby.pgoutput.relations import Relation
@@ -39,10 +42,16 @@ from wallaby.schema import Column, TableName, TableSchema
 from wallaby.testing import pgoutput_writer as w
 
 _BLOCK: Final = 100_000
+_NEWS: Final = 10_000
+"""Inputs after which a block says how far it is."""
 _HANG_CPU_S: Final = 60
 """For 1,000 inputs; they take about one second."""
 _INTERESTING: Final = (0, 1, 2, 3, 4, 0x7F, 0x80, 0xFF, 0x4E, 0x4B, 0x4F, 0x62, 0x74, 0x6E, 0x75)
 _LENGTHS: Final = (0, 1, 3, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+
+_POISONS: Final = (NEGATIVE, byte(0x11))
+_POISONED_TWICE: Final = 16
+"""One input in so many is decoded under both."""
 
 _PLACE: Final = ("commit_lsn", "ordinal")
 _COMPARED: Final = ("op", *_PLACE, "xid", "unchanged", "before", "after", "outliers")
@@ -66,7 +75,7 @@ class Fuzzer:
 
     def __init__(self) -> None:
         self.samples = [*_real(), *_made(), *_unfinished(), _copy()]
-        self._rows = [_whole(sample) for sample in self.samples]
+        self._rows = [_in_order(whole(sample)) for sample in self.samples]
 
     def run(self, seed: int, number: int) -> str:
         """``rows`` or ``error``; AssertionError (or whatever the decoder raised) when the input broke it."""
@@ -76,18 +85,18 @@ class Fuzzer:
         data = np.frombuffer(self._damaged(sample, rng), np.uint8)
         cut = rng.randint(0, len(data)) if rng.random() < 0.3 else len(data)
         unharmed = min(_first_change(sample, data), len(data))
-        found: list[pa.RecordBatch] = []
-        try:
-            _decode(sample, data, cut, found)
-        except DecodeError as error:
-            outcome, names_lsn = "error", "lsn" in error.where
+        poison, other = _POISONS[:: 1 if number % 2 else -1]
+        found, error = _decoded(sample, data, cut, poison)
+        if error is not None:
+            assert "lsn" in error.where, "an error names no LSN"
             # What the first of two feeds gave stays true.
             unharmed = min(unharmed, cut) if found else 0
-        else:
-            outcome, names_lsn = "rows", True
-        assert names_lsn, "an error names no LSN"
         self._check(which, found, data, unharmed)
-        return outcome
+        if number % _POISONED_TWICE == 0:
+            again, repeated = _decoded(sample, data, cut, other)
+            assert str(repeated) == str(error), "the error depends on what memory held"
+            assert written(again) == written(found), "rows depend on what memory held"
+        return "rows" if error is None else "error"
 
     def _check(self, which: int, found: list[pa.RecordBatch], data: npt.NDArray[np.uint8], unharmed: int) -> None:
         """Valid Arrow, no more rows than bytes allow, and every row whose frame ends at or before ``unharmed``."""
@@ -161,6 +170,19 @@ class Fuzzer:
                 data[at : at + width] = (value & (256**width - 1)).to_bytes(width, "big")
 
 
+def _decoded(
+    sample: Sample, data: npt.NDArray[np.uint8], cut: int, poison: Poison
+) -> tuple[list[pa.RecordBatch], DecodeError | None]:
+    """The batches of one input in poisoned memory, and the error that ended it."""
+    found: list[pa.RecordBatch] = []
+    try:
+        with poisoned(poison):
+            _decode(sample, data, cut, found)
+    except DecodeError as error:
+        return found, error
+    return found, None
+
+
 def _decode(sample: Sample, data: npt.NDArray[np.uint8], cut: int, found: list[pa.RecordBatch]) -> None:
     """Feed up to ``cut``, then the rest; the batches go to ``found``."""
     decoder = (
@@ -185,10 +207,15 @@ def _resolved(relation: Relation) -> TableSchema:
     return resolve(relation)
 
 
-def _whole(sample: Sample) -> list[str]:
-    """The undamaged rows in the order of their frames."""
+def whole(sample: Sample) -> list[pa.RecordBatch]:
+    """The batches of an undamaged sample."""
     found: list[pa.RecordBatch] = []
     _decode(sample, np.frombuffer(sample.data, np.uint8), len(sample.data), found)
+    return found
+
+
+def _in_order(found: list[pa.RecordBatch]) -> list[str]:
+    """Rows in the order of their frames."""
     rows = _rows(found)
     places = [place for batch in found for place in zip(*(batch.column(n).to_pylist() for n in _PLACE), strict=True)]
     return [row for _, row in sorted(zip(places, rows, strict=True))]
@@ -311,6 +338,8 @@ def _block(seed: int, first: int, count: int) -> int:
     for number in range(first, first + count):
         if number % 1000 == 0:
             signal.setitimer(signal.ITIMER_VIRTUAL, _HANG_CPU_S)
+        if (number - first) % _NEWS == 0 and number > first:
+            print(f"  up to input {number} of seed {seed}: {dict(sorted(outcomes.items()))}", flush=True)
         try:
             outcomes[fuzzer.run(seed, number)] += 1
         except BaseException:

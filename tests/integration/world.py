@@ -6,11 +6,9 @@ PostgreSQL's own text of a query, read with fixed settings and nothing of wallab
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,30 +20,24 @@ import pytest
 
 from cluster.demo.proof import DuckDBContents, LogContents
 from cluster.demo.rendering import postgres_text, uniform_floats
-from wallaby.clock import SystemClock
+from tests.integration.epoch import Epoch, Ledger, real_sink
 from wallaby.content import canonical_hash, row_texts
-from wallaby.endpoints import sink_factory
 from wallaby.flow import FlowSpec
-from wallaby.lane import Lane
-from wallaby.lsn import START, Lsn, Position
+from wallaby.lsn import Lsn
 from wallaby.postgres.catalog import Catalog
-from wallaby.postgres.slot import SourceIdentity, drop_slot
-from wallaby.relay.session import SessionConfig, SourceSession
+from wallaby.postgres.slot import drop_slot
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.settings import Limits
 from wallaby.sink import Sink, WriteMode
-from wallaby.startup import RememberedFacts, SnapshotState
-from wallaby.testing.in_process import InProcessTransport
+from wallaby.startup import RememberedFacts
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.testing.postgres import ScratchDatabase
 from wallaby.transform.state import derive_state
-from wallaby.window import LaneId
 
 PUBLICATION: Final = "p"
 MEMORY: Final = ("mirror", "log")
 """Destinations without a disk: the tables themselves, and every change as a row."""
 _LIMITS: Final = Limits(checkpoint_interval_ms=1, idle_checkpoint_interval_ms=20)
-_PATIENCE_S: Final = 60.0
 _SETTINGS: Final = (
     "-c DateStyle=ISO,YMD -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c extra_float_digits=1"
     " -c row_security=off -c search_path=pg_catalog"
@@ -55,23 +47,25 @@ _FLOATS: Final = {700: pa.float32(), 701: pa.float64()}
 
 @dataclass
 class World:
-    """What outlives an epoch: source, destinations and the control store's facts. Also the session's ledger."""
+    """What outlives an epoch: source, destinations and the control store's facts."""
 
     database: ScratchDatabase
     major: int
     folder: Path
     target_dsn: str = ""
     """Where the destination ``postgres`` is, if the scenario has it."""
-    facts: RememberedFacts = field(
-        default_factory=lambda: RememberedFacts(position=START, lanes={}, snapshot=SnapshotState.NONE)
-    )
+    ledger: Ledger = field(default_factory=Ledger)
     mirror: MemoryDestination = field(default_factory=MemoryDestination)
     log: MemoryDestination = field(default_factory=MemoryDestination)
-    lanes: dict[LaneId, Lane] = field(default_factory=dict)
     destinations: tuple[str, ...] = MEMORY
     source_options: dict[str, Any] = field(default_factory=dict)
     epoch: int = 0
-    _running: _Epoch | None = None
+    _running: Epoch | None = None
+
+    @property
+    def facts(self) -> RememberedFacts:
+        """What the control store knows by now."""
+        return self.ledger.facts
 
     # -- what a scenario says -----------------------------------------------------------------------------------------
 
@@ -150,7 +144,7 @@ class World:
     def phase(self) -> str:
         """Where the running epoch is."""
         assert self._running is not None, "no epoch runs"
-        return self._running.session.status.phase
+        return self._running.phase
 
     def close(self) -> None:
         """End what runs, whatever it says, and remove the slot."""
@@ -160,38 +154,19 @@ class World:
         if self.database.slots():
             drop_slot(self.database.dsn, self.database.name)
 
-    def _begin(self, *, resnapshot: bool = False) -> _Epoch:
+    def _begin(self, *, resnapshot: bool = False) -> Epoch:
         assert self._running is None, "an epoch runs"
         self.epoch += 1
-        self._running = _Epoch(self, self._flow(), resnapshot=resnapshot)
-        return self._running
-
-    # -- the ledger ---------------------------------------------------------------------------------------------------
-
-    def begin_copy(self, identity: SourceIdentity, slot: str) -> None:
-        self.facts = replace(self.facts, position=START, lanes={}, snapshot=SnapshotState.COPYING)
-        self.remember_source(identity, slot)
-
-    def finish_copy(self) -> None:
-        self.facts = replace(self.facts, snapshot=SnapshotState.DONE)
-
-    def remember_source(self, identity: SourceIdentity, slot: str) -> None:
-        del slot
-        self.facts = replace(
-            self.facts,
-            system_identifier=str(identity.system_identifier),
-            timeline=identity.timeline,
-            database=identity.database,
+        self._running = Epoch(
+            self._flow(),
+            self.ledger,
+            self.epoch,
+            sink=self.sink,
+            limits=_LIMITS,
+            commits_at_once=True,
+            resnapshot=resnapshot,
         )
-
-    def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
-        for lane, names in tables.items():
-            self.lanes[lane].reset(names)
-
-    def checkpoint(self, after: Position, upto: Position, lanes: Mapping[str, Position]) -> None:
-        """The control store's compare-and-set."""
-        assert self.facts.position == after
-        self.facts = replace(self.facts, position=upto, lanes=dict(lanes))
+        return self._running
 
     # -- destinations -------------------------------------------------------------------------------------------------
 
@@ -227,10 +202,9 @@ class World:
             return MemorySink(self.mirror)
         if name == "log":
             return MemorySink(self.log, mode=WriteMode.APPEND)
-        [endpoint] = [destination for destination in flow.destinations if destination.name == name]
         if name == "files":
             (self.folder / "parquet").mkdir(exist_ok=True)
-        return sink_factory(endpoint.type).create(endpoint.options, destination=name)
+        return real_sink(flow, name)
 
     def _read(self, destination: str, table: TableName, columns: tuple[str, ...]) -> pa.Table:
         match destination:
@@ -289,77 +263,6 @@ class Content:
     @property
     def name(self) -> TableName:
         return TableName(self.schema, self.table)
-
-
-class _Epoch:
-    """One life of the flow's source and sinks, in a thread."""
-
-    def __init__(self, world: World, flow: FlowSpec, *, resnapshot: bool) -> None:
-        self._world = world
-        world.lanes = {lane: Lane(world.sink(flow, lane.destination), lane, world.epoch) for lane in flow.lanes()}
-        positions = {lane: consumer.recover() for lane, consumer in world.lanes.items()}
-        self._transport = InProcessTransport(world.lanes, checkpoint=world.checkpoint)
-        config = SessionConfig(
-            flow=flow,
-            epoch=world.epoch,
-            remembered=world.facts,
-            lanes=positions,
-            commit_intervals_ms={},
-            resnapshot=resnapshot,
-        )
-        self.session = SourceSession(
-            config, transport=self._transport, ledger=world, clock=SystemClock(), limits=_LIMITS
-        )
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._main, name=f"epoch {world.epoch}", daemon=True)
-        self._thread.start()
-
-    def _main(self) -> None:
-        try:
-            self.session.run()
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that joins
-            self._error = error
-
-    def until_streaming(self) -> None:
-        self._until(lambda: self.session.status.phase == "streaming", "it streams")
-
-    def until_durable(self, lsn: Lsn) -> None:
-        self._until(lambda: self._world.facts.position.lsn >= lsn, "everything is durable")
-
-    def stop(self) -> None:
-        self.session.stop()
-        self._end()
-        if self._error is not None:
-            raise self._error
-
-    def start_and_fail(self) -> BaseException:
-        """A new epoch that ends by an error, which is returned."""
-        self._begin()
-        return self.failure()
-
-    def failure(self) -> BaseException:
-        self._end()
-        assert self._error is not None, "the session ended well"
-        return self._error
-
-    def abandon(self) -> None:
-        self.session.stop()
-        self._end()
-
-    def _end(self) -> None:
-        self._thread.join(_PATIENCE_S)
-        assert not self._thread.is_alive(), "the session did not end"
-        for lane in self._world.lanes.values():
-            lane.close()
-        self._transport.close()
-
-    def _until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
-        while not condition():
-            if not self._thread.is_alive() and self._error is not None:
-                raise AssertionError(f"the session ended before {what}") from self._error
-            assert time.monotonic() < deadline, f"it never happened: {what}"
-            threading.Event().wait(0.002)
 
 
 def _select(table: TableName, columns: Sequence[str], where: str = "") -> str:

@@ -1,25 +1,32 @@
-"""One seed: make tables, change them, decode in binary, as text and by COPY, and compare with the server's own text."""
+"""One seed: make tables, change them, decode in binary, as text and by COPY, and compare with the server's own text.
+
+Everything is decoded twice, with memory poisoned otherwise, and must be the same to the last byte.
+"""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 from psycopg import sql
 
 from tests.oracle.model import Contents, copied
 from tests.oracle.tables import Table, Worker, make_types
+from tests.poison import NEGATIVE, noise, poisoned, written
 from tests.wallaby.pgoutput.streams import waiting
 from wallaby.lsn import Lsn
 from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
-from wallaby.pgoutput.decoder import Decoder
+from wallaby.pgoutput.decoder import Decoder, Event, Segment
+from wallaby.pgoutput.relations import Relation, SchemaResolver
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.connect import connect
-from wallaby.schema import TableName
+from wallaby.schema import TableName, TableSchema
 from wallaby.testing.pgoutput_writer import frame, frames, xlog
 from wallaby.testing.postgres import ScratchDatabase
 
@@ -57,6 +64,9 @@ class Oracle:
         worker.create(rng.randint(1, 4))
         try:
             return self._check(worker, schema, rng, seed)
+        except Exception as error:
+            error.add_note(f"seed {seed}, PostgreSQL {self._major}; {_described(worker.tables)}")
+            raise
         finally:
             for statement in ("DROP PUBLICATION IF EXISTS everything", "DROP PUBLICATION IF EXISTS kernels"):
                 self._connection.execute(statement.encode())
@@ -68,6 +78,7 @@ class Oracle:
         self._publish("kernels", kernels)
         with self._slot():
             worker.work(rng.choice([5, 20, 60]))
+            self.flush(schema)
             binary = self._peek("kernels", is_binary=True)
             text = self._peek("everything", is_binary=False)
             streamed = self._peek_streamed("everything")
@@ -80,12 +91,20 @@ class Oracle:
             name = TableName(schema, table.plain_name)
             names = [column.name for column in table.columns]
             where = f"seed {seed}, PostgreSQL {self._major}, {table.plain_name}"
-            _require_equal(as_text.content(name, names), expected, f"{where}, text")
-            _require_equal(as_streamed.content(name, names), expected, f"{where}, text, streamed")
+            require_equal(as_text.content(name, names), expected, f"{where}, text")
+            require_equal(as_streamed.content(name, names), expected, f"{where}, text, streamed")
             if table in kernels:
-                _require_equal(in_binary.content(name, names), expected, f"{where}, binary")
-            _require_equal(self._copied(name), expected, f"{where}, copied")
+                require_equal(in_binary.content(name, names), expected, f"{where}, binary")
+            require_equal(self._copied(name), expected, f"{where}, copied")
         return Tally(len(worker.tables), len(binary) + len(text) + len(streamed), cells)
+
+    def flush(self, schema: str) -> None:
+        """Let the WAL be read to its end.
+
+        A rollback does not flush its record, and reading goes no further than what is flushed: a streamed transaction
+        that was the last to happen would still be open there. Any commit flushes all before it.
+        """
+        self._connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS 'worked'").format(sql.Identifier(schema)))
 
     def _publish(self, publication: str, tables: list[Table]) -> None:
         statement = sql.SQL("CREATE PUBLICATION {}").format(sql.Identifier(publication))
@@ -126,24 +145,22 @@ class Oracle:
     def _decode(self, messages: list[tuple[Lsn, bytes]], rng: random.Random) -> Contents:
         """Fed in pieces cut anywhere."""
         data = frames(xlog(message, int(lsn)) for lsn, message in messages)
-        catalog = Catalog(self._dsn)
-        contents = Contents()
-        decoder = Decoder(catalog.resolve)
         cuts = sorted(rng.randint(0, len(data)) for _ in range(rng.choice([0, 1, 3, 20])))
-        at = 0
-        try:
-            for cut in [*cuts, len(data)]:
-                is_cut_reached = False
-                while not is_cut_reached:
-                    consumed, events = decoder.feed(data, at, max(cut, at))
-                    at += consumed
-                    contents.apply(events)
-                    is_cut_reached = not decoder.has_backlog
-        finally:
-            catalog.close()
-        assert at == len(data)
-        assert not decoder.in_transaction
-        assert waiting(decoder) == (0, 0)
+        catalog = Catalog(self._dsn)
+        schemas: list[TableSchema] = []
+
+        def resolve(relation: Relation) -> TableSchema:
+            schemas.append(catalog.resolve(relation))
+            return schemas[-1]
+
+        with closing(catalog), poisoned(NEGATIVE):
+            events = _decode_pieces(data, cuts, resolve)
+        answers = iter(schemas)
+        with poisoned(noise(len(data))):
+            again = _decode_pieces(data, cuts, lambda _: next(answers))
+        assert _written(events) == _written(again), f"what is decoded depends on what memory held; cut at {cuts}"
+        contents = Contents()
+        contents.apply(events)
         return contents
 
     def _expected(self, table: Table) -> _Content:
@@ -167,14 +184,60 @@ class Oracle:
         query = f"COPY (SELECT {columns} FROM {schema.name}) TO STDOUT (FORMAT binary)"
         with self._connection.cursor() as cursor, cursor.copy(query.encode()) as copy:
             data = np.frombuffer(b"".join(frame(bytes(payload)) for payload in copy), np.uint8)
-        decoder = CopyDecoder(schema, snapshot_lsn=Lsn(1), taken_at_us=0)
-        consumed, batch = decoder.feed(data, 0, len(data))
-        assert consumed == len(data)
-        assert decoder.is_finished
+        with poisoned(NEGATIVE):
+            batch = _copy_batch(schema, data)
+        with poisoned(noise(len(data))):
+            again = _copy_batch(schema, data)
+        if batch is not None and again is not None:
+            assert written([batch]) == written([again]), f"what is copied of {name} depends on what memory held"
         return copied(schema, batch)
 
 
-def _require_equal(found: _Content, expected: _Content, where: str) -> None:
+def _decode_pieces(data: npt.NDArray[np.uint8], cuts: list[int], resolve: SchemaResolver) -> list[Event]:
+    decoder = Decoder(resolve)
+    events: list[Event] = []
+    at = 0
+    for cut in [*cuts, len(data)]:
+        is_cut_reached = False
+        while not is_cut_reached:
+            consumed, found = decoder.feed(data, at, max(cut, at))
+            at += consumed
+            events += found
+            is_cut_reached = not decoder.has_backlog
+    assert at == len(data), f"{at} bytes of {len(data)} were read; cut at {cuts}"
+    assert not decoder.in_transaction, f"a transaction is open at the end; cut at {cuts}"
+    assert waiting(decoder) == (0, 0), f"{waiting(decoder)} transactions wait at the end; cut at {cuts}"
+    return events
+
+
+def _copy_batch(schema: TableSchema, data: npt.NDArray[np.uint8]) -> pa.RecordBatch | None:
+    decoder = CopyDecoder(schema, snapshot_lsn=Lsn(1), taken_at_us=0)
+    consumed, batch = decoder.feed(data, 0, len(data))
+    assert consumed == len(data), f"{consumed} bytes of {len(data)} were read"
+    assert decoder.is_finished, "the copy has no end"
+    return batch
+
+
+def _written(events: list[Event]) -> list[object]:
+    """Everything of the events that can be compared."""
+    found: list[object] = []
+    for event in events:
+        if isinstance(event, Segment):
+            found += [event.upto, event.rows, *written(batch for _, batch in event.parts)]
+        else:
+            found.append(event)
+    return found
+
+
+def _described(tables: list[Table]) -> str:
+    return "; ".join(
+        f"{table.plain_name} ({', '.join(f'{column.name!r} {column.type.sql}' for column in table.columns)})"
+        for table in tables
+    )
+
+
+def require_equal(found: _Content, expected: _Content, where: str) -> None:
+    """AssertionError with the cells of rows that are not the server's, beside those of the row nearest to each."""
     if found == expected:
         return
     ours, theirs = list((found - expected).elements()), list((expected - found).elements())
@@ -182,5 +245,16 @@ def _require_equal(found: _Content, expected: _Content, where: str) -> None:
     for mine in map(dict, ours[:20]):
         nearest = min(map(dict, theirs), key=lambda row: sum(row.get(name) != mine[name] for name in mine), default={})
         for name in [name for name in mine if mine[name] != nearest.get(name)]:
-            lines.append(f"  {name!r}: {str(mine[name])[:200]!r} is {str(nearest.get(name, 'missing'))[:200]!r}")
+            lines.append(f"  {name!r}: {_difference(mine[name], nearest.get(name, 'missing'))}")
+    lines += [f"  the server alone has {str(row)[:500]}" for row in theirs[: 0 if ours else 3]]
     raise AssertionError("\n".join(lines))
+
+
+def _difference(mine: str | None, wanted: str | None) -> str:
+    """Both values from a little before where they begin to differ."""
+    if mine is None or wanted is None:
+        return f"{str(mine)[:200]!r} is {str(wanted)[:200]!r}"
+    same = next((i for i, pair in enumerate(zip(mine, wanted, strict=False)) if pair[0] != pair[1]), len(mine))
+    begin = max(same - 20, 0)
+    place = f" from character {begin} on" if begin else ""
+    return f"{mine[begin : begin + 200]!r} is {wanted[begin : begin + 200]!r}{place}"

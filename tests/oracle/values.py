@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Final
 
 Literal = Callable[[random.Random], str]
@@ -149,9 +150,14 @@ def _bytea(rng: random.Random) -> str:
     return "\\x" + rng.randbytes(rng.choice([0, 1, 3, 16, 33, 200, 3000])).hex()
 
 
+def _figures(number: float) -> str:
+    """The shortest decimal of a float, without an exponent: one may follow."""
+    return format(Decimal(repr(number)), "f")
+
+
 def _float(edges: tuple[str, ...], power: int) -> Literal:
     def literal(rng: random.Random) -> str:
-        return f"{rng.uniform(-10, 10)!r}e{rng.randint(-power, power)}"
+        return f"{_figures(rng.uniform(-10, 10))}e{rng.randint(-power, power)}"
 
     return _edges(("0", "-0", "1", "NaN", "Infinity", "-Infinity", "0.1", "1e15", "123456", "1e-5", *edges), literal)
 
@@ -380,7 +386,7 @@ def _ltree(rng: random.Random) -> str:
 def _vector(rng: random.Random) -> str:
     def number() -> str:
         edges = ["0", "-0", "1", "-1.5", "0.1", "3.4028235e38", "-1e-45", "1e6", "999999", "1e-5", "16777216"]
-        return rng.choice([*edges, repr(rng.uniform(-1, 1)), f"{rng.uniform(-9, 9)!r}e{rng.randint(-30, 30)}"])
+        return rng.choice([*edges, repr(rng.uniform(-1, 1)), f"{_figures(rng.uniform(-9, 9))}e{rng.randint(-30, 30)}"])
 
     return "[" + ",".join(number() for _ in range(rng.choice([1, 2, 3, 16, 100]))) + "]"
 

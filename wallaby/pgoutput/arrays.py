@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from wallaby.memory import unwritten
 from wallaby.pgoutput import kernel
 from wallaby.pgoutput.batches import Rows
 
@@ -33,18 +34,18 @@ class Arrays:
     )
 
     def __init__(self) -> None:
-        self.row_op = np.empty(_ROWS_START, np.uint8)
-        self.row_flags = np.empty(_ROWS_START, np.uint8)
-        self.row_relation = np.empty(_ROWS_START, np.int32)
-        self.row_transaction = np.empty(_ROWS_START, np.int32)
-        self.row_ordinal = np.empty(_ROWS_START, np.int64)
-        self.row_new = np.empty(_ROWS_START, np.int32)
-        self.row_old = np.empty(_ROWS_START, np.int32)
+        self.row_op = unwritten(_ROWS_START, np.uint8)
+        self.row_flags = unwritten(_ROWS_START, np.uint8)
+        self.row_relation = unwritten(_ROWS_START, np.int32)
+        self.row_transaction = unwritten(_ROWS_START, np.int32)
+        self.row_ordinal = unwritten(_ROWS_START, np.int64)
+        self.row_new = unwritten(_ROWS_START, np.int32)
+        self.row_old = unwritten(_ROWS_START, np.int32)
         self.cell_offset = np.zeros(_CELLS_START, np.int32)
         self.cell_length = np.full(_CELLS_START, kernel.NULL_LENGTH, np.int32)
-        self.transaction_xid = np.empty(_ROWS_START, np.int64)
-        self.transaction_lsn = np.empty(_ROWS_START, np.int64)
-        self.transaction_time = np.empty(_ROWS_START, np.int64)
+        self.transaction_xid = unwritten(_ROWS_START, np.int64)
+        self.transaction_lsn = unwritten(_ROWS_START, np.int64)
+        self.transaction_time = unwritten(_ROWS_START, np.int64)
 
     def args(self) -> tuple[npt.NDArray[np.generic], ...]:
         """In the order of the kernel's parameters."""
@@ -65,9 +66,9 @@ class Arrays:
 
     def rows(self, begin: int, order: npt.NDArray[np.int32], count: int) -> Rows:
         """A copy of ``count`` rows, in ``order`` when it is not empty; it and the rows themselves from ``begin`` on."""
-        op, xid = np.empty(count, np.uint8), np.empty(count, np.int32)
-        commit_lsn, ordinal, committed_at = (np.empty(count, np.int64) for _ in range(3))
-        new, old, found = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(3, np.int64)
+        op, xid = unwritten(count, np.uint8), unwritten(count, np.int32)
+        commit_lsn, ordinal, committed_at = (unwritten(count, np.int64) for _ in range(3))
+        new, old, found = unwritten(count, np.int32), unwritten(count, np.int32), unwritten(3, np.int64)
         kernel.take_rows(
             order,
             begin,
@@ -96,7 +97,7 @@ class Arrays:
         """Double everything, keeping the contents."""
         for name in self.__slots__:
             old = getattr(self, name)
-            new = np.empty(2 * len(old), old.dtype)
+            new = unwritten(2 * len(old), old.dtype)
             new[: len(old)] = old
             setattr(self, name, new)
 

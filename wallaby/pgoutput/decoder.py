@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from wallaby.errors import DecodeError
 from wallaby.lsn import Lsn, Position
+from wallaby.memory import unwritten
 from wallaby.pgoutput import kernel, messages, spool_kernel
 from wallaby.pgoutput.arrays import Arrays
 from wallaby.pgoutput.messages import Committed, LogicalMessage, Prepared, RolledBack
@@ -55,7 +56,7 @@ _BETWEEN_TRANSACTIONS: Final = frozenset(
         messages.ROLLBACK_PREPARED,
     }
 )
-_AS_THEY_LIE: Final = np.empty(0, np.int32)
+_AS_THEY_LIE: Final = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +417,7 @@ class Decoder:
         if relation[0] == relation[-1] and (relation == relation[0]).all():
             return (self._part(data, int(relation[0]), begin, _AS_THEY_LIE, end - begin),)
         starts = np.zeros(len(self._tables.builders) + 1, np.int32)
-        order = np.empty(end - begin, np.int32)
+        order = unwritten(end - begin, np.int32)
         kernel.order_by_table(relation, starts, order)
         places = starts.tolist()
         return tuple(

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wallaby.errors import StreamingUnfit
+from wallaby.memory import unwritten
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -176,7 +177,7 @@ class WaitingBytes:
 
     def _read(self, piece: _Piece) -> Bytes:
         assert self._file is not None
-        data = np.empty(piece.size, np.uint8)
+        data = unwritten(piece.size, np.uint8)
         self._file.seek(piece.offset)
         view, done = data.data, 0
         while done < piece.size:

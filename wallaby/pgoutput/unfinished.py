@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wallaby.errors import DecodeError
+from wallaby.memory import unwritten
 from wallaby.pgoutput import kernel, messages, spool_kernel
 from wallaby.pgoutput.spool import Spool, WaitingBytes
 from wallaby.status import UnfinishedStatus
@@ -186,7 +187,7 @@ class UnfinishedTransactions:
 def _frames(transaction: _Transaction, committed: messages.Committed) -> Iterator[Bytes]:
     """Whole frames of an ordinary transaction; each array is valid until the next is asked for."""
     aborted = np.array(sorted(transaction.aborted), np.int64)
-    out = np.empty(RELEASE_BYTES, np.uint8)
+    out = unwritten(RELEASE_BYTES, np.uint8)
     end = _put(out, 0, messages.begin_body(committed), committed)
     for piece in transaction.waiting.pieces():
         at, status = 0, kernel.FULL
@@ -199,7 +200,7 @@ def _frames(transaction: _Transaction, committed: messages.Committed) -> Iterato
                 end = 0
             else:
                 size = int.from_bytes(piece[at : at + _FRAME_HEADER].tobytes(), "little")
-                out = np.empty(_FRAME_HEADER + size, np.uint8)
+                out = unwritten(_FRAME_HEADER + size, np.uint8)
     last = messages.commit_body(committed)
     if end + _FRAME_HEADER + 25 + len(last) > len(out):
         yield out[:end]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wallaby.memory import unwritten
 from wallaby.pgtypes import extension_kernels, kernels, numeric_kernels, printed_kernels, text_kernels
 from wallaby.pgtypes.cells import Bytes, Cells, Index, MalformedCell, NoBinaryForm
 from wallaby.pgtypes.layout import Family, Layout
@@ -114,7 +115,7 @@ def _gather_both(layout: Layout, cells: Cells) -> tuple[pa.Array, Outliers | Non
         arrays.append(array)
         if found is not None:
             outliers.append(Outliers(chosen[found.rows], found.texts))
-    back = np.empty(cells.rows, np.int64)
+    back = unwritten(cells.rows, np.int64)
     back[np.concatenate(rows)] = np.arange(cells.rows)
     return pa.concat_arrays(arrays).take(pa.array(back)), _in_order(outliers)
 
@@ -151,47 +152,47 @@ def _char(layout: Layout, cells: Cells) -> pa.Array:
 
 
 def _numeric_text(layout: Layout, cells: Cells) -> pa.Array:
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
     malformed = numeric_kernels.numeric_text_offsets(*cells.args(), starts, valid)
     if malformed == numeric_kernels.TOO_LONG:
         raise MalformedCell(0, "numerics of one feed print as more than 2 GiB")
     if malformed >= 0:
         raise MalformedCell(malformed, "a numeric is malformed")
-    out = np.empty(int(starts[-1]), np.uint8)
+    out = unwritten(int(starts[-1]), np.uint8)
     numeric_kernels.gather_numeric_text(*cells.args(), starts, out)
     return _assemble(layout.arrow, cells.rows, valid, starts, out)
 
 
 def _text_bytea(layout: Layout, cells: Cells) -> pa.Array:
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
     text_kernels.text_bytea_offsets(*cells.args(), starts, valid)
-    out = np.empty(int(starts[-1]), np.uint8)
+    out = unwritten(int(starts[-1]), np.uint8)
     text_kernels.text_bytea(cells.data, cells.offset, cells.base, cells.column, starts, out)
     return _assemble(layout.arrow, cells.rows, valid, starts, out)
 
 
 def _list(layout: Layout, cells: Cells) -> pa.Array:
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
     counts = np.zeros(2, np.int64)
     kernels.list_offsets(*cells.args(), starts, valid, counts)
     elements, malformed = (int(count) for count in counts)
     if malformed >= 0:
         raise MalformedCell(malformed, "an array is malformed")
-    offset, length = np.empty(elements, np.int32), np.empty(elements, np.int32)
+    offset, length = unwritten(elements, np.int32), unwritten(elements, np.int32)
     kernels.list_elements(cells.data, cells.offset, cells.base, cells.column, starts, valid, offset, length)
     return _with_elements(layout, cells.rows, starts, valid, Cells(cells.data, offset, length, _all(elements)))
 
 
 def _text_list(layout: Layout, cells: Cells) -> pa.Array:
     total = int(np.maximum(cells.lengths(), 0).sum(dtype=np.int64))
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
-    copy = np.empty(total, np.uint8)
+    copy = unwritten(total, np.uint8)
     room = total // 2 + 1
-    offset, length = np.empty(room, np.int32), np.empty(room, np.int32)
+    offset, length = unwritten(room, np.int32), unwritten(room, np.int32)
     elements = text_kernels.text_list(*cells.args(), copy, starts, valid, offset, length)
     copy.flags.writeable = False
     return _with_elements(layout, cells.rows, starts, valid, Cells(copy, offset, length, _all(elements)))
@@ -219,23 +220,23 @@ def _with_elements(layout: Layout, rows: int, starts: Index, valid: Bytes, eleme
 
 
 def _map(layout: Layout, cells: Cells) -> pa.Array:
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
     malformed = extension_kernels.map_offsets(*cells.args(), starts, valid)
     if malformed >= 0:
         raise MalformedCell(malformed, "an hstore is malformed")
     pairs = int(starts[-1])
-    index = [np.empty(pairs, np.int32) for _ in range(4)]
+    index = [unwritten(pairs, np.int32) for _ in range(4)]
     extension_kernels.map_entries(cells.data, cells.offset, cells.base, cells.column, starts, *index)
     return _with_pairs(layout, starts, valid, cells.data, index, pairs)
 
 
 def _text_map(layout: Layout, cells: Cells) -> pa.Array:
     total = int(np.maximum(cells.lengths(), 0).sum(dtype=np.int64))
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
-    copy = np.empty(total, np.uint8)
-    index = [np.empty(total // 6 + 1, np.int32) for _ in range(4)]
+    copy = unwritten(total, np.uint8)
+    index = [unwritten(total // 6 + 1, np.int32) for _ in range(4)]
     pairs = extension_kernels.text_map(*cells.args(), copy, starts, valid, *index)
     copy.flags.writeable = False
     return _with_pairs(layout, starts, valid, copy, index, pairs)
@@ -260,12 +261,12 @@ def _with_pairs(
 def _vector(layout: Layout, cells: Cells) -> pa.Array:
     is_half = layout.family is Family.HALF_VECTOR
     width = 2 if is_half else 4
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
     malformed = extension_kernels.vector_offsets(*cells.args(), width, starts, valid)
     if malformed >= 0:
         raise MalformedCell(malformed, "a vector is malformed")
-    bits = np.empty(int(starts[-1]), np.int32)
+    bits = unwritten(int(starts[-1]), np.int32)
     extension_kernels.vector_elements(cells.data, cells.offset, cells.base, cells.column, width, starts, bits)
     values = bits.astype(np.uint16).view(np.float16).astype(np.float32) if is_half else bits.view(np.float32)
     return _with_floats(layout, starts, valid, pa.array(values))
@@ -273,9 +274,9 @@ def _vector(layout: Layout, cells: Cells) -> pa.Array:
 
 def _text_vector(layout: Layout, cells: Cells) -> pa.Array:
     room = int(np.maximum(cells.lengths(), 0).sum(dtype=np.int64)) // 2 + 1
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
-    offset, length = np.empty(room, np.int32), np.empty(room, np.int32)
+    offset, length = unwritten(room, np.int32), unwritten(room, np.int32)
     elements = extension_kernels.text_vector(*cells.args(), starts, valid, offset, length)
     values, _ = gather(_FLOATS, Cells(cells.data, offset, length, _all(elements)))
     return _with_floats(layout, starts, valid, values)
@@ -287,10 +288,10 @@ def _with_floats(layout: Layout, starts: Index, valid: Bytes, values: pa.Array) 
 
 
 def _text_geometry(layout: Layout, cells: Cells) -> pa.Array:
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
     extension_kernels.text_hex_offsets(*cells.args(), starts, valid)
-    out = np.empty(int(starts[-1]), np.uint8)
+    out = unwritten(int(starts[-1]), np.uint8)
     extension_kernels.text_hex(cells.data, cells.offset, cells.base, cells.column, starts, out)
     return _assemble(layout.arrow, cells.rows, valid, starts, out)
 
@@ -312,8 +313,8 @@ def _print(form: Form, cells: Cells) -> pa.Array:
 
 
 def _range(layout: Layout, cells: Cells) -> pa.Array:
-    flags = np.empty(cells.rows, np.uint8)
-    index = [np.empty(cells.rows, np.int32) for _ in range(4)]
+    flags = unwritten(cells.rows, np.uint8)
+    index = [unwritten(cells.rows, np.int32) for _ in range(4)]
     malformed = printed_kernels.range_bounds(*cells.args(), flags, *index)
     if malformed >= 0:
         raise MalformedCell(malformed, "a range is malformed")
@@ -340,13 +341,13 @@ def _bounds(layout: Layout, cells: Cells) -> pa.Array:
 
 def _multirange(layout: Layout, cells: Cells) -> pa.Array:
     assert layout.element is not None, layout
-    starts = np.empty(cells.rows + 1, np.int32)
+    starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
     malformed = printed_kernels.multirange_offsets(*cells.args(), starts, valid)
     if malformed >= 0:
         raise MalformedCell(malformed, "a multirange is malformed")
     count = int(starts[-1])
-    offset, length = np.empty(count, np.int32), np.empty(count, np.int32)
+    offset, length = unwritten(count, np.int32), unwritten(count, np.int32)
     printed_kernels.multirange_elements(cells.data, cells.offset, cells.base, cells.column, starts, offset, length)
     try:
         ranges = _range(layout.element, Cells(cells.data, offset, length, _all(count)))

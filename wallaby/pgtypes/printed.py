@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from wallaby.memory import unwritten
 from wallaby.pgtypes import printed_kernels as kernels
 from wallaby.pgtypes.layout import Family
 
@@ -76,7 +77,7 @@ def print_cells(
         return None
     starts = np.zeros(rows + 1, np.int32)
     valid = np.zeros((rows + 7) // 8, np.uint8)
-    out = np.empty(room, np.uint8)
+    out = unwritten(room, np.uint8)
     malformed = int(kernels.print_values(data, offset, length, base, column, form.kind, starts, valid, out))
     # A copy, because most texts are far shorter than they might be.
     return Printed(starts, valid, out[: int(starts[-1])].copy(), malformed)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from wallaby.memory import unwritten
 from wallaby.pgtypes import sweep_kernels as kernels
 from wallaby.pgtypes import sweep_plan
 from wallaby.pgtypes.cells import Bytes, Cells, MalformedCell
@@ -72,12 +73,12 @@ class Sweep:
         data = cells.data if len(cells.data) >= sweep_plan.DATA_BYTES_MIN else _padded(cells.data)
         size = sweep_plan.lay_out(plan, rows) // 8
         # Without rows nothing writes the one offset that strings have all the same.
-        words = np.empty(size, np.uint64) if rows else np.zeros(size, np.uint64)
+        words = unwritten(size, np.uint64) if rows else np.zeros(size, np.uint64)
         arena = words.view(np.uint8)
         counts = np.zeros((len(plan), sweep_plan.COUNT_FIELDS), np.int64)
         kernels.sweep(data, cells.offset, cells.length, cells.base, plan, self._bounds, arena, words, counts)
         size = sweep_plan.judge(plan, rows, counts)
-        strings = np.empty(size, np.uint8)
+        strings = unwritten(size, np.uint8)
         if size:
             kernels.copy_strings(data, cells.offset, cells.length, cells.base, plan, arena, counts, strings)
         return Swept(self.layouts, rows, plan.tolist(), counts.tolist(), arena, strings)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wallaby.errors import DecodeError
+from wallaby.memory import unwritten
 
 FRAME_HEADER: Final = 4
 """Each frame is a little-endian uint32 length and that many bytes of one CopyData payload."""
@@ -26,7 +27,7 @@ class Arena:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self.data: NDArray[np.uint8] = np.empty(capacity, np.uint8)
+        self.data: NDArray[np.uint8] = unwritten(capacity, np.uint8)
         self.begin = 0
         self.end = 0
 
@@ -64,4 +65,4 @@ class Arena:
     def _resize(self, size: int) -> None:
         self.begin = self.end = 0
         if size != len(self.data):
-            self.data = np.empty(size, np.uint8)
+            self.data = unwritten(size, np.uint8)

@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numba import int32, int64, njit, types, uint8, uintp
 
+from wallaby.pgtypes.compiled import CALLED, OPTIONS
+
 DRY: Final = 0
 """Everything that had arrived is in the arena."""
 FULL: Final = 1
@@ -30,7 +32,7 @@ _free_memory: Any = types.ExternalFunction("wallaby_PQfreemem", types.void(uintp
 _copy_memory: Any = types.ExternalFunction("memcpy", uintp(uintp, uintp, uintp))
 
 
-@njit(int64(uint8[::1], int64, uintp, int64), cache=True, nogil=True, boundscheck=False)
+@njit(**CALLED)
 def _store(data: Any, at: int, message: int, length: int) -> int:
     data[at] = length & 255
     data[at + 1] = (length >> 8) & 255
@@ -41,7 +43,7 @@ def _store(data: Any, at: int, message: int, length: int) -> int:
     return at + 4 + length
 
 
-@njit(int64(uintp, uint8[::1], int64, uintp[::1], int64[::1], int64), cache=True, nogil=True, boundscheck=False)
+@njit(int64(uintp, uint8[::1], int64, uintp[::1], int64[::1], int64), **OPTIONS)
 def drain(connection: int, data: Any, at: int, message: Any, state: Any, dry_rounds: int) -> int:
     """Fill ``data`` from ``at`` on; returns the new end. ``state[OUTCOME]`` says why it stopped.
 

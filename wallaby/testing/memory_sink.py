@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from wallaby.errors import ConfigError, Refused, Superseded
 from wallaby.lsn import START, Lsn, Position
+from wallaby.memory import unwritten
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, WriteMode
@@ -320,7 +321,7 @@ def _without_copies(rows: pa.Table, gone: pa.Table) -> pa.Table:
     ids = ids[len(gone) :]
     order = np.argsort(ids, kind="stable")
     starts = np.searchsorted(ids[order], np.arange(groups))
-    number = np.empty(len(ids), np.int64)
+    number = unwritten(len(ids), np.int64)
     number[order] = np.arange(len(ids)) - starts[ids[order]]
     keep = number >= debt[ids]
     if int((~keep).sum()) != len(gone):

@@ -75,7 +75,7 @@ def grouped(ids: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
     n = len(ids)
     starts = np.ones(n, np.bool_)
     if n == 0:
-        return np.empty(0, np.int64), starts
+        return np.zeros(0, np.int64), starts
     low = int(ids.min())
     span = int(ids.max()) - low
     position_bits = max(1, (n - 1).bit_length())

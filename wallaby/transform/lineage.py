@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.errors import Refused
+from wallaby.memory import unwritten
 from wallaby.transform.columns import Changes
 from wallaby.transform.grouping import Ids, group_ids, grouped, last_of_each
 from wallaby.window import OP_DELETE, OP_UPDATE
@@ -120,7 +121,7 @@ def _events_in_order(rows: int, moved: Ids) -> Ids | None:
     """Places in event order: the old key of a move just before its change. None when that is 0, 1, 2, …"""
     if len(moved) == 0:
         return None
-    order = np.empty(rows + len(moved), np.int64)
+    order = unwritten(rows + len(moved), np.int64)
     slot_of_old = moved + np.arange(len(moved))
     is_old = np.zeros(len(order), np.bool_)
     is_old[slot_of_old] = True

@@ -28,7 +28,7 @@ class Outliers:
     def of(cls, lists: pa.Array, *, before: bool = False) -> Self:
         """Those of the ``outliers`` column ``lists`` (type `OUTLIER_TYPE`) that belong to the asked side."""
         if lists.null_count == len(lists):
-            return cls(np.empty(0, np.int64), np.empty(0, np.int64), pa.array([], pa.string()))
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), pa.array([], pa.string()))
         rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False).astype(np.int64)
         flat = pc.list_flatten(lists)
         marked = flat.field(0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -58,7 +58,7 @@ class Outliers:
         """The outliers of ``rows`` (distinct, out of ``total``): entry numbers, and each one's place in ``rows``."""
         place = np.full(total, -1, np.int64)
         place[rows] = np.arange(len(rows))
-        entry = np.flatnonzero(place[self.row] >= 0) if len(self.row) else np.empty(0, np.int64)
+        entry = np.flatnonzero(place[self.row] >= 0) if len(self.row) else np.zeros(0, np.int64)
         return entry, place[self.row[entry]]
 
 

@@ -229,7 +229,7 @@ def _edited(
     changes, rows = gaps.changes, gaps.batch.rows
     columns = []
     for i, pool in enumerate(pools):
-        at, place = edits.get(i, (np.empty(0, np.int64), np.empty(0, np.int64)))
+        at, place = edits.get(i, (np.zeros(0, np.int64), np.zeros(0, np.int64)))
         if len(at):
             index = np.arange(rows, dtype=np.int64)
             index[at] = place

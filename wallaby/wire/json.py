@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.content import value_texts
+from wallaby.memory import unwritten
 from wallaby.schema import TableSchema
 from wallaby.transform.append import COMMIT_LSN, COMMITTED_AT, OP, OP_TRUNCATE, ORDINAL, OUTLIERS, UNCHANGED, XID
 from wallaby.transform.columns import single
@@ -121,7 +122,7 @@ def json_texts(array: pa.Array) -> pa.Array:
 def lsn_texts(array: pa.Array) -> pa.Array:
     """uint64 WAL addresses as PostgreSQL prints them: ``16/B374D848``."""
     octets = array.to_numpy(zero_copy_only=False).astype(">u8").view(np.uint8).reshape(-1, 8)
-    digits = np.empty((len(octets), 16), np.uint8)
+    digits = unwritten(16 * len(octets), np.uint8).reshape(-1, 16)
     digits[:, 0::2], digits[:, 1::2] = _HEX[octets >> 4], _HEX[octets & 15]
     halves = []
     for half in (digits[:, :8], digits[:, 8:]):

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,108 +24,11 @@ from cluster.demo.proof import (
 )
 from cluster.demo.shop import TABLES, ShopSize
 from cluster.demo.workload import Workload
-from wallaby.clock import SystemClock
-from wallaby.endpoints import sink_factory
+from tests.integration.epoch import Epoch, Ledger, real_sink
 from wallaby.flow import FlowSpec
-from wallaby.lane import Lane
-from wallaby.lsn import START, Position
-from wallaby.postgres.slot import SourceIdentity, drop_slot
-from wallaby.relay.session import SessionConfig, SourceSession
-from wallaby.schema import TableName
+from wallaby.postgres.slot import drop_slot
 from wallaby.settings import Limits
-from wallaby.sink import Sink
-from wallaby.startup import RememberedFacts, SnapshotState
-from wallaby.testing.in_process import InProcessTransport
 from wallaby.testing.postgres import ScratchDatabase
-from wallaby.window import LaneId
-
-
-@dataclass
-class Stores:
-    """What outlives an epoch: the control store, here in memory. Also the session's ledger."""
-
-    facts: RememberedFacts = field(
-        default_factory=lambda: RememberedFacts(position=START, lanes={}, snapshot=SnapshotState.NONE)
-    )
-    lanes: dict[LaneId, Lane] = field(default_factory=dict)
-
-    def begin_copy(self, identity: SourceIdentity, slot: str) -> None:
-        self.facts = replace(self.facts, position=START, snapshot=SnapshotState.COPYING)
-        self.remember_source(identity, slot)
-
-    def finish_copy(self) -> None:
-        self.facts = replace(self.facts, snapshot=SnapshotState.DONE)
-
-    def remember_source(self, identity: SourceIdentity, slot: str) -> None:
-        del slot
-        self.facts = replace(
-            self.facts,
-            system_identifier=str(identity.system_identifier),
-            timeline=identity.timeline,
-            database=identity.database,
-        )
-
-    def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
-        for lane, names in tables.items():
-            self.lanes[lane].reset(names)
-
-    def checkpoint(self, after: Position, upto: Position, lanes: Mapping[str, Position]) -> None:
-        assert self.facts.position == after
-        self.facts = replace(self.facts, position=upto, lanes=dict(lanes))
-
-
-class Epoch:
-    """One life of the flow's source and sinks."""
-
-    def __init__(self, flow: FlowSpec, stores: Stores, epoch: int, *, once: bool = False) -> None:
-        self._stores = stores
-        stores.lanes = {lane: Lane(_sink(flow, lane.destination), lane, epoch) for lane in flow.lanes()}
-        positions = {lane: consumer.recover() for lane, consumer in stores.lanes.items()}
-        self._transport = InProcessTransport(stores.lanes, checkpoint=stores.checkpoint)
-        config = SessionConfig(
-            flow=flow,
-            epoch=epoch,
-            remembered=stores.facts,
-            lanes=positions,
-            commit_intervals_ms={lane: consumer.commit_interval_ms for lane, consumer in stores.lanes.items()},
-            once=once,
-        )
-        self._session = SourceSession(
-            config, transport=self._transport, ledger=stores, clock=SystemClock(), limits=Limits()
-        )
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._main, name=f"epoch {epoch}")
-        self._thread.start()
-
-    def _main(self) -> None:
-        try:
-            self._session.run()
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that joins
-            self._error = error
-
-    @property
-    def is_streaming(self) -> bool:
-        assert self._thread.is_alive(), self._error
-        return self._session.status.phase == "streaming"
-
-    def stop(self) -> None:
-        """Drain, then join."""
-        self._session.stop()
-        self.join()
-
-    def join(self) -> None:
-        self._thread.join(timeout=90)
-        assert not self._thread.is_alive(), "the session did not end"
-        for lane in self._stores.lanes.values():
-            lane.close()
-        self._transport.close()
-        if self._error is not None:
-            raise self._error
-
-
-def _sink(flow: FlowSpec, name: str) -> Sink:
-    [endpoint] = [destination for destination in flow.destinations if destination.name == name]
-    return sink_factory(endpoint.type).create(endpoint.options, destination=name)
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -186,16 +88,16 @@ def test_a_shop_under_load_is_equal_in_three_destinations_after_a_restart(
     seed: int,
 ) -> None:
     """Writers run during the copy, the stream, and while nothing reads; then the flow catches up and is compared."""
-    stores = Stores()
+    ledger = Ledger()
     with Workload(database.dsn, size=size, seed=seed, rows_per_s=6_000, writers=2, batch_max=40) as workload:
-        first = Epoch(flow, stores, epoch=1)
-        until(lambda: first.is_streaming)
+        first = Epoch(flow, ledger, 1, sink=real_sink, limits=Limits())
+        first.until_streaming()
         copied_at = workload.progress.transactions
         until(lambda: workload.progress.transactions > copied_at + 200)
         first.stop()
         stopped_at = workload.progress.transactions
         until(lambda: workload.progress.transactions > stopped_at + 100)
-    Epoch(flow, stores, epoch=2, once=True).join()
+    Epoch(flow, ledger, 2, sink=real_sink, limits=Limits(), once=True).join()
     verdicts = proven(database, target_database, tmp_path)
     assert [
         (str(verdict.table), verdict.destination, verdict.detail) for verdict in verdicts if not verdict.equal

@@ -10,11 +10,13 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pytest
 
 from tests.oracle.texts import texts
+from tests.poison import under_every_poison, written
 from tests.wallaby.pgtypes.values import SCALARS, TEXT_ONLY, TypeCase
 from wallaby.errors import DecodeError
 from wallaby.lsn import Lsn
@@ -54,6 +56,8 @@ class Capture:
         for case in (*self.scalars, *TEXT_ONLY):
             self._fill(case)
         self.schemas: dict[str, TableSchema] = {}
+        self.raw: dict[str, npt.NDArray[np.uint8]] = {}
+        """The frames of each stream, by its publications, and of each copy, by its table."""
         self.binary = self._stream("binaries", is_binary=True)
         self.text = self._stream("binaries,texts", is_binary=False)
         self.copied = {name: self._copy(schema) for name, schema in self.schemas.items()}
@@ -110,30 +114,40 @@ class Capture:
             [publications, str(is_binary).lower()],
         ).fetchall()
         data = frames(xlog(message, Lsn.parse(lsn)) for lsn, message in rows)
-        decoder = Decoder(self._resolve)
-        consumed, events = decoder.feed(data, 0, len(data))
-        assert consumed == len(data)
+        self.raw[publications] = data
         batches: dict[str, pa.RecordBatch] = {}
+        for schema, batch in self.decode_stream(data):
+            batch.validate(full=True)
+            assert batch.schema.equals(change_schema(schema), check_metadata=True)
+            assert schema.name.name not in batches
+            batches[schema.name.name] = batch
+        return batches
+
+    def decode_stream(self, data: npt.NDArray[np.uint8]) -> Iterator[tuple[TableSchema, pa.RecordBatch]]:
+        """The batches of frames of the stream."""
+        consumed, events = Decoder(self._resolve).feed(data, 0, len(data))
+        assert consumed == len(data)
         for event in events:
             assert isinstance(event, Segment), event
-            for schema, batch in event.parts:
-                batch.validate(full=True)
-                assert batch.schema.equals(change_schema(schema), check_metadata=True)
-                assert schema.name.name not in batches
-                batches[schema.name.name] = batch
-        return batches
+            yield from event.parts
 
     def _copy(self, schema: TableSchema) -> pa.RecordBatch:
         columns = ", ".join(copy_select_expression(column) for column in schema.columns)
         query = f"COPY (SELECT {columns} FROM {schema.name} ORDER BY id) TO STDOUT (FORMAT binary)"
         with self.connection.cursor() as cursor, cursor.copy(query.encode()) as copy:
             data = np.frombuffer(b"".join(frame(bytes(payload)) for payload in copy), np.uint8)
+        self.raw[schema.name.name] = data
+        batch = self.decode_copy(schema, data)
+        batch.validate(full=True)
+        return batch
+
+    def decode_copy(self, schema: TableSchema, data: npt.NDArray[np.uint8]) -> pa.RecordBatch:
+        """The batch of the frames of a COPY."""
         decoder = CopyDecoder(schema, snapshot_lsn=Lsn(77), taken_at_us=5)
         consumed, batch = decoder.feed(data, 0, len(data))
         assert consumed == len(data)
         assert decoder.is_finished
         assert batch is not None
-        batch.validate(full=True)
         return batch
 
     def _resolve(self, relation: Relation) -> TableSchema:
@@ -259,6 +273,28 @@ def test_other_types_travel_as_the_servers_own_text(capture: Capture, case: Type
 def test_a_binary_value_of_a_type_without_gather_is_refused(capture: Capture) -> None:
     with pytest.raises(DecodeError, match="no binary form"):
         capture._stream("texts", is_binary=True)
+
+
+@pytest.mark.must_not_fail(12)
+@pytest.mark.parametrize(("form", "publications"), [("binary", "binaries"), ("text", "binaries,texts")])
+def test_nothing_of_a_streamed_batch_is_what_memory_happened_to_hold(
+    capture: Capture, form: str, publications: str
+) -> None:
+    """Every type, every value, and arrays of them; also what lies under the nulls."""
+    data = capture.raw[publications]
+    first, *others = under_every_poison(lambda: written(batch for _, batch in capture.decode_stream(data)))
+    assert len(first) == len(getattr(capture, form))
+    assert [found == first for found in others] == [True] * len(others)
+
+
+@pytest.mark.must_not_fail(12)
+def test_nothing_of_a_copied_batch_is_what_memory_happened_to_hold(capture: Capture) -> None:
+    def decode() -> list[bytes]:
+        return written(capture.decode_copy(schema, capture.raw[name]) for name, schema in capture.schemas.items())
+
+    first, *others = under_every_poison(decode)
+    assert len(first) == len(capture.copied)
+    assert [found == first for found in others] == [True] * len(others)
 
 
 def test_copied_rows_say_where_they_come_from(capture: Capture) -> None:
