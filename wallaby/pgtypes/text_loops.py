@@ -15,10 +15,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from wallaby.pgtypes.binary_loops import bit
-from wallaby.pgtypes.compiled import CALLED
+from wallaby.pgtypes.compiled import called
 from wallaby.pgtypes.endian import (
     item,
     put_16,
@@ -53,7 +52,7 @@ _INT64_MAX: Final = 2**63 - 1
 _INT64_MIN: Final = -(2**63)
 
 
-@njit(**CALLED)
+@called
 def text_bools(data, offset, length, base, column, begin, stop, out, to):
     """``t`` or ``f`` to one bit."""
     valid = np.uint64(0)
@@ -69,7 +68,7 @@ def text_bools(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_integers(data, offset, length, base, plan, begin, stop, out, to):
     """Decimal integers from ``LEAST`` to ``MOST``."""
     column, width, least, most = plan[COLUMN], plan[BYTES_PER_ROW], plan[LEAST], plan[MOST]
@@ -97,7 +96,7 @@ def text_integers(data, offset, length, base, plan, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_floats(data, offset, length, base, plan, begin, stop, out, to):
     """Finite floats as PostgreSQL prints nearly all; the others get no bit."""
     column, width = plan[COLUMN], plan[BYTES_PER_ROW]
@@ -121,7 +120,7 @@ def text_floats(data, offset, length, base, plan, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_uuids(data, offset, length, base, column, begin, stop, out, to):
     """``8-4-4-4-12`` hexadecimal figures to 16 bytes."""
     valid = np.uint64(0)
@@ -139,7 +138,7 @@ def text_uuids(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_dates(data, offset, length, base, column, begin, stop, out, to):
     """``YYYY-MM-DD[ BC]`` to days since 1970."""
     valid = np.uint64(0)
@@ -159,7 +158,7 @@ def text_dates(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_times(data, offset, length, base, column, begin, stop, out, to):
     """``HH:MM:SS[.ffffff]`` to microseconds; 24:00:00 is an outlier."""
     valid = np.uint64(0)
@@ -176,7 +175,7 @@ def text_times(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_timestamps(data, offset, length, base, column, has_zone, begin, stop, out, to):
     """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]`` to microseconds since 1970 (UTC with a zone)."""
     valid = np.uint64(0)
@@ -196,7 +195,7 @@ def text_timestamps(data, offset, length, base, column, has_zone, begin, stop, o
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_intervals(data, offset, length, base, column, begin, stop, out, to):
     """``1 year -2 mons 3 days -04:05:06.7`` to Arrow's months, days, nanoseconds."""
     valid = np.uint64(0)
@@ -219,7 +218,7 @@ def text_intervals(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, first):
     """Decimal numbers to ``LIMBS`` words each."""
     column, scale, limbs = plan[COLUMN], plan[SCALE], plan[LIMBS]

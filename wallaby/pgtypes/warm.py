@@ -6,26 +6,45 @@ in: name one in NUMBA_CACHE_DIR that the user who runs the flows can write.
 
 from __future__ import annotations
 
-import importlib
+import os
 import sys
 import time
-from typing import Final
+from pathlib import Path
 
-_KERNELS: Final = ("wallaby.pgoutput.copy_decoder", "wallaby.pgoutput.decoder")
+from wallaby.pgtypes import compiled
 
 
 def main() -> int:
-    """Import what decodes, and say where the compiled code lies."""
+    """Make the object file unless it is there, and say where it lies."""
     begun = time.monotonic()
-    for name in _KERNELS:
-        importlib.import_module(name)
-    took_s = time.monotonic() - begun
-    path = importlib.import_module("wallaby.pgtypes.compiled").cache_path()
+    path = compiled.loaded_path() or _make()
     if path is None:
         print("there is no directory to keep compiled kernels in: set NUMBA_CACHE_DIR", file=sys.stderr)
         return 1
-    print(f"kernels ready after {took_s:.1f} s in {path}")
+    print(f"kernels ready after {time.monotonic() - begun:.1f} s in {path}")
     return 0
+
+
+def _make() -> Path | None:
+    # Only where the kernels come from numba: it has to be imported, and that takes longer than all the rest.
+    from wallaby.pgtypes.object_file import object_file
+
+    content = compiled.seal(object_file())
+    for path in compiled.object_paths():
+        try:
+            _write(path, content)
+        except OSError:
+            continue
+        return path
+    return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all: another process may look for it at the same moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
 
 
 if __name__ == "__main__":
