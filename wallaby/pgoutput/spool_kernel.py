@@ -6,7 +6,7 @@ looking at what they say. ``release`` copies a run without the ids and without w
 that reads ordinary transactions reads these, too.
 """
 
-# Compiled in: kernel 88516335, endian df3254ed
+# Compiled in: kernel 9409d851, endian ae271823
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

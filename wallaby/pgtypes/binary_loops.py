@@ -4,8 +4,8 @@ Each writes a value for every row, zero where there is none, and returns the wor
 are loaded without a branch: where the cell does not fit, from the beginning of ``data``, and dropped.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d, numeric_kernels 545a92a0
-# Compiled in: sweep_plan 81f1d3aa
+# Compiled in: endian ae271823, kernels 30dfcdd0, numeric_kernels dc6b26bb
+# Compiled in: sweep_plan 4b80aa58
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -2,15 +2,18 @@
 
 numba compiles, and does no more than that: ``python -m wallaby.pgtypes.warm`` links all kernels into one object file
 (``wallaby.pgtypes.object_file``), and a process that finds the file loads it and never imports numba. That saves it
-half a second of CPU: the import, numba's own runtime, and a hundred functions that it keeps one by one.
+about half a second of CPU: the import, numba's own runtime, and a hundred functions that it keeps one by one.
 
-The file's name holds a digest of the kernels' sources, of numba's and llvmlite's versions, of the processor and of
-numba's settings (``NUMBA_BOUNDSCHECK=1`` gets kernels of its own). A file of another state has another name; where there
-is none, numba compiles or loads its own cache, as it does by itself. Either way a process has all kernels from one side:
-decorators below make a kernel callable, or leave it as it is because the object file has it.
+The file's name holds a digest of the kernels' sources, of the versions of numba and llvmlite, of the processor and of
+numba's settings (``NUMBA_BOUNDSCHECK=1`` gets kernels of its own). A file of another state has another name. Where
+there is none, numba loads what it keeps itself, or compiles. A process has all its kernels from one side: either the
+decorators below compile, or they leave a function as it is and put the object file's in the place of a kernel.
 
-In an object file a kernel is a function of CPython's fast calling convention. It looks at the arrays it gets where NumPy
-keeps their fields, which is part of NumPy's binary interface; ``_has_known_layout`` looks whether it still holds.
+In an object file a kernel is a builtin function of CPython's. It reads the fields of the arrays it gets where NumPy
+keeps them: they are part of NumPy's binary interface, and ``_has_known_layout`` looks whether that still holds.
+
+What we dislike: the environment is read here and not in ``settings``. These are numba's variables, and numba reads
+them when it is imported, as this module has to.
 """
 
 from __future__ import annotations
@@ -61,10 +64,11 @@ U64: Final = "uint64[::1]"
 I64_ROWS: Final = "int64[:, ::1]"
 U64_ROWS: Final = "uint64[:, ::1]"
 
+IS_KERNEL: Final = "is_kernel"
+"""The attribute by which ``object_file`` knows kernels among numba's functions."""
+
 _Function = Callable[..., Any]
 
-_FORMAT: Final = 1
-"""Of the object file, and of how its functions are called."""
 _METH_FASTCALL: Final = 0x80
 _PACKAGES: Final = Path(__file__).parents[2]
 _DIRECTORY: Final = "NUMBA_CACHE_DIR"
@@ -75,10 +79,10 @@ def kernel(returns: str, *takes: str) -> Callable[[_Function], _Function]:
 
     def decorate(function: _Function) -> _Function:
         if _LOADED is not None:
-            return _LOADED.function(function)
-        made: Any = _numba().njit(f"{returns}({', '.join(takes)})", boundscheck=False, **_options())(function)
-        made.is_kernel = True
-        return made  # type: ignore[no-any-return]  # numba has no types
+            return _LOADED.function(symbol(function), function.__doc__)
+        made: _Function = _numba().njit(f"{returns}({', '.join(takes)})", boundscheck=False, **_options())(function)
+        setattr(made, IS_KERNEL, True)
+        return made
 
     return decorate
 
@@ -126,6 +130,24 @@ def cache_path() -> str | None:
         return None
 
 
+def load_object_file() -> _ObjectFile | None:
+    """The object file of this state; None when there is none that can be used, and numba is needed."""
+    if not _has_known_layout():
+        return None
+    try:
+        paths = object_paths()
+    except OSError:  # Installed without sources: nothing tells whether a file is of this state.
+        return None
+    for path in paths:
+        try:
+            content = _unseal(path.read_bytes())
+        except OSError:
+            continue
+        if content is not None:
+            return _ObjectFile(path, content)
+    return None
+
+
 def object_paths() -> list[Path]:
     """Where the object file of this state may lie, the first choice first."""
     name = f"wallaby-{_digest()}.kernels"
@@ -163,7 +185,6 @@ def _digest() -> str:
 
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     facts = (
-        _FORMAT,
         sys.implementation.cache_tag,
         llvm.get_process_triple(),
         llvm.get_host_cpu_name(),
@@ -173,9 +194,10 @@ def _digest() -> str:
     state = hashlib.sha256(repr(facts).encode())
     for package in ("numba", "llvmlite"):
         found = PathFinder.find_spec(package)
-        assert found is not None and found.origin is not None, package
+        assert found is not None, package
+        assert found.origin is not None, package
         state.update(Path(found.origin).with_name("_version.py").read_bytes())
-    for module in MODULES:
+    for module in (*MODULES, "wallaby.pgtypes.compiled", "wallaby.pgtypes.object_file"):
         state.update(_PACKAGES.joinpath(*module.split(".")).with_suffix(".py").read_bytes())
     return state.hexdigest()[:24]
 
@@ -253,11 +275,12 @@ class _ObjectFile:
         self._engine.finalize_object()
         self._definitions: list[_MethodDefinition] = []
 
-    def function(self, of: _Function) -> _Function:
-        """The machine code of a kernel as a builtin function."""
-        address = self._engine.get_function_address(symbol(of))
-        assert address, symbol(of)
-        definition = _MethodDefinition(of.__name__.encode(), address, _METH_FASTCALL, (of.__doc__ or "").encode())
+    def function(self, name: str, documentation: str | None = None) -> _Function:
+        """The kernel with this ``symbol`` as a builtin function."""
+        address = self._engine.get_function_address(name)
+        assert address, name
+        short, text = name.rpartition(".")[2].encode(), (documentation or "").encode()
+        definition = _MethodDefinition(short, address, _METH_FASTCALL, text)
         self._definitions.append(definition)
         make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
         # Kernels compare the type of what they get with their ``self``.
@@ -274,19 +297,6 @@ def _unseal(sealed: bytes) -> bytes | None:
     """None for a file that was cut off or damaged."""
     digest, content = sealed[:32], sealed[32:]
     return content if hashlib.sha256(content).digest() == digest else None
-
-
-def _load() -> _ObjectFile | None:
-    if not _has_known_layout():
-        return None
-    for path in object_paths():
-        try:
-            content = _unseal(path.read_bytes())
-        except OSError:
-            continue
-        if content is not None:
-            return _ObjectFile(path, content)
-    return None
 
 
 def _has_known_layout() -> bool:
@@ -307,4 +317,4 @@ def _has_known_layout() -> bool:
     )
 
 
-_LOADED: Final = _load()
+_LOADED: Final = load_object_file()

@@ -11,7 +11,7 @@ Texts: ``"key"=>"value", "other"=>NULL`` with ``\"`` and ``\\`` inside; ``[1,2.5
 ``text_kernels``, a text of another form gets no bit in ``valid`` and becomes an outlier.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d, text_kernels 392d9281
+# Compiled in: endian ae271823, kernels 30dfcdd0, text_kernels 4cad22aa
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

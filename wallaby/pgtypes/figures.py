@@ -6,7 +6,7 @@ careful readers in ``text_kernels``: functions here return -1, never a guess. Th
 around a cell; never beyond the array.
 """
 
-# Compiled in: endian df3254ed
+# Compiled in: endian ae271823
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

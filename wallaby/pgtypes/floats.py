@@ -7,7 +7,7 @@ caller: it gets False, never a guess. There is no other way for small numbers, t
 1990): PostgreSQL's 15 to 17 figures lie on both sides of that border, and to guess the side wrong costs more.
 """
 
-# Compiled in: endian df3254ed, figures f966935c
+# Compiled in: endian ae271823, figures 74c8e10c
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

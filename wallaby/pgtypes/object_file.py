@@ -5,15 +5,16 @@ function in front of it does what CPython expects of ``METH_FASTCALL``: it takes
 the arrays' fields, releases the interpreter lock and calls. An argument of another type than the kernel was compiled
 for is a TypeError, as with numba; where numba would raise ZeroDivisionError or the like, it is a RuntimeError here.
 
-This runs where kernels are compiled (``wallaby.pgtypes.warm``); what it writes is loaded by ``wallaby.pgtypes.compiled``.
+``wallaby.pgtypes.warm`` writes the file, ``wallaby.pgtypes.compiled`` loads it.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, no-check-untyped-defs
 # llvmlite and numba have no types.
 
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from numba.np.arrayobj import populate_array
 
 from wallaby.pgtypes.compiled import (
     CONTIGUOUS_AND_ALIGNED,
+    IS_KERNEL,
     MODULES,
     WRITEABLE,
     ArrayFields,
@@ -38,7 +40,8 @@ _INT: Final = ir.IntType(32)
 _LONG: Final = ir.IntType(64)
 _NULL: Final = ir.Constant(_POINTER, None)
 _EXTERNAL: Final = ("Py", "_Py", "llvm.", "mem")
-"""What an object file may call outside of itself: CPython, and what C's compilers take for granted."""
+"""What an object file may call outside of itself: CPython, and what compilers of C take for granted. No numba."""
+_FOREIGN: Final = re.compile(r'^(?:declare .*?|(?=.*= external ))@"?([\w.$]+)', re.MULTILINE)
 
 
 @global_compiler_lock
@@ -57,12 +60,14 @@ def object_file() -> bytes:
     library.finalize()
     _, kind, (content, _) = library.serialize_using_object_code()
     assert kind == "object", kind
+    foreign = {name for name in _FOREIGN.findall(library.get_llvm_str()) if not name.startswith(_EXTERNAL)}
+    assert not foreign, foreign
     return content
 
 
 def _kernels(module: str) -> Sequence[Any]:
     found = vars(importlib.import_module(module)).values()
-    return [one for one in found if getattr(one, "is_kernel", False) and one.__module__ == module]
+    return [one for one in found if hasattr(one, IS_KERNEL) and one.__module__ == module]
 
 
 def _compiled(kernel):
@@ -84,7 +89,6 @@ class _Front:
         kind = ir.FunctionType(_POINTER, [_POINTER, _POINTER.as_pointer(), _LONG])
         self._function = ir.Function(module, kind, symbol(kernel.py_func))
         self._builder = ir.IRBuilder(self._function.append_basic_block())
-        self._count = 0
 
     def build(self) -> None:
         """Write its instructions."""
@@ -107,7 +111,7 @@ class _Front:
         state = self._python("PyEval_SaveThread", _POINTER, [])
         status, result = self._context.call_conv.call_function(builder, kernel, described.restype, takes, arguments)
         self._python("PyEval_RestoreThread", ir.VoidType(), [state])
-        self._require(status.is_ok, "failed", "PyExc_RuntimeError")
+        self._require(status.is_ok, "failed", "RuntimeError")
         builder.ret(self._result(result, described.restype))
 
     def _array(self, value, kind, array_type, i):
@@ -169,12 +173,13 @@ class _Front:
         build_value = cgutils.get_or_insert_function(self._module, function, "Py_BuildValue")
         return builder.call(build_value, [self._text("L" * len(numbers)), *numbers])
 
-    def _require(self, condition, wanted: str, error: str = "PyExc_TypeError") -> None:
+    def _require(self, condition, wanted: str, error: str = "TypeError") -> None:
         builder = self._builder
         with builder.if_then(builder.not_(condition), likely=False):
-            exception = self._module.globals.get(error) or ir.GlobalVariable(self._module, _POINTER, error)
-            text = self._text(f"{self._name} {wanted}")
-            self._python("PyErr_SetString", ir.VoidType(), [builder.load(exception), text])
+            # Not by its symbol: where numba is imported, that is the exception, and elsewhere a pointer to it.
+            builtins = self._python("PyEval_GetBuiltins", _POINTER, [])
+            exception = self._python("PyDict_GetItemString", _POINTER, [builtins, self._text(error)])
+            self._python("PyErr_SetString", ir.VoidType(), [exception, self._text(f"{self._name} {wanted}")])
             builder.ret(_NULL)
 
     def _field(self, value, field, kind):

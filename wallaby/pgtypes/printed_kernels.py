@@ -6,7 +6,7 @@ styles the source connection fixes: ``network_out`` and ``inet_net_ntop`` (IPv6 
 ``tsvectorout``, ``varbit_out`` and, for the bounds of ranges, those of integers, ``date_out`` and ``timestamp_out``.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d
+# Compiled in: endian ae271823, kernels 30dfcdd0
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -13,8 +13,8 @@ A block whose first value is text takes the loop of the column's ``TEXT_KIND``, 
 column that is gathered at all has every block written, those of NULLs alone too: nothing clears the arena.
 """
 
-# Compiled in: binary_loops 59647ebb, endian df3254ed, kernels 253c3a1d
-# Compiled in: sweep_plan 81f1d3aa, text_loops a7d575a6
+# Compiled in: binary_loops 71033487, endian ae271823, sweep_plan 4b80aa58
+# Compiled in: text_loops 8749d8fa
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

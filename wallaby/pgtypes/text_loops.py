@@ -4,9 +4,9 @@ Each writes a value for every row, zero where there is none, and returns the wor
 prints is read in place; anything else by a careful reader, which is called.
 """
 
-# Compiled in: binary_loops 59647ebb, endian df3254ed, figures f966935c
-# Compiled in: floats dffbad83, numeric_kernels 545a92a0, sweep_plan 81f1d3aa
-# Compiled in: text_kernels 392d9281, text_numbers 85581749, text_times 5530eb21
+# Compiled in: binary_loops 71033487, endian ae271823, figures 74c8e10c
+# Compiled in: floats d4c3ddf7, numeric_kernels dc6b26bb, sweep_plan 4b80aa58
+# Compiled in: text_kernels 4cad22aa, text_numbers 9b39b910, text_times 56666ddc
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

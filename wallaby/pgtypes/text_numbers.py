@@ -4,7 +4,7 @@ A ``usual_`` function returns ``NOT_USUAL`` for whatever does not look exactly a
 says whether the text is a value at all.
 """
 
-# Compiled in: endian df3254ed, figures f966935c, numeric_kernels 545a92a0
+# Compiled in: endian ae271823, figures 74c8e10c, numeric_kernels dc6b26bb
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -4,8 +4,8 @@ A ``usual_`` function is a short cut for the years 1 to 9999 and returns ``NOT_U
 expected, never a guess; a careful one says whether the text is a value at all.
 """
 
-# Compiled in: endian df3254ed, figures f966935c, kernels 253c3a1d
-# Compiled in: numeric_kernels 545a92a0, text_numbers 85581749
+# Compiled in: endian ae271823, figures 74c8e10c, kernels 30dfcdd0
+# Compiled in: numeric_kernels dc6b26bb, text_numbers 9b39b910
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from wallaby.pgtypes import compiled
@@ -25,18 +26,23 @@ def main() -> int:
     return 0
 
 
-def _make() -> Path | None:
-    # Only where the kernels come from numba: it has to be imported, and that takes longer than all the rest.
-    from wallaby.pgtypes.object_file import object_file
-
-    content = compiled.seal(object_file())
-    for path in compiled.object_paths():
+def keep(content: bytes, paths: Iterable[Path]) -> Path | None:
+    """Write the object file to the first of ``paths`` that can be written; None when none can."""
+    for path in paths:
         try:
-            _write(path, content)
+            _write(path, compiled.seal(content))
         except OSError:
             continue
         return path
     return None
+
+
+def _make() -> Path | None:
+    # It imports numba, which takes longer than all the rest, and only processes without an object file have kernels
+    # that it could link.
+    from wallaby.pgtypes.object_file import object_file
+
+    return keep(object_file(), compiled.object_paths())
 
 
 def _write(path: Path, content: bytes) -> None:

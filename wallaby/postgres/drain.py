@@ -156,7 +156,7 @@ def _dry_rounds(connection: pq.abc.PGconn) -> int:
 
 @cache
 def _libpq_functions() -> npt.NDArray[np.int64] | None:
-    """Where the functions lie of the very libpq psycopg uses, in the order of `_FUNCTIONS`; None when it is not found."""
+    """Where `_FUNCTIONS` of the very libpq psycopg uses lie; None when it cannot be found."""
     path = _libpq_path()
     if path is None:
         return None
