@@ -286,6 +286,12 @@ class ApiLimits:
     """Records of reads wait this long for company; a change is answered after its record is stored."""
     audit_wait_ms: int = 5_000
     """... or after this long, when the store went away in between."""
+    source_calls_max: int = 4
+    """Calls that ask a flow's source at once, each with a connection to it; more wait for their turn."""
+    source_statement_ms: int = 30_000
+    """... where a table may be locked by somebody's open transaction."""
+    source_names_max: int = 10_000
+    """Tables or schemas in one such call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
