@@ -108,21 +108,20 @@ benchmark: $(VENV)/.dev ## The table of speeds and memory, as ratios measured in
 proto: $(VENV)/bin/python ## Generate wallaby/v1 from proto/
 	PYTHON=$(BIN)/python sh proto/generate.sh
 
-BUF := build/buf/node_modules/.bin/buf
-AGAINST ?= HEAD
-
-$(BUF):
-	npm install --silent --prefix build/buf @bufbuild/buf@1.75.0
+# Also against the first commit with a contract: nothing a client ever relied on may go.
+AGAINST ?= HEAD $$(git log --diff-filter=A --format=%h --reverse -- proto/buf.yaml proto/wallaby | head -1)
 
 .PHONY: proto-lint
-proto-lint: $(BUF) ## buf lint over proto/ (needs npm)
-	$(BUF) lint proto
+proto-lint: $(VENV)/.dev ## buf lint over proto/
+	$(BIN)/buf lint proto
 
 .PHONY: proto-breaking
-proto-breaking: $(BUF) ## buf breaking: proto/ against a commit (AGAINST=HEAD; needs npm)
-	rm -rf build/proto-against && mkdir -p build/proto-against
-	git archive $(AGAINST) proto | tar -x -C build/proto-against
-	$(BUF) breaking proto --against build/proto-against/proto
+proto-breaking: $(VENV)/.dev ## buf breaking: proto/ against HEAD and the first contract (AGAINST=COMMIT)
+	@set -e; for commit in $(AGAINST); do \
+		echo "proto/ against $$commit"; \
+		rm -rf build/proto-against && mkdir -p build/proto-against; \
+		git archive $$commit proto | tar -x -C build/proto-against; \
+		$(BIN)/buf breaking proto --against build/proto-against/proto; done
 
 .PHONY: schema
 schema: $(VENV)/.dev ## Write docs/flow.schema.json, the JSON Schema of flow files

@@ -197,7 +197,7 @@ class FlowSupervisor:
             # First the note, then the deed: a crash in between costs a copy, never a gap.
             await self._call("set_snapshot_state", self._flow.id, self.epoch, SnapshotStatus.PENDING)
             name = application_name(self._flow.id)
-            await asyncio.to_thread(drop_slot, options.dsn, options.slot, application_name=name)
+            await asyncio.to_thread(drop_slot, options.login, options.slot, application_name=name)
         except WallabyError as failure:
             advice = f"{error.advice} The slot {options.slot} could not be dropped: {failure.message}".strip()
         else:

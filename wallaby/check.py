@@ -21,7 +21,7 @@ def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Fi
     """
     options = flow.source_options()
     findings = check_source(
-        dsn=options.dsn,
+        dsn=options.login,
         slot=options.slot,
         publication=options.publication,
         publication_tables=options.publication_tables,
@@ -59,12 +59,12 @@ def _is_unreadable(findings: list[Finding]) -> bool:
 def _published(flow: FlowSpec) -> tuple[TableSchema, ...]:
     """What the flow will send: by the publication, and by what it is going to publish."""
     options = flow.source_options()
-    catalog = Catalog(options.dsn, application_name="wallaby check")
+    catalog = Catalog(options.login, application_name="wallaby check")
     try:
         published = catalog.published_tables([options.publication])
         known = {schema.name for schema in published}
         coming = tables_to_publish(
-            options.dsn,
+            options.login,
             publication=options.publication,
             tables=options.publication_tables,
             schemas=options.publication_schemas,
@@ -100,7 +100,7 @@ def _check_destination(destination: EndpointSpec, field: str, tables: tuple[Tabl
 
 def _placed(finding: Finding, destination: EndpointSpec, field: str) -> Finding:
     """The finding of a sink, which does not know where in the flow it stands."""
-    if finding.code in ("destination-unreachable", "destination-read-only"):
+    if finding.code in ("destination-unreachable", "destination-read-only", "unverified-server"):
         return replace(finding, subject=_address(destination, field))
     return replace(finding, subject=f"{field}: {finding.subject}")
 

@@ -51,6 +51,8 @@ class Settings:
     """The control store in PostgreSQL (or a reference ``env:``/``file:``); empty: SQLite in ``state_dir``."""
     stream_dsn: str = ""
     """The database of the streams the API serves (or a reference); empty: that of ``postgres_dsn``."""
+    stream_rds_iam: bool = False
+    """Log in there with IAM authentication of RDS, by AWS's own configuration; the DSN then holds no password."""
     stream_schema: str = "wallaby"
     """Their schema there: ``state_schema`` of the pgstream destination."""
     state_dir: Path = Path(".wallaby")
@@ -156,8 +158,9 @@ class Settings:
                 raise ConfigError(f"is not a known setting; known are {', '.join(VARIABLES)}", field=name)
             given[name] = str(value)
         settings: dict[str, Any] = dict(given)
-        if "grpc_reflection" in given:
-            settings["grpc_reflection"] = _boolean(given["grpc_reflection"], VARIABLES["grpc_reflection"])
+        for name in ("grpc_reflection", "stream_rds_iam"):
+            if name in given:
+                settings[name] = _boolean(given[name], VARIABLES[name])
         if "state_dir" in given:
             settings["state_dir"] = Path(given["state_dir"]).expanduser()
         return cls(**settings)
@@ -168,6 +171,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "grpc_reflection": "WALLABY_GRPC_REFLECTION",
     "postgres_dsn": "WALLABY_POSTGRES_DSN",
     "stream_dsn": "WALLABY_STREAM_DSN",
+    "stream_rds_iam": "WALLABY_STREAM_RDS_IAM",
     "stream_schema": "WALLABY_STREAM_SCHEMA",
     "state_dir": "WALLABY_STATE_DIR",
     "grpc_tls_cert": "WALLABY_GRPC_TLS_CERT",
@@ -286,6 +290,12 @@ class ApiLimits:
     """Records of reads wait this long for company; a change is answered after its record is stored."""
     audit_wait_ms: int = 5_000
     """... or after this long, when the store went away in between."""
+    source_calls_max: int = 4
+    """Calls that ask a flow's source at once, each with a connection to it; more wait for their turn."""
+    source_statement_ms: int = 30_000
+    """... where a table may be locked by somebody's open transaction."""
+    source_names_max: int = 10_000
+    """Tables or schemas in one such call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from sinks.postgres.config import PostgresDestinationOptions, SynchronousCommit
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import DestinationOptions, Identifier, PostgresDsn
+from wallaby.flow.options import DestinationOptions, Identifier, LoginOptions, PostgresDsn
 from wallaby.flow.size import ByteSize
 from wallaby.sink import WriteMode
 from wallaby.streams import Retention
@@ -53,7 +53,7 @@ def _stream_name(value: str) -> str:
         raise ValueError(error.message) from None
 
 
-class PgstreamOptions(DestinationOptions):
+class PgstreamOptions(LoginOptions, DestinationOptions):
     """Where messages are published, and how long they are kept."""
 
     without_effect: ClassVar[Mapping[str, str]] = {
@@ -98,7 +98,7 @@ class PgstreamOptions(DestinationOptions):
     def session(self) -> PostgresDestinationOptions:
         """The same database as a PostgreSQL destination has it: its connections and position records are ours."""
         return PostgresDestinationOptions(
-            dsn=self.dsn, synchronous_commit=self.synchronous_commit, state_schema=self.state_schema
+            **self.login_fields, synchronous_commit=self.synchronous_commit, state_schema=self.state_schema
         )
 
 

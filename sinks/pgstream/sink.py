@@ -17,6 +17,7 @@ from sinks.postgres.lanes import Lanes
 from sinks.postgres.session import connect, is_broken, translated
 from wallaby.errors import ConfigError, Transient
 from wallaby.lsn import Lsn, Position
+from wallaby.postgres.checks import login_findings
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, WriteMode
 from wallaby.streams.publish import Publisher
@@ -74,11 +75,13 @@ class PgstreamSink:
             connection.close()
 
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
-        """Findings ``destination-unreachable``, ``destination-read-only``, ``encoding``, ``privilege``."""
+        """Findings ``destination-unreachable``, ``destination-read-only``, ``encoding``, ``privilege``,
+        ``unverified-server``."""
         try:
             connection = self._session()
             with translated(connection):
-                found = ddl.findings(connection, self._options)
+                found = login_findings(self._options.login, f"destination {self._destination}")
+                found += ddl.findings(connection, self._options)
         except (Transient, ConfigError) as error:
             return [_finding(f"destination {self._destination}", error, "destination-unreachable")]
         for table in tables:

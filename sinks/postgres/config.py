@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from wallaby.flow.options import DestinationOptions, Identifier, PostgresDsn
+from wallaby.flow.options import DestinationOptions, Identifier, LoginOptions, PostgresDsn
 from wallaby.schema import TableName
 
 _STAGING: Final = "staging tables are temporary and belong to the connection"
@@ -38,7 +38,7 @@ def _without_percent(value: str) -> str:
     return value
 
 
-class PostgresDestinationOptions(DestinationOptions):
+class PostgresDestinationOptions(LoginOptions, DestinationOptions):
     """Where and how rows land in a PostgreSQL database.
 
     The Go WALlaby's ``staging_schema``, ``staging_table`` and ``staging_suffix`` are accepted without effect; its side
@@ -50,10 +50,6 @@ class PostgresDestinationOptions(DestinationOptions):
         "staging_schema": _STAGING,
         "staging_table": _STAGING,
         "staging_suffix": _STAGING,
-        **{
-            f"aws_{name}": "belongs to aws_rds_iam, which is not used here"
-            for name in ("region", "profile", "role_arn", "role_session_name", "role_external_id", "endpoint")
-        },
     }
 
     dsn: PostgresDsn

@@ -7,6 +7,7 @@ from typing import Any, Final
 import psycopg
 
 from wallaby.errors import ConfigError, OutcomeUnknown, Refused, Transient, WallabyError
+from wallaby.login import IAM_ADVICE, Dsn, IamDsn
 
 _VALUE_BEARING: Final = frozenset({"21", "22", "23", "P0", "44"})
 """SQLSTATE classes whose messages can quote row values."""
@@ -16,6 +17,7 @@ _UNKNOWN: Final = frozenset({"08007", "40003"})
 _CONNECT_CAUSES: Final = (
     ("password authentication failed", "password authentication failed"),
     ("no password supplied", "a password is required"),
+    ("authentication failed", "the server refuses the authentication"),
     ("Connection refused", "connection refused"),
     ("timeout expired", "no answer in time"),
     ("timed out", "no answer in time"),
@@ -41,7 +43,7 @@ _ADVICE: Final = {
 }
 
 
-def connect_failed(error: psycopg.Error) -> WallabyError:
+def connect_failed(error: psycopg.Error, dsn: Dsn) -> WallabyError:
     """The error of a failed connection attempt, without anything of the DSN."""
     if isinstance(error, psycopg.ProgrammingError) or any(words in str(error) for words in _CONFIG_CAUSES):
         return ConfigError(
@@ -49,10 +51,11 @@ def connect_failed(error: psycopg.Error) -> WallabyError:
             advice="Write postgresql://user@host:port/database or key=value pairs",
             field="dsn",
         )
-    return Transient(
-        f"cannot connect to the destination: {connect_cause(error)}",
-        advice="Check that the server runs and that host, port, database, user and password are right",
-    )
+    cause = connect_cause(error)
+    advice = "Check that the server runs and that host, port, database, user and password are right"
+    if isinstance(dsn, IamDsn) and "authentication" in cause:
+        advice = IAM_ADVICE
+    return Transient(f"cannot connect to the destination: {cause}", advice=advice)
 
 
 def connect_cause(error: psycopg.Error) -> str:

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import psycopg
 from psycopg.adapt import Dumper
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Format
 
 from sinks.postgres.config import PostgresDestinationOptions
 from sinks.postgres.errors import connect_failed, translate
+from wallaby.login import login_parameters
 
 _SETTINGS: Final = (
     ("client_encoding", "UTF8"),
@@ -70,23 +70,25 @@ class _BinaryDumper(Dumper):
 
 
 def connect(options: PostgresDestinationOptions, destination: str) -> psycopg.Connection[Any]:
-    """A connection in autocommit mode; `Transient` when the server cannot be reached, `ConfigError` for a bad DSN."""
+    """A connection in autocommit mode; `Transient` when the server cannot be reached, `ConfigError` for a bad DSN.
+
+    With IAM every connection has a token of its own; see `wallaby.login` for what AWS may say.
+    """
     settings = list(_SETTINGS)
     if options.synchronous_commit is not None:
         settings.append(("synchronous_commit", options.synchronous_commit.value))
     if not options.fire_triggers:
         settings.append(("session_replication_role", "replica"))
     try:
-        given = conninfo_to_dict(options.dsn)
-        defaults: dict[str, Any] = {
+        wanted: dict[str, Any] = {
             "application_name": f"wallaby {destination}"[:63],
             "connect_timeout": _CONNECT_TIMEOUT_S,
             **_TCP_SETTINGS,
+            **login_parameters(options.login),
         }
-        chosen = {name: value for name, value in defaults.items() if name not in given}
-        connection = psycopg.connect(options.dsn, autocommit=True, **chosen)
+        connection = psycopg.connect(**wanted, autocommit=True)
     except psycopg.Error as error:
-        raise connect_failed(error) from None
+        raise connect_failed(error, options.login) from None
     connection.prepared_max = _PREPARED_MAX
     connection.adapters.register_dumper(Binary, _BinaryDumper)
     with translated(connection), connection.pipeline():

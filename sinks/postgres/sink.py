@@ -16,6 +16,7 @@ from sinks.postgres.tables import Tables
 from sinks.postgres.writer import PostgresWriter
 from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.lsn import Position
+from wallaby.postgres.checks import login_findings
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, WriteMode
 from wallaby.window import LaneId
@@ -71,7 +72,7 @@ class PostgresSink:
 
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
         """Findings ``destination-unreachable``, ``destination-read-only``, ``privilege``, ``table-shape``,
-        ``type-missing``."""
+        ``type-missing``, ``unverified-server``."""
         try:
             connection = self._session()
             with translated(connection):
@@ -81,8 +82,9 @@ class PostgresSink:
                 assert row is not None, "a SELECT without FROM has one row"
                 if row[0] or row[1]:
                     return [_read_only(is_standby=row[0])]
+                found = login_findings(self._options.login, f"destination {self._destination}")
                 with connection.transaction(force_rollback=True):
-                    return self._tables.findings(connection, tables)
+                    return [*found, *self._tables.findings(connection, tables)]
         except (Transient, ConfigError) as error:
             return [
                 Finding(

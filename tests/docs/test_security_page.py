@@ -49,6 +49,8 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"| calls and watches at once | {limits.calls_max}, of them {limits.watchers_max} watches |",
         f"| a request, an answer | {limits.request_bytes_max >> 20} MiB, {limits.answer_bytes_max >> 20} MiB |",
         f"| tokens, secrets | {access.TOKENS_MAX:,} each; a secret has at most {BYTES_MAX >> 10} KiB |",
+        f"| {limits.source_calls_max} at once, each with one connection to its source",
+        f"; {limits.source_statement_ms // 1000} s per statement |",
         f"The newest {access.CALLS_MAX:,} changes",
         f"The newest {access.REQUESTS_MAX:,} answers",
     ):

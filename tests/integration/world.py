@@ -59,6 +59,8 @@ class World:
     log: MemoryDestination = field(default_factory=MemoryDestination)
     destinations: tuple[str, ...] = MEMORY
     source_options: dict[str, Any] = field(default_factory=dict)
+    target_options: dict[str, Any] = field(default_factory=dict)
+    """Of the destination ``postgres``."""
     epoch: int = 0
     _running: Epoch | None = None
 
@@ -179,7 +181,7 @@ class World:
             "status_interval": "200ms",
         }
         real = {
-            "postgres": {"dsn": self.target_dsn},
+            "postgres": {"dsn": self.target_dsn} | self.target_options,
             "duckdb": {"dsn": str(self.folder / "lake.duckdb")},
             "files": {"path": str(self.folder / "parquet"), "fsync": False},
         }

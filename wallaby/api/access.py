@@ -26,6 +26,7 @@ _STEERS: Final = Rule(Role.OPERATOR, is_change=True)
 _READS_ROWS: Final = Rule(Role.OPERATOR, is_change=True)
 _HANDS_ROWS: Final = Rule(Role.OPERATOR)
 """The busy part of a stream: recorded as reads, it waits for no record and pushes no change out of the log."""
+_ASKS_SOURCE: Final = Rule(Role.OPERATOR)
 _INSPECTS: Final = Rule(Role.ADMIN)
 _GOVERNS: Final = Rule(Role.ADMIN, is_change=True)
 _HOLDS_SECRETS: Final = Rule(Role.ADMIN, is_change=True, keeps_answer=False)
@@ -73,6 +74,16 @@ _WALLABY: Final[Mapping[str, Mapping[str, Rule]]] = {
         "DeleteGroup": _READS_ROWS,
         "ListDeadMessages": _READS_ROWS,
         "Redrive": _READS_ROWS,
+    },
+    # These act on the source's server, with whatever its role may do there.
+    "SourceService": {
+        "ListSlots": _ASKS_SOURCE,
+        "DropSlot": _STEERS,
+        "GetPublication": _ASKS_SOURCE,
+        "ListUnpublishedTables": _ASKS_SOURCE,
+        "AddPublicationTables": _STEERS,
+        "RemovePublicationTables": _STEERS,
+        "SyncPublication": _STEERS,
     },
     "IngestService": {
         "IngestBatch": _READS_ROWS,

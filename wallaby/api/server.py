@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wallaby.api import ddl, flows, security, streams
+from wallaby.api import ddl, flows, security, sources, streams
 from wallaby.api.audit import AuditTrail
 from wallaby.api.authentication import Authenticator
 from wallaby.api.control import FlowControl
@@ -22,7 +22,7 @@ from wallaby.api.watch import ChangeFeed
 from wallaby.errors import CheckFailed
 from wallaby.settings import ApiLimits, Settings
 from wallaby.store import Store
-from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, flow_pb2, stream_pb2
+from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, flow_pb2, source_pb2, stream_pb2
 from wallaby.vault import Vault
 
 
@@ -38,6 +38,7 @@ class ApiServer:
         trail: AuditTrail,
         feed: ChangeFeed,
         stream_servicer: streams.StreamServicer,
+        source_servicer: sources.SourceServicer,
     ):
         self.server = server
         self.address = address
@@ -46,6 +47,7 @@ class ApiServer:
         self._executor = executor
         self._feed = feed
         self._streams = stream_servicer
+        self._sources = source_servicer
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Say NOT_SERVING, let calls in flight end for ``grace_s`` seconds, close the port. Idempotent."""
@@ -53,6 +55,7 @@ class ApiServer:
         await self._feed.close()
         await self.server.stop(grace_s)
         await self._streams.close()
+        self._sources.close()
         await self._trail.close()
         self._executor.shutdown(wait=False)
 
@@ -84,12 +87,14 @@ async def serve(
     flows.register(server, thread, control, feed)
     ddl.register(server, thread)
     stream_servicer = streams.register(server, settings)
+    source_servicer = sources.register(server, thread, vault, bounds)
     security.register(server, thread, vault, _now)
     services = (
         (flow_pb2, "FlowService"),
         (checkpoint_pb2, "CheckpointService"),
         (ddl_pb2, "DDLService"),
         (stream_pb2, "StreamService"),
+        (source_pb2, "SourceService"),
         (access_pb2, "TokenService"),
         (access_pb2, "SecretService"),
         (access_pb2, "AuditService"),
@@ -108,11 +113,12 @@ async def serve(
     except BaseException:
         executor.shutdown(wait=False)
         await stream_servicer.close()
+        source_servicer.close()
         await server.stop(None)
         raise
     for name in ("", *names):
         await healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return ApiServer(server, f"{shown}:{bound}", healthy, executor, trail, feed, stream_servicer)
+    return ApiServer(server, f"{shown}:{bound}", healthy, executor, trail, feed, stream_servicer, source_servicer)
 
 
 def _options(limits: ApiLimits) -> tuple[tuple[str, int], ...]:

@@ -20,6 +20,7 @@ from google.protobuf import timestamp_pb2
 from wallaby import secret
 from wallaby.api.errors import answers_errors
 from wallaby.errors import CheckFailed, ConfigError, WallabyError
+from wallaby.login import Dsn, IamDsn, RdsIam, require_iam_fit
 from wallaby.lsn import Lsn
 from wallaby.settings import Limits, Settings
 from wallaby.streams import Ack, Claim, Delivery, GroupStatus, Streams
@@ -48,15 +49,22 @@ class StreamThreads:
         self._is_closed = False
 
     @property
-    def dsn(self) -> str:
-        """Of the streams' database; `CheckFailed` when the settings name none."""
+    def dsn(self) -> Dsn:
+        """Of the streams' database; `CheckFailed` when the settings name none, or one that does not fit."""
         dsn = self._settings.stream_dsn or self._settings.postgres_dsn
         if not dsn:
             raise CheckFailed(
                 "this wallaby knows no database of streams",
                 advice=f"Set {_DSN_FIELD} to the dsn of the pgstream destination and start it again",
             )
-        return secret.resolve(dsn, field=_DSN_FIELD)
+        text = secret.resolve(dsn, field=_DSN_FIELD)
+        if not self._settings.stream_rds_iam:
+            return text
+        try:
+            require_iam_fit(text, field=_DSN_FIELD)
+        except ConfigError as error:
+            raise CheckFailed(f"{_DSN_FIELD} {error.message}", advice=error.advice) from None
+        return IamDsn(text, RdsIam())
 
     async def run(self, call: Callable[[Streams], _Result]) -> _Result:
         """The result of ``call``, with a `Streams` nobody else uses meanwhile."""

@@ -1,14 +1,16 @@
-"""``wallaby publication list|add|remove|sync|scrape``: which tables a source publishes, asked of the source itself."""
+"""``wallaby publication list|add|remove|sync|scrape``: which tables a source publishes, by the server, or from here."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from wallaby.cli.commands import add_command, add_group, connected
 from wallaby.cli.connection import add_switch
-from wallaby.cli.source import Source, add_source, session_of, source_of
+from wallaby.cli.source import Source, add_source, source_of
 from wallaby.errors import ConfigError
 from wallaby.lifecycle import FlowState
 
@@ -50,11 +52,8 @@ def register(subparsers: Any) -> None:
 
 
 def _list(arguments: argparse.Namespace, report: Report) -> int:
-    from wallaby.postgres.publication import require_publication
-
-    source = _source(arguments)
-    with session_of(source, doing="read the publication") as connection:
-        tables = [str(table) for table in require_publication(connection, source.publication).tables]
+    with _source(arguments) as source:
+        tables = source.operations.published(source.publication)
     lines = [f"Publication {source.publication} tables:", *(f"- {table}" for table in tables)]
     value = {"publication": source.publication, "count": len(tables), "tables": tables}
     report.show(value, lines if tables else ["No tables in publication."])
@@ -62,11 +61,9 @@ def _list(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _add(arguments: argparse.Namespace, report: Report) -> int:
-    from wallaby.postgres.publication import add_tables
-
-    source, tables = _source(arguments), _names(arguments.tables, "-tables")
-    with session_of(source, doing="change the publication") as connection:
-        added = add_tables(connection, source.publication, tables)
+    tables = _names(arguments.tables, "-tables")
+    with _source(arguments) as source:
+        added = source.operations.add(source.publication, tables)
     _show_changed(
         report, source, added=len(added), line=f"Added {len(added)} tables to publication {source.publication}"
     )
@@ -74,11 +71,9 @@ def _add(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _remove(arguments: argparse.Namespace, report: Report) -> int:
-    from wallaby.postgres.publication import remove_tables
-
-    source, tables = _source(arguments), _names(arguments.tables, "-tables")
-    with session_of(source, doing="change the publication") as connection:
-        removed = remove_tables(connection, source.publication, tables)
+    tables = _names(arguments.tables, "-tables")
+    with _source(arguments) as source:
+        removed = source.operations.remove(source.publication, tables)
     line = f"Removed {len(removed)} tables from publication {source.publication}"
     _show_changed(report, source, removed=len(removed), line=line)
     return 0
@@ -86,24 +81,21 @@ def _remove(arguments: argparse.Namespace, report: Report) -> int:
 
 def _sync(arguments: argparse.Namespace, report: Report) -> int:
     from wallaby.cli.flow import await_drained
-    from wallaby.postgres.publication import sync_tables
 
     if not arguments.flow_id:
         raise ConfigError("flow-id is required", field="-flow-id")
     if arguments.snapshot:
         raise ConfigError("is not supported yet", field="-snapshot", advice=_NOT_COPIED)
-    source = _source(arguments)
-    tables, schemas = _wanted(arguments, source)
-    with connected(arguments) as client:
+    with _source(arguments) as source, connected(arguments) as client:
+        tables, schemas = _wanted(arguments, source)
         ran = arguments.pause and client.get_flow(arguments.flow_id).state is FlowState.RUNNING
         if ran:
             client.stop_flow(arguments.flow_id)
             await_drained(client, arguments.flow_id)
         try:
-            with session_of(source, doing="change the publication") as connection:
-                added, removed = sync_tables(
-                    connection, source.publication, tables, schemas, is_dropping=arguments.mode == "sync"
-                )
+            added, removed = source.operations.sync(
+                source.publication, tables, schemas, is_dropping=arguments.mode == "sync"
+            )
         finally:
             if ran and arguments.resume:
                 client.resume_flow(arguments.flow_id)
@@ -113,28 +105,27 @@ def _sync(arguments: argparse.Namespace, report: Report) -> int:
 
 
 def _scrape(arguments: argparse.Namespace, report: Report) -> int:
-    from wallaby.postgres.publication import add_tables, unpublished_tables
-
-    source, schemas = _source(arguments), _names(arguments.schemas, "-schemas")
-    with session_of(source, doing="look for tables") as connection:
-        found = unpublished_tables(connection, source.publication, schemas)
+    schemas = _names(arguments.schemas, "-schemas")
+    with _source(arguments) as source:
+        found = source.operations.unpublished(source.publication, schemas)
         if found and arguments.apply:
-            add_tables(connection, source.publication, [str(table) for table in found])
+            source.operations.add(source.publication, found)
     lines = [f"- {table}" for table in found] or ["No new tables found."]
     if found and arguments.apply:
         lines = [f"Added {len(found)} tables to publication {source.publication}"]
-    value = {"publication": source.publication, "count": len(found), "tables": [str(table) for table in found]}
+    value = {"publication": source.publication, "count": len(found), "tables": found}
     report.show(value | {"applied": bool(found) and arguments.apply}, lines)
     if found and arguments.apply:
         print(_NOT_COPIED, file=sys.stderr)
     return 0
 
 
-def _source(arguments: argparse.Namespace) -> Source:
-    source = source_of(arguments)
-    if not source.publication:
-        raise ConfigError("publication is required", field="-publication")
-    return source
+@contextmanager
+def _source(arguments: argparse.Namespace) -> Iterator[Source]:
+    with source_of(arguments) as source:
+        if not source.publication:
+            raise ConfigError("publication is required", field="-publication")
+        yield source
 
 
 def _names(text: str, field: str) -> list[str]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BeforeValidator, Field, field_validator
 
 from wallaby import secret
+from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
 from wallaby.flow.model import OptionsModel
+from wallaby.flow.problems import InvalidFlow, Problem
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import TablePattern, parse_table_pattern, split_list
+from wallaby.login import IAM_OPTIONS, Dsn, IamDsn, RdsIam, iam_problems, require_iam_fit
 from wallaby.lsn import Lsn
 from wallaby.sink import WriteMode
 
@@ -128,13 +131,15 @@ def _toast_fetch(value: Any) -> Any:
     return "off" if text in ("false", "no", "none", "0", 0) else text
 
 
-def _is_slot_name(name: str) -> str:
+def checked_slot_name(name: str) -> str:
+    """The name; ValueError with PostgreSQL's rule for slots when it breaks it."""
     if not re.fullmatch(r"[a-z0-9_]{1,63}", name, re.ASCII):
         raise ValueError("must have 1 to 63 characters out of a-z, 0-9 and _ (PostgreSQL's rule for slot names)")
     return name
 
 
-def _is_identifier(name: str) -> str:
+def checked_identifier(name: str) -> str:
+    """The name; ValueError with PostgreSQL's rule for names when it breaks it."""
     if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= 63 or "\0" in name:
         raise ValueError("must have 1 to 63 bytes, without NUL (PostgreSQL's rule for names)")
     return name
@@ -149,8 +154,69 @@ def _is_dsn(value: str) -> str:
 PostgresDsn = Annotated[str, BeforeValidator(lambda value: _is_dsn(value) if isinstance(value, str) else value)]
 """A PostgreSQL connection string or a reference to one; may hold a password, so it is never printed."""
 
-Identifier = Annotated[str, BeforeValidator(lambda value: _is_identifier(value) if isinstance(value, str) else value)]
+Identifier = Annotated[
+    str, BeforeValidator(lambda value: checked_identifier(value) if isinstance(value, str) else value)
+]
 """A PostgreSQL name: 1 to 63 bytes, case preserved, unquoted."""
+
+
+class LoginOptions(OptionsModel):
+    """A PostgreSQL and how to log in there; whatever connects to one has these options."""
+
+    dsn: PostgresDsn
+    """The database."""
+    aws_rds_iam: bool | None = None
+    """Log in with IAM authentication of Amazon RDS, in place of a password. Any option below turns it on as well."""
+    aws_region: str = ""
+    """The instance's AWS region; default: as the host's name says, else AWS's own configuration."""
+    aws_profile: str = ""
+    """A profile of AWS's configuration files; default: AWS's own search for credentials."""
+    aws_role_arn: str = ""
+    """A role to assume first."""
+    aws_role_session_name: str = ""
+    """How its session is called; default ``wallaby-rds-iam``."""
+    aws_role_external_id: str = ""
+    """The external id its trust policy demands."""
+    aws_endpoint: str = ""
+    """URL of STS, where the role is assumed; default: the region's. ``https://``, or ``http://`` on loopback."""
+
+    @property
+    def login(self) -> Dsn:
+        """What connections are opened with."""
+        iam = self.iam
+        return self.dsn if iam is None else IamDsn(self.dsn, iam)
+
+    @property
+    def iam(self) -> RdsIam | None:
+        """IAM authentication, if it is on."""
+        given = {name: getattr(self, f"aws_{name}") for name in IAM_OPTIONS}
+        is_on = any(given.values()) if self.aws_rds_iam is None else self.aws_rds_iam
+        return RdsIam(**given) if is_on else None
+
+    @property
+    def login_fields(self) -> dict[str, Any]:
+        """The fields above, for other options of the same database."""
+        return {name: getattr(self, name) for name in LoginOptions.model_fields}
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> Self:
+        """As `OptionsModel.parse`; a connection string that is known here must fit the way to log in."""
+        parsed = super().parse(options)
+        problems = list(_login_problems(parsed.dsn, parsed.iam))
+        if problems:
+            raise InvalidFlow(problems, what="options")
+        return parsed
+
+
+def _login_problems(dsn: str, iam: RdsIam | None) -> Iterator[Problem]:
+    if iam is None:
+        return
+    yield from (Problem(f"aws_{name}", rule, advice) for name, rule, advice in iam_problems(iam))
+    if not secret.is_reference(dsn):
+        try:
+            require_iam_fit(dsn, field="dsn")
+        except ConfigError as error:
+            yield Problem("dsn", error.message, error.advice)
 
 
 class DestinationOptions(OptionsModel):
@@ -180,7 +246,6 @@ class DestinationOptions(OptionsModel):
         "type_mappings": _TRANSFORMS,
         "type_mappings_file": _TRANSFORMS,
         "append_mode": "Use write_mode: append",
-        "aws_rds_iam": "Use a password or a certificate",
     }
 
     null_words: ClassVar[frozenset[str]] = frozenset({"unrepresentable"})
@@ -197,7 +262,7 @@ class DestinationOptions(OptionsModel):
     """What to do with values the target type cannot hold; ``refuse`` is the default so that none is altered unseen."""
 
 
-class SourceOptions(OptionsModel):
+class SourceOptions(LoginOptions):
     """Options of the PostgreSQL source."""
 
     without_effect: ClassVar[Mapping[str, str]] = {
@@ -223,16 +288,9 @@ class SourceOptions(OptionsModel):
         "snapshot_state_table": _BACKFILL_ONLY,
         "snapshot_state_path": _BACKFILL_ONLY,
         "snapshot_state_dsn": _BACKFILL_ONLY,
-        "aws_region": "belongs to aws_rds_iam, which is not used here",
-        "aws_profile": "belongs to aws_rds_iam, which is not used here",
-        "aws_role_arn": "belongs to aws_rds_iam, which is not used here",
-        "aws_role_session_name": "belongs to aws_rds_iam, which is not used here",
-        "aws_role_external_id": "belongs to aws_rds_iam, which is not used here",
-        "aws_endpoint": "belongs to aws_rds_iam, which is not used here",
     }
     unsupported: ClassVar[Mapping[str, str]] = {
         "capture_ddl": "Remove it; changed table shapes are noticed from the stream itself",
-        "aws_rds_iam": "Use a password or a certificate in the DSN",
     }
 
     dsn: PostgresDsn
@@ -300,12 +358,12 @@ class SourceOptions(OptionsModel):
     @field_validator("slot")
     @classmethod
     def _slot(cls, value: str) -> str:
-        return _is_slot_name(value) if value else value
+        return checked_slot_name(value) if value else value
 
     @field_validator("publication")
     @classmethod
     def _publication(cls, value: str) -> str:
-        return _is_identifier(value) if value else value
+        return checked_identifier(value) if value else value
 
     @field_validator("publication_tables", mode="before")
     @classmethod

@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wallaby import secret
+from wallaby.flow.options import SourceOptions
 from wallaby.flow.spec import EndpointSpec, FlowSpec
 
 
 def stored_secrets(flow: FlowSpec) -> frozenset[str]:
     """Names of the control store's secrets that ``flow`` refers to."""
-    values = [value for endpoint in (flow.source, *flow.destinations) for value in endpoint.options.values()]
+    return frozenset().union(*map(_stored_secrets, (flow.source, *flow.destinations)))
+
+
+def source_secrets(flow: FlowSpec) -> frozenset[str]:
+    """... and its source alone."""
+    return _stored_secrets(flow.source)
+
+
+def resolved_source(flow: FlowSpec, stored: Mapping[str, str] | None = None) -> SourceOptions:
+    """The source's options, as `resolved` makes them; secrets of the destinations are not needed."""
+    source = _resolved(flow.source, "source", stored or {})
+    return flow.model_copy(update={"source": source}).source_options()
+
+
+def _stored_secrets(endpoint: EndpointSpec) -> frozenset[str]:
+    values = endpoint.options.values()
     return frozenset(name for value in values if (name := secret.stored_name(value)))
 
 

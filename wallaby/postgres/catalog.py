@@ -16,7 +16,7 @@ import psycopg
 
 from wallaby.pgoutput.relations import Relation, RelationColumn
 from wallaby.postgres import catalog_queries as queries
-from wallaby.postgres.connect import Connection, connect
+from wallaby.postgres.connect import Connection, Dsn, connect
 from wallaby.postgres.errors import translate
 from wallaby.schema import FIRST_USER_OID, Column, PgType, ReplicaIdentity, TableName, TableSchema, TypeKind
 
@@ -52,7 +52,7 @@ class Catalog:
     Counts a table's ``version`` from 1, plus one whenever its fingerprint changes from one answer to the next.
     """
 
-    def __init__(self, dsn: str, *, application_name: str = "wallaby catalog") -> None:
+    def __init__(self, dsn: Dsn, *, application_name: str = "wallaby catalog") -> None:
         self._dsn = dsn
         self._application_name = application_name
         self._connection: Connection | None = None

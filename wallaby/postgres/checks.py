@@ -9,8 +9,9 @@ from typing import Any, Final
 import psycopg
 
 from wallaby.errors import CheckFailed, ConfigError, SourceUnavailable, WallabyError
+from wallaby.login import is_verified
 from wallaby.postgres import check_queries as queries
-from wallaby.postgres.connect import Connection, connect, session, validate_dsn
+from wallaby.postgres.connect import Connection, Dsn, connect, session, validate_dsn
 from wallaby.postgres.errors import translate
 from wallaby.postgres.publication import PublicationFacts, create_statement, read_publication, resolve_tables
 from wallaby.postgres.replication import OPTION_MAJORS
@@ -24,7 +25,7 @@ _MAJOR_MIN: Final = 14
 
 def check_source(
     *,
-    dsn: str,
+    dsn: Dsn,
     slot: str,
     publication: str,
     publication_tables: Sequence[str] = (),
@@ -48,7 +49,7 @@ def check_source(
     ``wal-level``, ``replication-privilege``, ``slot-headroom``, ``sender-headroom``, ``prepared-transactions``,
     ``slot-missing``, ``slot-plugin``, ``slot-database``, ``slot-busy``, ``slot-lost``, ``publication-missing``,
     ``publication-privilege``, ``publication-empty``, ``replica-identity``, ``select-privilege``, ``row-security``,
-    ``toast-fetch``.
+    ``toast-fetch``, ``unverified-server``.
     """
     wish = _Wish(
         slot=slot,
@@ -68,15 +69,30 @@ def check_source(
         validate_dsn(dsn, f"{field}.dsn")
         with connect(dsn, application_name=_APPLICATION) as connection:
             try:
-                return _check(connection, wish)
+                return [*login_findings(dsn, f"{field}.dsn"), *_check(connection, wish)]
             except psycopg.Error as error:
                 raise translate(error, dsn=dsn, doing="check the source") from error
     except WallabyError as error:
         return [_failure(error, field)]
 
 
+def login_findings(dsn: Dsn, subject: str) -> list[Finding]:
+    """``unverified-server`` when our way to log in trusts whoever answers at the address."""
+    if is_verified(dsn):
+        return []
+    return [
+        Finding(
+            severity=Severity.WARNING,
+            subject=subject,
+            message="the server's certificate is not verified, and whoever gets a token can use it for 15 minutes",
+            advice="Write sslmode=verify-full and sslrootcert with the CA bundle of RDS",
+            code="unverified-server",
+        )
+    ]
+
+
 def tables_to_publish(
-    dsn: str, *, publication: str, tables: Sequence[str], schemas: Sequence[str], syncs: bool
+    dsn: Dsn, *, publication: str, tables: Sequence[str], schemas: Sequence[str], syncs: bool
 ) -> list[TableName]:
     """Tables the start of a flow would publish: all it wants when the publication is missing, else what it adds."""
     with session(dsn, application_name=_APPLICATION, doing="look for tables") as connection:
@@ -106,7 +122,9 @@ class _Wish:
 def _failure(error: WallabyError, field: str) -> Finding:
     match error:
         case ConfigError():
-            return _error(error.where.get("field", field), error.message, error.advice, "source-config")
+            found = error.where.get("field", "")
+            subject = found if found.startswith(field) else f"{field}.{found}".rstrip(".")
+            return _error(subject, error.message, error.advice, "source-config")
         case SourceUnavailable():
             # Nobody tries again here: the sentence about that belongs to a running flow.
             advice = "Check that the server runs and that host and port are right and reachable from here."

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
+from wallaby.errors import SourceUnavailable, Transient
+from wallaby.login import Dsn, login_parameters
 from wallaby.postgres.errors import describe_dsn, translate, validate_dsn
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -41,7 +42,7 @@ def application_name(flow: str) -> str:
 
 
 def connect(
-    dsn: str,
+    dsn: Dsn,
     *,
     application_name: str,
     replication: bool = False,
@@ -51,13 +52,15 @@ def connect(
     """Open a connection; the caller closes it (it is a context manager).
 
     `ConfigError` for an unreadable connection string, `CheckFailed` when the server refuses us, `SourceUnavailable`
-    when it cannot be reached now.
+    when it cannot be reached now; the same for AWS, where it gives the password (see `wallaby.login`).
     """
     try:
-        parts = conninfo_to_dict(dsn)
+        parts = login_parameters(dsn)
     except psycopg.ProgrammingError:
         validate_dsn(dsn, "dsn")
         raise
+    except Transient as error:
+        raise SourceUnavailable(error.message, advice=error.advice, source=describe_dsn(dsn)) from error
     given = str(parts.pop("options", None) or "")
     options = f"{given} {_SESSION_SETTINGS}{_REPLICATION_SETTINGS if replication else ''}".strip()
     wanted: dict[str, Any] = {"connect_timeout": connect_timeout_s, **_TCP_SETTINGS, **parts}
@@ -71,7 +74,7 @@ def connect(
 
 
 @contextmanager
-def session(dsn: str, *, application_name: str, doing: str, slot: str | None = None) -> Iterator[Connection]:
+def session(dsn: Dsn, *, application_name: str, doing: str, slot: str | None = None) -> Iterator[Connection]:
     """An autocommit connection for one piece of work; every database error inside leaves as a wallaby error."""
     with connect(dsn, application_name=application_name) as connection:
         try:
@@ -80,4 +83,4 @@ def session(dsn: str, *, application_name: str, doing: str, slot: str | None = N
             raise translate(error, dsn=dsn, doing=doing, slot=slot) from error
 
 
-__all__ = ["Connection", "application_name", "connect", "describe_dsn", "session", "validate_dsn"]
+__all__ = ["Connection", "Dsn", "application_name", "connect", "describe_dsn", "session", "validate_dsn"]

@@ -21,15 +21,16 @@ from wallaby.errors import (
     SourceUnavailable,
     WallabyError,
 )
+from wallaby.login import IAM_ADVICE, Dsn, IamDsn, dsn_text, require_iam_fit
 
 _REPEATABLE: Final = ("08", "28", "3D", "42", "53", "55", "57", "58")
 """SQLSTATE classes whose primary message names objects, settings and limits only."""
 
 
-def describe_dsn(dsn: str) -> str:
+def describe_dsn(dsn: Dsn) -> str:
     """``host:port/database`` for messages; never the user, the password or other parameters."""
     try:
-        parts = conninfo_to_dict(dsn)
+        parts = conninfo_to_dict(dsn_text(dsn))
     except psycopg.ProgrammingError:
         return "(unreadable connection string)"
     host = str(parts.get("hostaddr") or parts.get("host") or "local socket")
@@ -38,11 +39,14 @@ def describe_dsn(dsn: str) -> str:
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
-def validate_dsn(dsn: str, field: str) -> None:
-    """`ConfigError` naming ``field`` when the text is no connection string or names no host. Nothing is contacted."""
+def validate_dsn(dsn: Dsn, field: str) -> None:
+    """`ConfigError` naming ``field`` when the text is no connection string, names no host, or does not fit IAM.
+
+    Nothing is contacted.
+    """
     advice = "Write postgresql://user:password@host:5432/database, or keyword=value pairs."
     try:
-        parts = conninfo_to_dict(dsn)
+        parts = conninfo_to_dict(dsn_text(dsn))
     except psycopg.ProgrammingError:
         raise ConfigError("this is not a PostgreSQL connection string", advice=advice, field=field) from None
     if not parts.get("host") and not parts.get("hostaddr") and not parts.get("service"):
@@ -56,9 +60,11 @@ def validate_dsn(dsn: str, field: str) -> None:
         raise ConfigError(
             "the connection string sets replication", advice="Leave it out: it is added where needed.", field=field
         )
+    if isinstance(dsn, IamDsn):
+        require_iam_fit(dict(parts), field=field)
 
 
-def translate(error: psycopg.Error, *, dsn: str, doing: str, slot: str | None = None) -> WallabyError:
+def translate(error: psycopg.Error, *, dsn: Dsn, doing: str, slot: str | None = None) -> WallabyError:
     """The wallaby error for ``error``; raise it ``from`` the original. ``doing`` completes "cannot …"."""
     state = error.sqlstate
     if state is None:
@@ -67,7 +73,7 @@ def translate(error: psycopg.Error, *, dsn: str, doing: str, slot: str | None = 
     return _with_state(state, said, dsn=dsn, doing=doing, slot=slot)
 
 
-def _with_state(state: str, said: str, *, dsn: str, doing: str, slot: str | None) -> WallabyError:
+def _with_state(state: str, said: str, *, dsn: Dsn, doing: str, slot: str | None) -> WallabyError:
     make, advice = _classify(state, said)
     because = f": {said}" if said else ""
     return make(f"cannot {doing}{because}", advice=advice, source=describe_dsn(dsn), slot=slot, sqlstate=state)
@@ -130,15 +136,19 @@ _CONNECT_WORDS: Final[tuple[tuple[str, type[WallabyError], str, str], ...]] = (
     ("translate host name", SourceUnavailable, "08001", "the host name cannot be resolved"),
 )
 """libpq gives no SQLSTATE while connecting. English words first; anything else is "unavailable"."""
+_LOGIN_REFUSED: Final = ("the server refuses user or password", "the server refuses the authentication")
+"""RDS says the latter of a token it does not take."""
 
 
-def _without_state(text: str, *, dsn: str, doing: str, slot: str | None) -> WallabyError:
+def _without_state(text: str, *, dsn: Dsn, doing: str, slot: str | None) -> WallabyError:
     lowered = text.lower()
     if "database " in lowered and "does not exist" in lowered:
         return _with_state("3D000", "the database does not exist", dsn=dsn, doing=doing, slot=slot)
     for words, kind, state, meaning in _CONNECT_WORDS:
         if words.lower() in lowered:
             _, advice = _classify(state, "")
+            if isinstance(dsn, IamDsn) and meaning in _LOGIN_REFUSED:
+                advice = IAM_ADVICE
             return kind(f"cannot {doing}: {meaning}", advice=advice, source=describe_dsn(dsn), slot=slot)
     return SourceUnavailable(
         f"cannot {doing}: the connection is lost or was never made",

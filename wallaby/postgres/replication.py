@@ -28,7 +28,7 @@ from wallaby.errors import CheckFailed, SlotLost, SourceUnavailable, StreamingUn
 from wallaby.lsn import Lsn
 from wallaby.postgres.arena import FRAME_HEADER, Arena
 from wallaby.postgres.command import run_command
-from wallaby.postgres.connect import Connection, connect
+from wallaby.postgres.connect import Connection, Dsn, connect
 from wallaby.postgres.drain import Drain, Outcome, open_drain
 from wallaby.postgres.errors import describe_dsn, translate
 from wallaby.postgres.pace import Pace
@@ -91,7 +91,7 @@ class ReplicationStream:
         self,
         connection: Connection,
         *,
-        dsn: str,
+        dsn: Dsn,
         slot: str,
         limits: Limits,
         compiled: bool | None,
@@ -122,7 +122,7 @@ class ReplicationStream:
     @classmethod
     def open(
         cls,
-        dsn: str,
+        dsn: Dsn,
         *,
         slot: str,
         publications: Sequence[str],
@@ -379,7 +379,7 @@ def _quote_literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _start_error(error: psycopg.Error, *, dsn: str, slot: str) -> WallabyError:
+def _start_error(error: psycopg.Error, *, dsn: Dsn, slot: str) -> WallabyError:
     found = translate(error, dsn=dsn, doing="start streaming from the slot", slot=slot)
     if error.sqlstate == "42704" and not isinstance(found, SlotLost):
         # In another language than English; at this point only the slot can be undefined.

@@ -33,7 +33,7 @@ from wallaby.pgoutput.copy_decoder import CopyDecoder
 from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.postgres.arena import Arena
 from wallaby.postgres.command import rows, run_command
-from wallaby.postgres.connect import Connection, connect
+from wallaby.postgres.connect import Connection, Dsn, connect
 from wallaby.postgres.drain import Outcome, open_drain
 from wallaby.postgres.errors import translate
 from wallaby.postgres.row_queries import array_literal, facts_query, qualified, read_command
@@ -102,7 +102,7 @@ def is_readable(schema: TableSchema) -> bool:
 class RowReader:
     """Reads from one source. Connects at the first question. One thread."""
 
-    def __init__(self, dsn: str, *, publication: str, timeout_ms: int, application_name: str = "wallaby rows") -> None:
+    def __init__(self, dsn: Dsn, *, publication: str, timeout_ms: int, application_name: str = "wallaby rows") -> None:
         self._dsn = dsn
         self._publication = publication
         self._timeout_ms = timeout_ms

@@ -12,7 +12,7 @@ import psycopg
 from wallaby.errors import AlreadyExists, SlotBusy, SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.postgres.command import rows, run_command
-from wallaby.postgres.connect import Connection, connect
+from wallaby.postgres.connect import Connection, Dsn, connect
 from wallaby.postgres.errors import describe_dsn, translate
 from wallaby.schema import quote_identifier
 
@@ -141,7 +141,7 @@ class CreatedSlot:
 
 
 def create_slot(
-    dsn: str,
+    dsn: Dsn,
     name: str,
     *,
     failover: bool = False,
@@ -188,7 +188,7 @@ def create_slot(
         raise
 
 
-def drop_slot(dsn: str, name: str, *, timeout_s: float = 10.0, application_name: str = "wallaby") -> bool:
+def drop_slot(dsn: Dsn, name: str, *, timeout_s: float = 10.0, application_name: str = "wallaby") -> bool:
     """Drop the slot; False when there is none. Terminates nobody: `SlotBusy` when it stays in use for ``timeout_s``."""
     with connect(dsn, application_name=application_name, replication=True) as connection:
         try:
@@ -233,7 +233,7 @@ def current_wal_lsn(connection: Connection) -> Lsn:
     return Lsn.parse(row[0])
 
 
-def timeline_end(dsn: str, timeline: int, *, present: int, application_name: str = "wallaby") -> Lsn | None:
+def timeline_end(dsn: Dsn, timeline: int, *, present: int, application_name: str = "wallaby") -> Lsn | None:
     """Where the server's history left ``timeline`` for the next one; None when its records do not say.
 
     WAL of ``timeline`` beyond this address is not part of the server's history: a standby that was promoted before it

@@ -42,7 +42,7 @@ def open_filler(options: SourceOptions, *, clock: Clock, limits: Limits, applica
             return CacheFill(limits, cache_bytes=options.toast_cache_size)
         case ToastFetch.SOURCE | ToastFetch.FULL:
             reader = RowReader(
-                options.dsn,
+                options.login,
                 publication=options.publication,
                 timeout_ms=limits.fetch_timeout_ms,
                 application_name=application_name,

@@ -121,7 +121,7 @@ class SourceSession:
         A stop during the initial copy returns START: the copy is repeated next time.
         """
         options, config = self._options, self._config
-        dsn = options.dsn
+        dsn = options.login
         application = self._application
         with connect(dsn, application_name=application) as connection:
             identity = read_identity(connection, options.slot)
@@ -166,7 +166,7 @@ class SourceSession:
         known = self._config.remembered.timeline
         if known is not None and known < identity.timeline:
             forked = timeline_end(
-                self._options.dsn, known, present=identity.timeline, application_name=self._application
+                self._options.login, known, present=identity.timeline, application_name=self._application
             )
             if forked is not None:
                 return forked
@@ -178,7 +178,7 @@ class SourceSession:
             case StartMode.COPY:
                 start = self._copy(plan, identity, catalog, stop_at)
             case StartMode.FRESH_STREAM:
-                with create_slot(options.dsn, options.slot, application_name=self._application) as created:
+                with create_slot(options.login, options.slot, application_name=self._application) as created:
                     start = created.consistent_point
                 self._ledger.remember_source(identity, options.slot)
                 self._start_relay(START, stop_at).begin_at(Position(start))
@@ -195,12 +195,12 @@ class SourceSession:
             # Also a fence: a leftover of an older epoch must not drop the slot a newer one made.
             self._ledger.begin_copy(identity, options.slot)
             if is_slot_ours:
-                drop_slot(options.dsn, options.slot, application_name=self._application)
+                drop_slot(options.login, options.slot, application_name=self._application)
             tables = tuple(catalog.published_tables([options.publication]))
             self._ledger.reset_lanes(self._tables_per_lane(tables))
             relay = self._start_relay(START, stop_at, is_reset=True)
             try:
-                with create_slot(options.dsn, options.slot, application_name=self._application) as created:
+                with create_slot(options.login, options.slot, application_name=self._application) as created:
                     is_slot_ours = True
                     if tuple(catalog.published_tables([options.publication])) != tables:
                         # Added before the slot, a table was not emptied; after it, the stream lacks its changes.
@@ -212,7 +212,7 @@ class SourceSession:
             except Stopped:
                 # The next copy begins with a new slot; until then this one would keep the server's WAL for nothing.
                 self._ledger.begin_copy(identity, options.slot)
-                drop_slot(options.dsn, options.slot, application_name=self._application)
+                drop_slot(options.login, options.slot, application_name=self._application)
                 raise
             else:
                 break
@@ -221,7 +221,7 @@ class SourceSession:
 
     def _copy_under(self, created: CreatedSlot, tables: tuple[TableSchema, ...], relay: Relay) -> None:
         copy = SnapshotCopy(
-            self._options.dsn,
+            self._options.login,
             snapshot_name=created.snapshot_name,
             schemas=tables,
             publications=[self._options.publication],
@@ -238,7 +238,7 @@ class SourceSession:
         relay = self._relay
         assert relay is not None
         stream = ReplicationStream.open(
-            options.dsn,
+            options.login,
             slot=options.slot,
             publications=[options.publication],
             start=start,

@@ -22,7 +22,7 @@ from wallaby.pgoutput.copy_decoder import CopyDecoder, copy_select_expression
 from wallaby.postgres.arena import Arena
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.command import run_command
-from wallaby.postgres.connect import Connection, connect
+from wallaby.postgres.connect import Connection, Dsn, connect
 from wallaby.postgres.drain import Drain, Outcome, open_drain
 from wallaby.postgres.errors import describe_dsn, translate
 from wallaby.schema import TableName, TableSchema, quote_identifier
@@ -51,7 +51,7 @@ class SnapshotCopy:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: Dsn,
         *,
         snapshot_name: str,
         schemas: Sequence[TableSchema],

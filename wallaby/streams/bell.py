@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import psycopg
 
+from wallaby.login import Dsn, login_parameters
 from wallaby.streams.errors import connect_failed, translated
 from wallaby.streams.schema import CHANNEL
 
@@ -24,7 +25,7 @@ _TCP: Final[Mapping[str, Any]] = {
 class Bell:
     """Rings for streams. For one thread; behind a pooler in transaction mode it never rings."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: Dsn) -> None:
         self._dsn = dsn
         self._connection: psycopg.Connection[Any] | None = None
 
@@ -54,12 +55,12 @@ class Bell:
             connection.close()
 
 
-def open_connection(dsn: str, name: str) -> psycopg.Connection[Any]:
+def open_connection(dsn: Dsn, name: str) -> psycopg.Connection[Any]:
     """An autocommit connection that leaves nothing on the server that a pooler would mind."""
     try:
         return psycopg.connect(
-            dsn,
             **{
+                **login_parameters(dsn),
                 "autocommit": True,
                 "prepare_threshold": None,
                 "connect_timeout": _CONNECT_SECONDS,
@@ -69,4 +70,4 @@ def open_connection(dsn: str, name: str) -> psycopg.Connection[Any]:
             },
         )
     except psycopg.Error as error:
-        raise connect_failed(error) from None
+        raise connect_failed(error, dsn) from None

@@ -10,12 +10,13 @@ import psycopg
 from psycopg import errors
 
 from wallaby.errors import CheckFailed, ConfigError, OutcomeUnknown, Transient, WallabyError
+from wallaby.login import IAM_ADVICE, Dsn, IamDsn
 
 _PASSING: Final = frozenset({"08", "40", "53", "55", "57", "58"})
 _ADVICE: Final = "Check that the database of the streams is up, and its DSN (WALLABY_STREAM_DSN)"
 
 
-def connect_failed(error: psycopg.Error) -> WallabyError:
+def connect_failed(error: psycopg.Error, dsn: Dsn) -> WallabyError:
     """The error of a failed connection attempt, without anything of the DSN."""
     if isinstance(error, psycopg.ProgrammingError):
         return ConfigError(
@@ -23,7 +24,11 @@ def connect_failed(error: psycopg.Error) -> WallabyError:
             advice="Write postgresql://user@host/database or key=value pairs",
             field="WALLABY_STREAM_DSN",
         )
-    return Transient(f"the database of the streams cannot be reached ({type(error).__name__})", advice=_ADVICE)
+    is_refused = isinstance(dsn, IamDsn) and "authentication failed" in str(error)
+    return Transient(
+        f"the database of the streams cannot be reached ({type(error).__name__})",
+        advice=IAM_ADVICE if is_refused else _ADVICE,
+    )
 
 
 def translate(error: psycopg.Error, *, is_connected: bool) -> WallabyError:

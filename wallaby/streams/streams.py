@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import psycopg
 
 from wallaby.errors import ConfigError, IllegalMove, NotFound, OutcomeUnknown, Transient
+from wallaby.login import Dsn
 from wallaby.lsn import Lsn
 from wallaby.settings import Limits
 from wallaby.streams import retention
@@ -44,7 +45,7 @@ class Streams:
     (call it again) and `CheckFailed` (no streams there, or no right to use them).
     """
 
-    def __init__(self, dsn: str, *, schema: str = "wallaby", limits: Limits | None = None) -> None:
+    def __init__(self, dsn: Dsn, *, schema: str = "wallaby", limits: Limits | None = None) -> None:
         self._dsn = dsn
         self._sql = Statements(Tables(schema))
         self._limits = limits or Limits()

@@ -56,6 +56,16 @@ def test_messages_of_streams_are_for_operators_and_pulling_them_pushes_no_change
     assert {name for name, rule in rules.items() if not rule.is_change} == {"Pull", "Ack"}
 
 
+def test_what_acts_at_a_source_is_for_operators_and_every_change_there_is_recorded_before_its_answer() -> None:
+    rules = {path.rpartition("/")[2]: rule for path, rule in RULES.items() if ".SourceService/" in path}
+    assert {rule.role for rule in rules.values()} == {Role.OPERATOR}
+    assert {name for name, rule in rules.items() if not rule.is_change} == {
+        "ListSlots",
+        "GetPublication",
+        "ListUnpublishedTables",
+    }
+
+
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("needed", list(Role))
 def test_a_role_covers_itself_and_those_below(role: Role, needed: Role) -> None:

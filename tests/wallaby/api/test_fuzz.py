@@ -23,6 +23,7 @@ from tests.wallaby.api.test_access import METHODS
 from tests.wallaby.api.test_server import fields
 from wallaby.api.access import RULES
 from wallaby.api.server import ApiServer, serve
+from wallaby.ddl.approval import DECISIONS, DdlStatus, Decision
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import Lsn, Position
 from wallaby.settings import ApiLimits, Settings
@@ -73,6 +74,8 @@ NONSENSE = [
     "****",
 ]
 NUMBERS = [-(2**31), -1, 0, 1, 2**31 - 1]
+LARGE = [*NUMBERS, -(2**63), 2**31, 2**63 - 1]
+"""For fields that hold them."""
 
 SERVED = [
     (path, method)
@@ -114,14 +117,14 @@ def spoilt(message: Any, generator: random.Random) -> Iterator[Any]:
             for key, value in [(text, "x") for text in NONSENSE] + [("dsn", text) for text in NONSENSE]:
                 yield _with(message, lambda copy, k=key, v=value: getattr(copy, field.name).update({k: v}))  # noqa: B023
         elif field.is_repeated and field.message_type is None:
-            values = NONSENSE if field.type == FieldDescriptor.TYPE_STRING else NUMBERS
+            values = NONSENSE if field.type == FieldDescriptor.TYPE_STRING else _numbers(field)
             for value in values:
                 yield _with(message, lambda copy, v=value: getattr(copy, field.name).append(v))  # noqa: B023
         elif field.type == FieldDescriptor.TYPE_STRING:
             for text in [*NONSENSE, _random_text(generator)]:
                 yield _with(message, lambda copy, t=text: setattr(copy, field.name, t))  # noqa: B023
         elif field.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64, FieldDescriptor.TYPE_ENUM):
-            for number in NUMBERS:
+            for number in _numbers(field):
                 yield _with(message, lambda copy, n=number: setattr(copy, field.name, n))  # noqa: B023
         elif field.message_type is not None and field.is_repeated:
             for index, item in enumerate(getattr(message, field.name)):
@@ -130,6 +133,10 @@ def spoilt(message: Any, generator: random.Random) -> Iterator[Any]:
         elif field.message_type is not None and message.HasField(field.name):
             for part in spoilt(getattr(message, field.name), generator):
                 yield _with(message, lambda copy, p=part: getattr(copy, field.name).CopyFrom(p))  # noqa: B023
+
+
+def _numbers(field: Any) -> list[int]:
+    return LARGE if field.type == FieldDescriptor.TYPE_INT64 else NUMBERS
 
 
 def _with(message: Any, change: Any) -> Any:
@@ -266,6 +273,38 @@ async def test_in_every_state_each_command_moves_as_the_table_says_or_changes_no
             store.delete_flow(flow.id)
 
 
+DECIDING = {"ApproveDDL": Decision.APPROVE, "RejectDDL": Decision.REJECT, "MarkDDLApplied": Decision.MARK_APPLIED}
+PATHS_TO = {
+    DdlStatus.PENDING: (),
+    DdlStatus.APPROVED: (Decision.APPROVE,),
+    DdlStatus.REJECTED: (Decision.REJECT,),
+    DdlStatus.APPLIED: (Decision.APPROVE, Decision.MARK_APPLIED),
+}
+
+
+@pytest.mark.parametrize("status", list(DdlStatus))
+async def test_in_every_status_each_decision_is_made_as_the_table_says_or_changes_nothing(
+    calling: Any, store: Store, status: DdlStatus
+) -> None:
+    for number, (name, decision) in enumerate(DECIDING.items()):
+        event = store.record_ddl("shop", position=Position(Lsn(1 + number)), ddl=f"ALTER TABLE t ADD {name} int")
+        for earlier in PATHS_TO[status]:
+            store.decide_ddl(event.id, earlier)
+        before = store.get_ddl(event.id)
+        assert before.status is status
+        request = GetMessageClass(dict(SERVED)[f"/wallaby.v1.DDLService/{name}"].input_type)(id=event.id)
+        code, text, _ = await calling(f"/wallaby.v1.DDLService/{name}", request.SerializeToString())
+        if status in DECISIONS[decision]:
+            assert code is Code.OK, f"{name} in {status}: {text}"
+            assert store.get_ddl(event.id).status is DECISIONS[decision][status]
+        else:
+            assert code is Code.FAILED_PRECONDITION, f"{name} in {status}: {code} {text}"
+            assert store.get_ddl(event.id) == before
+
+
 def test_every_served_method_is_fuzzed() -> None:
     assert len(SERVED) >= 30
     assert {path for path, _ in SERVED} <= set(RULES)
+    elsewhere = {"StreamService", "SourceService", "IngestService"}  # see test_fuzz_databases; the last is not served
+    ours = {path for path in RULES if path.startswith("/wallaby.v1.")}
+    assert {path.split("/")[1].split(".")[-1] for path in ours - {path for path, _ in SERVED}} == elsewhere

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.rds import REGION, RdsDoor, aws, door
 from tests.wallaby.api.conftest import RememberingControl
 from tests.wallaby.streams.shop import GROUP, STREAM, Message, Shop
 from wallaby.api.server import serve
@@ -17,6 +18,8 @@ from wallaby.settings import Settings
 from wallaby.store import Store
 from wallaby.v1 import stream_pb2 as pb
 from wallaby.v1 import stream_pb2_grpc
+
+__all__ = ["aws", "door"]
 
 Code = grpc.StatusCode
 
@@ -122,6 +125,29 @@ async def test_without_a_database_of_streams_calls_are_refused_with_advice(store
     await server.stop(0)
 
 
+async def test_a_database_of_streams_takes_a_token(
+    shop: Shop, store: Store, door: RdsDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    for dsn, code in (
+        (door.dsn("postgres", shop.database.name), Code.OK),
+        (door.dsn("postgres:hunter2", shop.database.name), Code.FAILED_PRECONDITION),
+    ):
+        settings = Settings(grpc_listen="127.0.0.1:0", stream_dsn=dsn, stream_rds_iam=True)
+        server = await serve(store, RememberingControl(), settings)
+        async with grpc.aio.insecure_channel(server.address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+            stub: Any = stream_pb2_grpc.StreamServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+            if code is Code.OK:
+                assert list((await stub.ListGroups(pb.StreamListGroupsRequest(stream=STREAM))).groups) == []
+            else:
+                error = await refusal(stub.ListGroups(pb.StreamListGroupsRequest(stream=STREAM)))
+                assert error.code() is code
+                assert "holds a password" in (error.details() or "")
+                assert "hunter2" not in (error.details() or "")
+        await server.stop(0)
+    assert len(door.logins) == 1
+
+
 @pytest.mark.must_not_fail(24)
 async def test_an_unreachable_database_is_unavailable_and_shows_no_secret(store: Store) -> None:
     settings = Settings(grpc_listen="127.0.0.1:0", stream_dsn="postgresql://user:hunter2@127.0.0.1:1/x")
@@ -181,6 +207,29 @@ async def test_input_that_cannot_be_is_an_invalid_argument_with_its_field(
     metadata = error.trailing_metadata()
     assert metadata is not None
     assert [value for key, value in metadata if key == "wallaby-field"] == [field]
+
+
+async def test_every_call_is_in_the_audit_log(shop: Shop, store: Store) -> None:
+    shop.publish("a")
+    settings = Settings(grpc_listen="127.0.0.1:0", stream_dsn=shop.database.dsn)
+    server = await serve(store, RememberingControl(), settings)
+    async with grpc.aio.insecure_channel(server.address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        stub: Any = stream_pb2_grpc.StreamServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        named = {"stream": STREAM, "consumer_group": GROUP}
+        await stub.Pull(pull())
+        await stub.Ack(pb.StreamAckRequest(**named, ids=[1]))
+        await stub.Replay(pb.StreamReplayRequest(**named))
+        await refusal(stub.Pull(pb.StreamPullRequest(stream=STREAM)))
+        await stub.DeleteGroup(pb.StreamDeleteGroupRequest(**named))
+    await server.stop(0)
+    calls = [(call.method.rpartition("/")[2], call.kind.value, call.code) for call in store.list_calls(limit=20)]
+    assert sorted(calls) == [
+        ("Ack", "read", "OK"),
+        ("DeleteGroup", "change", "OK"),
+        ("Pull", "read", "INVALID_ARGUMENT"),
+        ("Pull", "read", "OK"),
+        ("Replay", "change", "OK"),
+    ]
 
 
 async def test_what_does_not_exist_is_not_found(api: Any) -> None:

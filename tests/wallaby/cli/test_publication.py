@@ -1,18 +1,27 @@
-"""``wallaby publication`` and ``wallaby slot`` on a real source: what is there, what changes, and what is refused."""
+"""``wallaby publication`` and ``wallaby slot`` on a real source, by the server and from here."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from tests.rds import REGION, RdsDoor, aws, door, iam_user
 from tests.wallaby.api.running import Running
 from tests.wallaby.cli.command import Wallaby, draining
-from wallaby.errors import CheckFailed, ConfigError, NotFound
+from wallaby.errors import CheckFailed, ConfigError, IllegalMove, NotFound
 from wallaby.flow import EndpointSpec, FlowSpec
 from wallaby.lifecycle import Command, FlowState
+from wallaby.store import CallKind
+from wallaby.store.opening import open_sqlite
 from wallaby.testing.postgres import ScratchDatabase
+from wallaby.vault import Vault
+
+__all__ = ["aws", "door", "iam_user"]
 
 
 @pytest.fixture
@@ -105,7 +114,7 @@ def test_sync_follows_the_flow_drains_it_and_lets_it_run_again(running: Running,
 def test_a_flow_that_was_drained_runs_again_when_the_change_fails(running: Running, source: ScratchDatabase) -> None:
     store_flow(running, publication_tables="shop.nothing")
     running.store.move_flow("shop", Command.START)
-    with draining(running), pytest.raises(CheckFailed, match=r"shop\.nothing"):
+    with draining(running), pytest.raises(IllegalMove, match=r"shop\.nothing"):
         Wallaby(running.address)("publication", "sync", "-flow-id", "shop")
     assert running.store.get_flow("shop").state is FlowState.RUNNING
 
@@ -137,8 +146,9 @@ def test_a_table_published_through_its_schema_cannot_be_removed_alone(
         (("publication", "list"), "flow-id or dsn is required"),
         (("publication", "list", "-dsn", "env:SOURCE_DSN"), "publication is required"),
         (("publication", "list", "-dsn", "nonsense", "-publication", "x"), "not a PostgreSQL connection string"),
-        (("publication", "list", *OF, "-aws-rds-iam"), "not supported yet"),
-        (("publication", "list", *OF, "-aws-region", "eu"), "not supported yet"),
+        (("publication", "list", *OF, "-aws-role-arn", "wallaby"), "ARN"),
+        (("slot", "list", "-dsn", "postgresql://me:pw@h/shop", "-aws-rds-iam"), "holds a password"),
+        (("slot", "list", "-dsn", "secret:shop"), "only the server can read"),
         (("publication", "add", *OF, "-tables", " , "), "names nothing"),
         (("publication", "add", *OF, "-tables", "a b"), "must be a table"),
         (("publication", "sync", *OF, "-tables", "a"), "flow-id is required"),
@@ -177,3 +187,59 @@ def test_slots_are_listed_with_what_they_keep_and_dropped_on_demand(running: Run
     assert source.slots() == ["wallaby_cli_test"]
     assert wallaby("slot", "drop", "-flow-id", "shop", "-yes") == "Dropped slot wallaby_cli_test\n"
     assert source.slots() == []
+
+
+@pytest.mark.must_not_fail(24)
+def test_a_flow_whose_source_only_the_server_knows_is_steered_through_it(
+    source: ScratchDatabase, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(base64.b64encode(b"k" * 32).decode())
+    store, key = open_sqlite(tmp_path / "state"), f"file:{tmp_path / 'key'}"
+    running = Running(store, secret_key=key)
+    try:
+        wallaby = Wallaby(running.address)
+        store_flow(running, dsn="secret:shop")
+        with pytest.raises(IllegalMove, match="no secret shop"):
+            wallaby("publication", "list", "-flow-id", "shop")
+        store.put_secret(Vault.from_reference(key).seal("shop", source.dsn, at=datetime.now(UTC), by="test"))
+        assert wallaby("publication", "list", "-flow-id", "shop") == "Publication pub tables:\n- shop.orders\n"
+        assert wallaby("publication", "add", "-flow-id", "shop", "-tables", "shop.lines").startswith("Added 1 ")
+        assert wallaby("publication", "remove", "-flow-id", "shop", "-tables", "shop.orders").startswith("Removed 1 ")
+        done = wallaby("publication", "scrape", "-flow-id", "shop", "-schemas", "shop", "-apply")
+        assert done == "Added 2 tables to publication pub\n"
+        assert wallaby("slot", "list", "-flow-id", "shop") == "No slots found.\n"
+        with pytest.raises(ConfigError, match="only the server can read"):
+            wallaby("slot", "list", "-flow-id", "shop", "-aws-region", REGION)
+    finally:
+        running.stop()
+    assert published(source) == ["lines", "orders", "stock"]
+    changes = [call.method.rpartition("/")[2] for call in store.list_calls(limit=20) if call.kind is CallKind.CHANGE]
+    assert changes == ["AddPublicationTables", "RemovePublicationTables", "AddPublicationTables"]
+    store.close()
+
+
+def test_a_dsn_beside_a_flow_is_used_from_here(running: Running, source: ScratchDatabase) -> None:
+    store_flow(running, dsn="env:NOT_SET_ANYWHERE")
+    listed = Wallaby(running.address)("publication", "list", "-flow-id", "shop", "-dsn", "env:SOURCE_DSN")
+    assert listed == "Publication pub tables:\n- shop.orders\n"
+
+
+def test_a_login_with_iam_is_asked_for_by_flags(door: RdsDoor, iam_user: str, source: ScratchDatabase) -> None:
+    of = ("-dsn", door.dsn(iam_user, source.name), "-aws-region", REGION)
+    wallaby = Wallaby()
+    assert "shop.orders" in wallaby("publication", "list", *of, "-publication", "pub")
+    assert wallaby("slot", "list", *of, "-aws-rds-iam") == "No slots found.\n"
+    with pytest.raises(CheckFailed, match="password"):
+        wallaby("slot", "list", *of, "-aws-rds-iam=false")
+    assert len(door.logins) == 2
+
+
+def test_flags_of_the_login_beat_the_options_of_the_flow(
+    running: Running, door: RdsDoor, iam_user: str, source: ScratchDatabase
+) -> None:
+    store_flow(running, dsn=door.dsn(iam_user, source.name), aws_region="eu-west-1", aws_rds_iam="true")
+    wallaby = Wallaby(running.address)
+    with pytest.raises(IllegalMove, match="rds_iam"):
+        wallaby("slot", "list", "-flow-id", "shop")
+    assert wallaby("slot", "list", "-flow-id", "shop", "-aws-region", REGION) == "No slots found.\n"
+    assert (door.refused, len(door.logins)) == (1, 1)
