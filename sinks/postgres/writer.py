@@ -81,6 +81,14 @@ class PostgresWriter:
         self._finish(token)
         return self._receipt(token)
 
+    def rehearse(self) -> None:
+        """See `wallaby.sink.Rehearsing`. Deferred constraints are looked at now, not at COMMIT."""
+        with self._translated():
+            self._begin()
+            self._apply_pending()
+            connection, _ = self._session()
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         """See `SinkWriter.apply_barrier`. In append mode TRUNCATE is a row of the log."""
         assert not self._is_open, f"lane {self._lane} has uncommitted changes before a barrier"
