@@ -206,6 +206,7 @@ class Lane:
         """Once per epoch, before anything is written: the source has agreed with where the destination stands."""
         if self._set_aside is not None and not self._has_begun:
             self._set_aside.refresh(self._committed)
+            self._is_replay_due = True
         self._has_begun = True
 
     def _replay(self) -> None:
