@@ -83,6 +83,7 @@ class Lane:
             self._set_aside.forget(tables)
             self._sink.reset_lane(_beside(self._lane), self._epoch)
             self._replayer = None
+            self._has_begun = False
         self.recover()
         self._ensured.clear()
 

@@ -172,6 +172,7 @@ class SetAside:
     def forget(self, tables: tuple[TableName, ...]) -> None:
         """These tables are copied anew."""
         self._letters.forget(self._lane, self._epoch, tables)
+        self._learn(Aside())
         self._pending.clear()
         self._pending_bytes = 0
         self.committed()

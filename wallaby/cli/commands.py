@@ -30,6 +30,7 @@ def register(subparsers: Any) -> None:
         checkpoint,
         completion,
         ddl,
+        dead_letter,
         interview,
         local,
         publication,
@@ -40,7 +41,19 @@ def register(subparsers: Any) -> None:
     )
 
     _register_flow(subparsers)
-    for group in (wanted, local, interview, ddl, publication, slot, checkpoint, stream, security, completion):
+    for group in (
+        wanted,
+        local,
+        interview,
+        ddl,
+        dead_letter,
+        publication,
+        slot,
+        checkpoint,
+        stream,
+        security,
+        completion,
+    ):
         group.register(subparsers)
 
 
