@@ -17,10 +17,12 @@ import ray
 
 from wallaby.api.server import ApiServer, serve
 from wallaby.errors import WallabyError
+from wallaby.letter_box import LetterBox
 from wallaby.lsn import Position
-from wallaby.settings import Settings
+from wallaby.settings import Limits, Settings
 from wallaby.status import FlowStatus
 from wallaby.store import Store, open_store
+from wallaby.vault import Vault
 
 
 class CoordinatorShell:
@@ -32,6 +34,7 @@ class CoordinatorShell:
         self._opening = asyncio.Lock()
         self._store: Store | None = None
         self._server: ApiServer | None = None
+        self._letters: LetterBox | None = None
         self._changed = asyncio.Condition()
         self._changes = 0
         self._statuses: dict[str, FlowStatus] = {}
@@ -51,6 +54,13 @@ class CoordinatorShell:
         """Any method of the `Store` port, in the store's thread."""
         store = await self._opened()
         return await self._run(getattr(store, method), *args, **kwargs)
+
+    async def letters(self, method: str, /, *args: Any) -> Any:
+        """Any method of the `Letters` port, in the store's thread; keys of contents are here and not with the lanes."""
+        store = await self._opened()
+        if self._letters is None:
+            self._letters = LetterBox(store, Vault.from_reference(self._settings.secret_key), Limits())
+        return await self._run(getattr(self._letters, method), *args)
 
     async def commit_checkpoint(
         self, flow: str, epoch: int, after: Position, upto: Position, lanes: Mapping[str, Position]

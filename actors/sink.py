@@ -8,11 +8,15 @@ from typing import Any
 import ray
 
 from actors.lease import Lease
+from actors.letters import RayLetters
 from actors.options import CONTROL, WRITE
 from wallaby.endpoints import sink_factory
+from wallaby.flow import DeadLetters
 from wallaby.lane import Lane, LaneReport
 from wallaby.lsn import Position
 from wallaby.schema import TableName
+from wallaby.set_aside import SetAside
+from wallaby.settings import Limits
 from wallaby.window import LaneId, Window
 
 
@@ -29,7 +33,15 @@ class SinkShell:
         return f"Sink[{self._id} epoch {self._epoch}]"
 
     @ray.method(concurrency_group=WRITE)
-    def start(self, kind: str, options: dict[str, Any], directory: str) -> tuple[Position, int]:
+    def start(
+        self,
+        kind: str,
+        options: dict[str, Any],
+        directory: str,
+        rules: DeadLetters,
+        coordinator: Any,
+        limits: Limits,
+    ) -> tuple[Position, int]:
         """Open the destination and fence older epochs; its position and commit interval in milliseconds.
 
         ``options`` have their secrets resolved. Relative paths in them are meant from the driver's ``directory``; on a
@@ -38,7 +50,8 @@ class SinkShell:
         if os.path.isdir(directory):
             os.chdir(directory)
         sink = sink_factory(kind).create(options, destination=self._id.destination)
-        self._lane = Lane(sink, self._id, self._epoch)
+        aside = SetAside(RayLetters(coordinator), self._id, self._epoch, rules=rules, limits=limits)
+        self._lane = Lane(sink, self._id, self._epoch, set_aside=aside)
         return self._lane.recover(), self._lane.commit_interval_ms
 
     @ray.method(concurrency_group=WRITE)
@@ -52,6 +65,12 @@ class SinkShell:
         """See `Lane.write`."""
         assert self._lane is not None
         return self._lane.write(window, commit=commit, committed_at_us=committed_at_us)
+
+    @ray.method(concurrency_group=WRITE)
+    def replay(self) -> None:
+        """See `Lane.replay`."""
+        assert self._lane is not None
+        self._lane.replay()
 
     @ray.method(concurrency_group=WRITE)
     def close(self) -> None:

@@ -27,6 +27,7 @@ from wallaby.check import check_flow
 from wallaby.errors import AlreadyExists, CheckFailed, Fenced, NotFound, Retry, Superseded, WallabyError
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved, stored_secrets
+from wallaby.letter_box import keeps_content
 from wallaby.lifecycle import Command, FlowState
 from wallaby.postgres.connect import application_name
 from wallaby.settings import Limits, Settings
@@ -199,6 +200,7 @@ class Driver:
             raise CheckFailed(lines, advice=errors[0].advice)
 
     async def _launch(self, flow: FlowSpec, mode: RunMode) -> Outcome:
+        keeps_content(Vault.from_reference(self._settings.secret_key), flow.config.dead_letters.payload)
         supervisor = FlowSupervisor(flow, self._coordinator, mode=mode, limits=self._limits, observe=self._observe)
         self._supervisors[flow.id] = supervisor
         if self._stopping.is_set():
@@ -220,6 +222,7 @@ class Driver:
                 if record.state is not FlowState.RUNNING:
                     supervisor.stop()
                     return
+                supervisor.decided(await self._call("newest_letter_decision", flow_id))
                 seen = await self._wait_changed(seen)
             except WallabyError:
                 await asyncio.sleep(_PAUSE_S)  # coordinator or store is away; the flow itself decides what that means

@@ -110,12 +110,20 @@ class FlowSupervisor:
         self._is_copy_due = False
         self._may_spool = True
         self._is_text_due = False
+        self._decisions = 0
+        self._is_replay_due = False
         self.error: WallabyError | None = None
         self.status = FlowStatus(flow=flow.id, state="running", phase="starting")
 
     def stop(self) -> None:
         """Drain, then end ``run`` with DRAINED."""
         self._stopping.set()
+
+    def decided(self, number: int) -> None:
+        """Somebody decided on dead letters: the lanes look as soon as they stream. ``number`` is of the newest."""
+        if number != self._decisions:
+            self._decisions = number
+            self._is_replay_due = True
 
     def actors(self) -> dict[str, Any]:
         """Actor handles by role, for fault injection and diagnosis: ``source`` and ``sink/<destination>/<index>``."""
@@ -233,6 +241,8 @@ class FlowSupervisor:
         )
         run = self._region.source.run.remote(config, self._region.sinks, self._coordinator, self._limits)
         await self._watch(run)
+        for lane, sink in self._region.sinks.items():
+            await self._answer(sink.replay.remote(), f"sink {lane}")  # a short run may not have come to it
         await self._close_sinks()
 
     async def _overtaken(self, error: Superseded) -> WallabyError:
@@ -262,7 +272,17 @@ class FlowSupervisor:
             actor = _actor_class(SinkShell).options(**options).remote(lane, epoch, _LEASE_S)
             self._region.sinks[lane] = actor
             starts[lane] = asyncio.create_task(
-                self._answer(actor.start.remote(spec.type, dict(spec.options), os.getcwd()), f"sink {lane}")
+                self._answer(
+                    actor.start.remote(
+                        spec.type,
+                        dict(spec.options),
+                        os.getcwd(),
+                        self._flow.config.dead_letters,
+                        self._coordinator,
+                        self._limits,
+                    ),
+                    f"sink {lane}",
+                )
             )
         heartbeat = Heartbeat(self._limits.heartbeat_misses_max)
         stopping = asyncio.create_task(self._stopping.wait())
@@ -292,6 +312,9 @@ class FlowSupervisor:
         heartbeat = Heartbeat(self._limits.heartbeat_misses_max)
         last_ping = time.monotonic()
         is_stop_sent = False
+        # Whatever was asked for while no lane could look.
+        self._is_replay_due = True
+        replays: list[asyncio.Task[Any]] = []
         try:
             while not done.done():
                 if self._stopping.is_set() and not is_stop_sent:
@@ -301,6 +324,7 @@ class FlowSupervisor:
                 if done.done():
                     break
                 heartbeat.note("source", has_answered=await self._poll_status())
+                replays = self._replaying(replays)
                 if time.monotonic() - last_ping >= self._limits.heartbeat_interval_ms / 1000:
                     last_ping = time.monotonic()
                     await self._ping_sinks(heartbeat)
@@ -312,6 +336,26 @@ class FlowSupervisor:
             await self._poll_status()
         finally:
             done.cancel()
+            for task in replays:
+                if not task.cancel() and not task.cancelled():
+                    task.exception()  # seen, or asyncio complains
+
+    def _replaying(self, under_way: list[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
+        """The lanes' looks at decisions on dead letters; one that failed ends the epoch.
+
+        Not before the flow streams: until then the source may still find that a destination must not be written to.
+        """
+        for task in under_way:
+            if task.done():
+                task.result()
+        waiting = [task for task in under_way if not task.done()]
+        if self._is_replay_due and not waiting and self.status.phase == "streaming":
+            self._is_replay_due = False
+            waiting = [
+                asyncio.create_task(self._answer(sink.replay.remote(), f"sink {lane}"))
+                for lane, sink in self._region.sinks.items()
+            ]
+        return waiting
 
     def _require_answers(self, heartbeat: Heartbeat) -> None:
         if heartbeat.lost is not None:

@@ -105,6 +105,18 @@ class Refused(WallabyError):
     """The destination did not take the change and never will as it stands: shape, type, permission, lost history."""
 
 
+class RowRefused(Refused):
+    """The destination did not take the *rows* of a write or commit; others it may take.
+
+    Raised by a writer only, for what a row's values cause: a constraint, a type too narrow, a value without a place.
+    The writer is usable again after ``abort``, so that the rows can be found and set aside (`wallaby.isolation`).
+    """
+
+
+class LettersFull(WallabyError):
+    """The dead-letter store of a flow is full: setting one more row aside would have to forget another."""
+
+
 class Transient(WallabyError):
     """It certainly did not happen; trying again may succeed."""
 

@@ -3,18 +3,25 @@
 The source sends every lane the same stream from the lowest position any lane needs. A lane that is further ahead drops
 what its destination already holds: whole windows by their end, single rows of the one window that straddles its
 position. The compare-and-set of a commit always starts at the position this lane last got a receipt for.
+
+Rows the destination refuses are set aside (`wallaby.set_aside`) where the flow says so, and come back by a replay: a
+second lane beside this one, with a position record of its own that counts replays. Its commit applies letters and moves
+that record in one step, so a replay happens once, whatever dies in between.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from wallaby.errors import CheckFailed, Transient
-from wallaby.lsn import START, Position
+from wallaby.errors import CheckFailed, Refused, RowRefused, Transient
+from wallaby.letter import Replay, unpack
+from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.resume import drop_applied
 from wallaby.schema import TableName
+from wallaby.set_aside import SetAside
 from wallaby.sink import PASSING_CODES, Finding, Severity, Sink, SinkWriter
-from wallaby.window import BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
+from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
 from wallaby.window_builder import encode_part
 
 
@@ -29,7 +36,8 @@ class LaneReport:
 class Lane:
     """A single-threaded consumer. Any raised error leaves it unusable: make a new one under a new epoch."""
 
-    def __init__(self, sink: Sink, lane: LaneId, epoch: int) -> None:
+    def __init__(self, sink: Sink, lane: LaneId, epoch: int, *, set_aside: SetAside | None = None) -> None:
+        """Without ``set_aside`` a refused row ends the lane with the destination's error."""
         self._sink = sink
         self._lane = lane
         self._epoch = epoch
@@ -40,6 +48,10 @@ class Lane:
         """Tables rows came of, also rows the destination had already: the target is there."""
         self._rows_uncommitted = 0
         self._written_upto = self._committed
+        self._set_aside = set_aside
+        self._has_begun = False
+        self._is_replay_due = False
+        self._replayer: _Replayer | None = None
 
     @property
     def commit_interval_ms(self) -> int:
@@ -67,6 +79,11 @@ class Lane:
         for table in tables:
             self._sink.reset_table(table, self._lane, self._epoch)
         self._sink.reset_lane(self._lane, self._epoch)
+        if self._set_aside is not None:
+            self._set_aside.forget(tables)
+            self._sink.reset_lane(_beside(self._lane), self._epoch)
+            self._replayer = None
+            self._has_begun = False
         self.recover()
         self._ensured.clear()
 
@@ -77,25 +94,45 @@ class Lane:
         """
         writer = self._writer
         assert writer is not None, "recover() comes before write()"
+        self._begin()
         if window.barrier is not None:
             return self._apply_barrier(writer, window)
         self._met.update(part.schema.name for part in window.parts)
         parts = self._unseen(window)
+        if self._set_aside is not None:
+            parts = self._set_aside.take(parts, window.upto)
         for part in parts:
             if (version := (part.schema.oid, part.schema.version)) not in self._ensured:
                 self._sink.ensure_table(part.schema)
                 self._ensured.add(version)
         rows = sum(part.rows for part in parts)
-        if parts:
-            writer.write(Window(window.after, window.upto, parts, ends_transaction=window.ends_transaction))
-            self._rows_uncommitted += rows
         self._written_upto = max(self._written_upto, window.upto)
+        if parts:
+            self._rows_uncommitted += rows
+            try:
+                writer.write(Window(window.after, window.upto, parts, ends_transaction=window.ends_transaction))
+            except RowRefused as error:
+                self._isolate(writer, error, self._written_upto)
         if not commit:
             return LaneReport(None, rows)
         return LaneReport(self._commit(writer, self._written_upto, committed_at_us), rows)
 
+    def replay(self) -> None:
+        """Apply the letters somebody asked for and learn what was released: now, or with the next commit.
+
+        Call it once the source has begun to stream: a destination that is refused then must not be written to.
+        """
+        if self._set_aside is None:
+            return
+        self._begin()
+        self._is_replay_due = True
+        if self._written_upto == self._committed:
+            self._replay()
+
     def close(self) -> None:
         """Forget what is uncommitted and disconnect."""
+        if self._replayer is not None:
+            self._replayer.writer.abort()
         if self._writer is not None:
             self._writer.abort()
         self._sink.close()
@@ -123,9 +160,13 @@ class Lane:
             return LaneReport(Receipt(self._lane, self._committed, 0), 0)
         assert self._rows_uncommitted == 0, f"lane {self._lane} has uncommitted rows before a barrier"
         token = self._token(window.upto, 0, barrier.committed_at_us)
-        if is_truncate or any(schema.name in self._met for schema in barrier.schemas):
-            receipt = writer.apply_barrier(barrier, token)
-            self._ensured.update((schema.oid, schema.version) for schema in barrier.schemas if not is_truncate)
+        rest: Barrier | None = barrier
+        if self._set_aside is not None:
+            rest = self._set_aside.barrier(barrier)
+            self._set_aside.send(window.upto)
+        if rest is not None and (is_truncate or any(schema.name in self._met for schema in rest.schemas)):
+            receipt = writer.apply_barrier(rest, token)
+            self._ensured.update((schema.oid, schema.version) for schema in rest.schemas if not is_truncate)
         else:
             # No rows under this name so far (a partition announced beside its root, a renamed table): made with them.
             receipt = writer.commit(token)
@@ -135,13 +176,110 @@ class Lane:
     def _commit(self, writer: SinkWriter, upto: Position, committed_at_us: int) -> Receipt:
         if upto <= self._committed:
             return Receipt(self._lane, self._committed, 0)
-        receipt = writer.commit(self._token(upto, self._rows_uncommitted, committed_at_us))
+        receipt = self._durable(writer, upto, committed_at_us)
         self._committed = receipt.upto
         self._rows_uncommitted = 0
+        if self._set_aside is not None:
+            self._set_aside.committed()
+            if self._is_replay_due:
+                self._replay()
         return receipt
+
+    def _durable(self, writer: SinkWriter, upto: Position, committed_at_us: int) -> Receipt:
+        """Letters first, then the destination's record: see `wallaby.set_aside`."""
+        while True:
+            if self._set_aside is not None:
+                self._set_aside.send(upto)
+            try:
+                return writer.commit(self._token(upto, self._rows_uncommitted, committed_at_us))
+            except RowRefused as error:
+                if not self._isolate(writer, error, upto):
+                    raise
+
+    def _isolate(self, writer: SinkWriter, error: RowRefused, upto: Position) -> bool:
+        if self._set_aside is None:
+            raise error
+        has_found = self._set_aside.isolate(writer, error, after=self._committed, upto=upto)
+        self._rows_uncommitted = self._set_aside.rows
+        return has_found
+
+    def _begin(self) -> None:
+        """Once per epoch, before anything is written: the source has agreed with where the destination stands."""
+        if self._set_aside is not None and not self._has_begun:
+            self._set_aside.refresh(self._committed)
+            self._is_replay_due = True
+        self._has_begun = True
+
+    def _replay(self) -> None:
+        assert self._set_aside is not None, "a replay without letters"
+        self._is_replay_due = False
+        while replays := self._set_aside.replays():
+            if self._replayer is None:
+                self._replayer = _Replayer(self._sink, self._lane, self._epoch)
+            for replay in replays:
+                done, failure = self._replayer.apply(replay)
+                self._set_aside.settle(replay, done, failure)
+        self._set_aside.refresh(self._committed)
 
     def _token(self, upto: Position, rows: int, committed_at_us: int) -> CommitToken:
         return CommitToken(self._lane, self._epoch, self._committed, upto, rows, committed_at_us)
+
+
+class _Replayer:
+    """The lane beside a lane: its record is the last replay applied, and within it the step."""
+
+    def __init__(self, sink: Sink, lane: LaneId, epoch: int) -> None:
+        self._lane = _beside(lane)
+        self._epoch = epoch
+        self._applied = sink.recover(self._lane, epoch)
+        self.writer = sink.writer(self._lane, epoch)
+
+    def apply(self, replay: Replay) -> tuple[tuple[int, ...], str]:
+        """The ids of the letters that are applied, in this or an earlier life, and why the others are not."""
+        done: list[int] = []
+        for number, (ids, content) in enumerate(_steps(replay), 1):
+            upto = Position(Lsn(replay.number), number)
+            if upto > self._applied:
+                try:
+                    self._apply(content, upto)
+                except Refused as error:
+                    self.writer.abort()
+                    return tuple(done), str(error)
+            done += ids
+        return tuple(done), ""
+
+    def _apply(self, content: Barrier | tuple[TablePart, ...], upto: Position) -> None:
+        if isinstance(content, Barrier):
+            token = CommitToken(self._lane, self._epoch, self._applied, upto, 0, content.committed_at_us)
+            receipt = self.writer.apply_barrier(content, token)
+        else:
+            rows = sum(part.rows for part in content)
+            self.writer.write(Window(self._applied, upto, content))
+            receipt = self.writer.commit(CommitToken(self._lane, self._epoch, self._applied, upto, rows))
+        self._applied = receipt.upto
+
+
+def _beside(lane: LaneId) -> LaneId:
+    """The lane of a lane's replays; no destination of a flow can have this name."""
+    return replace(lane, destination=f"{lane.destination}~letters")
+
+
+def _steps(replay: Replay) -> Iterator[tuple[list[int], Barrier | tuple[TablePart, ...]]]:
+    """The letters in order: rows together, each barrier alone."""
+    ids: list[int] = []
+    parts: list[TablePart] = []
+    for letter, packed in replay.letters:
+        content = unpack(packed)
+        if isinstance(content, TablePart):
+            ids.append(letter)
+            parts.append(content)
+            continue
+        if parts:
+            yield ids, tuple(parts)
+            ids, parts = [], []
+        yield [letter], content
+    if parts:
+        yield ids, tuple(parts)
 
 
 def _sentence(findings: list[Finding]) -> str:

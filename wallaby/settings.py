@@ -350,6 +350,21 @@ class Limits:
     """A table truncated or rewritten between snapshot and lock makes the copy start over, at most this often."""
     copy_chunk_bytes: int = 4 << 20
     """Bytes of COPY data decoded at once."""
+    isolated_bytes_max: int = 128 << 20
+    """A lane keeps what it wrote since its last commit, so that refused rows can be found in it; a transaction beyond
+    this is not kept, and a row of it that is refused stops the flow."""
+    isolated_rows_max: int = 100
+    """Refused rows (keys) of one commit; more are no accident of single rows, and stop the flow."""
+    isolation_trials_max: int = 4_096
+    """Writes that may be tried in search of them, per commit."""
+    letters_max: int = 10_000
+    """Dead letters of a flow that wait for somebody."""
+    letters_bytes_max: int = 256 << 20
+    """... and what their contents may take in the control store."""
+    letters_settled_max: int = 10_000
+    """Dead letters of a flow remembered after they were replayed or discarded, without content."""
+    replay_bytes_max: int = 64 << 20
+    """A lane reads letters to replay this much at a time, and at least one replay."""
     fetch_timeout_ms: int = 5_000
     """Reading unchanged values for one window takes at most this long: status updates to the server wait meanwhile."""
     fetch_rest_ms: int = 10_000

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # Arrow is large, and who only reads flow files needs none of it
     from wallaby.lsn import Position
@@ -94,7 +94,10 @@ class SinkWriter(Protocol):
     """One lane's writer. ``write`` takes a window or raises; nothing is visible before ``commit``."""
 
     def write(self, window: Window) -> None:
-        """Stage the window's parts in stream order. A raised error leaves the writer unusable until ``abort``."""
+        """Stage the window's parts in stream order. A raised error leaves the writer unusable until ``abort``.
+
+        `RowRefused`, here or by ``commit``, for what the rows cause; see also `Rehearsing`.
+        """
         ...
 
     def commit(self, token: CommitToken) -> Receipt:
@@ -113,6 +116,22 @@ class SinkWriter(Protocol):
 
     def abort(self) -> None:
         """Forget everything written since the last commit. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Rehearsing(Protocol):
+    """A `SinkWriter` whose commit can refuse rows: it can say so before, so that the rows can be found.
+
+    A writer without it refuses rows in ``write``, or takes them all.
+    """
+
+    def rehearse(self) -> None:
+        """Apply what was written as ``commit`` will, and leave it uncommitted: raises what its rows make commit raise.
+
+        Afterwards ``commit`` makes it durable, ``abort`` drops it, and more may be written. A raised error leaves the
+        writer unusable until ``abort``.
+        """
         ...
 
 

@@ -64,12 +64,29 @@ class Vault:
             )
         return next(iter(self._keys))
 
+    @property
+    def has_keys(self) -> bool:
+        """It can seal."""
+        return bool(self._keys)
+
     def seal(self, name: str, value: str, *, at: datetime, by: str) -> SealedSecret:
         """``value`` encrypted under the first key."""
-        key_id = self.key_id
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = _cipher(self._keys[key_id]).encrypt(nonce, value.encode(), _context(name))
-        return SealedSecret(name=name, key_id=key_id, sealed=_VERSION + nonce + sealed, updated_at=at, updated_by=by)
+        key_id, sealed = self._sealed(value.encode(), _context(name))
+        return SealedSecret(name=name, key_id=key_id, sealed=sealed, updated_at=at, updated_by=by)
+
+    def seal_content(self, place: str, content: bytes) -> tuple[str, bytes]:
+        """A dead letter's content encrypted under the first key, bound to its place; the key's name comes first."""
+        return self._sealed(content, _content_context(place))
+
+    def open_content(self, place: str, key_id: str, sealed: bytes) -> bytes:
+        """What `seal_content` was given; errors as those of `open`."""
+        own = self.key_id
+        if key_id not in self._keys:
+            raise CheckFailed(
+                f"{_FIELD} does not hold key {key_id}, which sealed the dead letter (it holds {own} first)",
+                advice="Add that key below the present one, or discard the letter",
+            )
+        return self._opened(key_id, sealed, _content_context(place), _altered_content())
 
     def open(self, sealed: SealedSecret) -> str:
         """The secret. `ConfigError` without any key, `CheckFailed` without its own or when it was altered."""
@@ -80,18 +97,30 @@ class Vault:
                 advice="Add that key below the present one, or set the secret again",
                 secret=sealed.name,
             )
-        nonce, content = sealed.sealed[1 : 1 + _NONCE_BYTES], sealed.sealed[1 + _NONCE_BYTES :]
-        if sealed.sealed[:1] != _VERSION:
-            raise _altered(sealed.name)
-        invalid_tag = _cryptography().exceptions.InvalidTag
+        altered = _altered(sealed.name)
         try:
-            return bytes(_cipher(self._keys[sealed.key_id]).decrypt(nonce, content, _context(sealed.name))).decode()
-        except (invalid_tag, ValueError):
-            raise _altered(sealed.name) from None
+            return self._opened(sealed.key_id, sealed.sealed, _context(sealed.name), altered).decode()
+        except UnicodeDecodeError:
+            raise altered from None
 
     def open_all(self, sealed: Iterable[SealedSecret]) -> Mapping[str, str]:
         """Every secret by its name."""
         return {item.name: self.open(item) for item in sealed}
+
+    def _sealed(self, content: bytes, context: bytes) -> tuple[str, bytes]:
+        key_id = self.key_id
+        nonce = os.urandom(_NONCE_BYTES)
+        return key_id, _VERSION + nonce + bytes(_cipher(self._keys[key_id]).encrypt(nonce, content, context))
+
+    def _opened(self, key_id: str, sealed: bytes, context: bytes, altered: CheckFailed) -> bytes:
+        nonce, content = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        if sealed[:1] != _VERSION:
+            raise altered
+        invalid_tag = _cryptography().exceptions.InvalidTag
+        try:
+            return bytes(_cipher(self._keys[key_id]).decrypt(nonce, content, context))
+        except (invalid_tag, ValueError):
+            raise altered from None
 
 
 def _key(line: str) -> bytes:
@@ -114,6 +143,14 @@ def _key_id(key: bytes) -> str:
 
 def _context(name: str) -> bytes:
     return b"wallaby secret 1\0" + name.encode()
+
+
+def _content_context(place: str) -> bytes:
+    return b"wallaby dead letter 1\0" + place.encode()
+
+
+def _altered_content() -> CheckFailed:
+    return CheckFailed("the dead letter was altered in the control store", advice="Discard it and copy the table again")
 
 
 def _altered(name: str) -> CheckFailed:

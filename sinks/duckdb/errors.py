@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import duckdb
 
-from wallaby.errors import OutcomeUnknown, Refused, Transient, WallabyError
+from wallaby.errors import OutcomeUnknown, Refused, RowRefused, Transient, WallabyError
 
 _HOLDER: Final = re.compile(r"\(PID (\d{1,10})\)")
 
@@ -76,7 +76,7 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
             | duckdb.ConstraintException()
             | duckdb.TypeMismatchException()
         ):
-            return Refused(
+            return RowRefused(
                 f"the target table does not take a value ({kind})",
                 advice="Compare the target's column types and constraints with the source table",
                 **where,

@@ -22,7 +22,7 @@ from sinks.duckdb.errors import Conflict
 from sinks.duckdb.session import Session
 from sinks.duckdb.tables import Tables
 from sinks.duckdb.types import for_scan, place_outliers
-from wallaby.errors import Refused
+from wallaby.errors import RowRefused
 from wallaby.flow import Unrepresentable
 from wallaby.record import LaneRecord, must_apply
 from wallaby.schema import TableName, TableSchema, quote_identifier
@@ -68,6 +68,10 @@ class DuckDBWriter:
             self._apply_gathered()
 
         return self._settle(token, work)
+
+    def rehearse(self) -> None:
+        """See `wallaby.sink.Rehearsing`."""
+        self._apply_gathered()
 
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         assert not self._gathered, "a barrier with uncommitted rows before it"
@@ -279,11 +283,11 @@ class DuckDBWriter:
             yield
 
     def _placed(self, schema: TableSchema, rows: pa.Table) -> pa.Table:
-        """Values Arrow does not hold put in place; `Refused` for one DuckDB does not hold either, if so asked."""
+        """Values Arrow does not hold put in place; `RowRefused` for one DuckDB does not hold either, if so asked."""
         at = rows.schema.names.index(mirror.OUTLIERS, len(schema.columns))
         placed, unheld = place_outliers(schema, rows, rows.column(at))
         if unheld is not None and self._options.unrepresentable is Unrepresentable.REFUSE:
-            raise Refused(
+            raise RowRefused(
                 "DuckDB has no place for a value of this column (not a number, a far-away date, an odd array)",
                 advice="Change the value on the source, or choose unrepresentable: null"
                 + ("" if self._options.write_mode is WriteMode.MIRROR else " or text"),
@@ -321,7 +325,7 @@ def _has_loose_equality(arrow: pa.DataType) -> bool:
 
 def _require_found(schema: TableSchema, found: int, expected: int) -> None:
     if found != expected:
-        raise Refused(
+        raise RowRefused(
             f"{expected} rows to be changed should be in the target, {found} are",
             advice="Somebody changed rows of the target; copy the table again",
             table=schema.name,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from wallaby.errors import OutcomeUnknown, Refused, Transient, WallabyError
+from wallaby.errors import OutcomeUnknown, RowRefused, Transient, WallabyError
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -24,7 +24,7 @@ def translated(**where: Any) -> Iterator[None]:
         raise translate(error, **where) from error
     except pa.ArrowException as error:
         # Without a cause on purpose: Arrow's texts may quote values.
-        raise Refused(f"Parquet cannot hold the rows ({type(error).__name__})", **where) from None
+        raise RowRefused(f"Parquet cannot hold the rows ({type(error).__name__})", **where) from None
 
 
 @contextmanager

@@ -76,6 +76,13 @@ class PgstreamWriter:
                 retain(connection, self._statements, self._stream, self._limits)
         return self._receipt(token)
 
+    def rehearse(self) -> None:
+        """See `wallaby.sink.Rehearsing`: the messages are staged, which is where a value can be refused."""
+        with self._translated() as connection:
+            self._begin(connection)
+            if self._pending:
+                self._publisher.stage(connection, self._gathered())
+
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         """See `SinkWriter.apply_barrier`. TRUNCATE is a message per table; a new shape shows in the next messages."""
         assert not self._is_open, f"lane {self._lane} has uncommitted changes before a barrier"

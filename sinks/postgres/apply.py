@@ -27,7 +27,7 @@ from sinks.postgres.stage import Slot, Stages, copy_into
 from sinks.postgres.statements import Shape
 from sinks.postgres.types import TEXT_OID, Transport, is_printed, transport
 from wallaby.content import value_texts
-from wallaby.errors import Refused
+from wallaby.errors import Refused, RowRefused
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema
 from wallaby.sink import WriteMode
@@ -109,9 +109,9 @@ class TableApply:
             case InsertPlan() as inserts:
                 self._run_insert(connection, stages, self._insert(inserts.rows))
 
-    def lost_rows(self) -> Refused:
+    def lost_rows(self) -> RowRefused:
         """The target does not hold rows that were written to it before."""
-        return Refused(
+        return RowRefused(
             "rows to be changed are not in the destination's table",
             advice=MISSING_ROWS_ADVICE,
             table=self.target.name,

@@ -6,11 +6,13 @@ from typing import Any, Final
 
 import psycopg
 
-from wallaby.errors import ConfigError, OutcomeUnknown, Refused, Transient, WallabyError
+from wallaby.errors import ConfigError, OutcomeUnknown, Refused, RowRefused, Transient, WallabyError
 from wallaby.login import IAM_ADVICE, Dsn, IamDsn
 
 _VALUE_BEARING: Final = frozenset({"21", "22", "23", "P0", "44"})
 """SQLSTATE classes whose messages can quote row values."""
+_ROW_CAUSED: Final = frozenset({"22", "23", "44", "54", "P0"})
+"""SQLSTATE classes of what a row's values cause: a type, a constraint, a view's check, a size, a trigger."""
 _TRANSIENT: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX", "25"})
 _UNKNOWN: Final = frozenset({"08007", "40003"})
 """transaction_resolution_unknown, statement_completion_unknown."""
@@ -89,6 +91,8 @@ def translate(error: psycopg.Error, *, is_connected: bool, is_commit: bool = Fal
         return OutcomeUnknown(f"the destination reports: {message}", **places)
     if state[:2] in _TRANSIENT:
         return Transient(f"the destination reports: {message}", advice=advice, **places)
+    if state[:2] in _ROW_CAUSED:
+        return RowRefused(f"the destination refuses a row: {message}", advice=advice, **places)
     if state:
         return Refused(f"the destination refuses: {message}", advice=advice, **places)
     kind = OutcomeUnknown if is_commit else Transient

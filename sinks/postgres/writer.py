@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import psycopg
 import pyarrow as pa
+from psycopg.pq import PipelineStatus
 
 from sinks.postgres.apply import SOURCE, Step, TableApply
 from sinks.postgres.catalog import qualified, read_target
@@ -82,6 +83,14 @@ class PostgresWriter:
         self._finish(token)
         return self._receipt(token)
 
+    def rehearse(self) -> None:
+        """See `wallaby.sink.Rehearsing`. Deferred constraints are looked at now, not at COMMIT."""
+        with self._translated():
+            self._begin()
+            self._apply_pending()
+            connection, _ = self._session()
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         """See `SinkWriter.apply_barrier`. In append mode TRUNCATE is a row of the log."""
         assert not self._is_open, f"lane {self._lane} has uncommitted changes before a barrier"
@@ -121,13 +130,8 @@ class PostgresWriter:
 
     def close(self) -> None:
         """Disconnect; PostgreSQL rolls back what was not committed."""
-        connection, self._connection, self._stages = self._connection, None, None
-        self._applies.clear()
         self._forget_pending()
-        self._is_open = False
-        self._record = None
-        if connection is not None:
-            connection.close()
+        self._disconnect()
 
     def _commit_small(self, token: CommitToken) -> bool:
         """One pipeline; False when it did not happen and the ordinary way shall find out why (or do it)."""
@@ -156,6 +160,10 @@ class PostgresWriter:
                 if is_broken(connection):
                     raise
                 # An error answer is certain: the implicit transaction was rolled back as a whole.
+                if connection.pgconn.pipeline_status != PipelineStatus.OFF:
+                    # It came with the end of that transaction (a deferred constraint); psycopg then stays in the
+                    # pipeline for good.
+                    self._disconnect()
                 return False
         self._forget_pending()
         return True
@@ -223,6 +231,14 @@ class PostgresWriter:
             self._connection = connect(self._options, self._lane.destination)
             self._stages = Stages(self._connection)
         return self._connection, self._stages
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._stages = self._connection, None, None
+        self._applies.clear()
+        self._is_open = False
+        self._record = None
+        if connection is not None:
+            connection.close()
 
     def _is_small(self) -> bool:
         return self._pending_rows <= _SMALL_ROWS_MAX and self._pending_bytes <= _SMALL_BYTES_MAX

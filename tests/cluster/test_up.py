@@ -182,6 +182,36 @@ def test_flows_made_through_the_api_run_side_by_side_stop_resume_and_survive_the
     service.down()
 
 
+@pytest.mark.must_not_fail(16)
+def test_a_refused_row_waits_as_a_dead_letter_until_it_is_replayed(
+    service: Service, database: ScratchDatabase, target_database: ScratchDatabase
+) -> None:
+    name = f"letters_{database.name}"
+    file = Path(write(service, name, "orders", "postgres", {"dsn": "env:TO_DSN"}))
+    file.write_text(file.read_text().replace("config: {}", "config: {dead_letters: {policy: skip}}"))
+    service.flow("create", "--file", str(file), "--start")
+    awaited(lambda: service.flow("status", name)["phase"] == "streaming", "the copy", service)
+    target_database.execute("ALTER TABLE orders ADD CHECK (note <> 'poison')")
+    database.execute("UPDATE orders SET note = CASE id WHEN 7 THEN 'poison' ELSE 'second' END")
+    database.execute("UPDATE orders SET note = 'third' WHERE id IN (7, 8)")
+
+    def noted() -> list[tuple[Any, ...]]:
+        return target_database.fetch("SELECT note, count(*) FROM orders GROUP BY 1 ORDER BY 1")
+
+    awaited(lambda: noted() == [("first", 1), ("second", 298), ("third", 1)], "the other rows", service)
+    listed = json.loads(service.client("dead-letter", "list", "--flow-id", name).stdout)
+    assert [(letter["operation"], letter["has_payload"]) for letter in listed["letters"]] == [("update", True)] * 2
+    target_database.execute("ALTER TABLE orders DROP CONSTRAINT orders_note_check")
+    done = service.client("dead-letter", "replay", "--flow-id", name, "--table", "orders")
+    assert done.returncode == 0, done.stderr
+    awaited(lambda: noted() == [("second", 298), ("third", 2)], "the replay", service)
+    awaited(lambda: '"count":0' in service.client("dead-letter", "list", "--flow-id", name).stdout, "its end", service)
+    database.execute("UPDATE orders SET note = 'fourth' WHERE id = 7")
+    awaited(lambda: ("fourth", 1) in noted(), "the key to flow again", service)
+    service.flow("stop", name, "--wait")
+    service.down()
+
+
 @pytest.mark.must_not_fail(24)
 def test_a_flow_runs_on_secrets_of_the_control_store_and_nobody_sees_them(
     service: Service, database: ScratchDatabase, target_database: ScratchDatabase

@@ -61,6 +61,14 @@ _WALLABY: Final[Mapping[str, Mapping[str, Rule]]] = {
         "RejectDDL": _STEERS,
         "MarkDDLApplied": _STEERS,
     },
+    "DeadLetterService": {
+        "ListDeadLetters": _SHOWS,
+        "GetDeadLetter": _SHOWS,
+        # The payload holds rows, which a viewer does not see.
+        "GetDeadLetterPayload": Rule(Role.OPERATOR, is_change=True, keeps_answer=False),
+        "ReplayDeadLetters": _STEERS,
+        "DiscardDeadLetters": _STEERS,
+    },
     "StreamService": {
         # Messages hold rows, which a viewer does not see.
         "Pull": _HANDS_ROWS,

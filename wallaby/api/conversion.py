@@ -11,15 +11,15 @@ from google.protobuf import timestamp_pb2
 
 from wallaby import secret
 from wallaby.errors import ConfigError
-from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow, Problem
+from wallaby.flow import DeadLetters, EndpointSpec, FlowSpec, InvalidFlow, Problem
 from wallaby.flow.plan import FlowPlan
 from wallaby.lifecycle import FlowState
 from wallaby.lsn import Lsn, Position
-from wallaby.v1 import checkpoint_pb2, ddl_pb2, flow_pb2, types_pb2
+from wallaby.v1 import checkpoint_pb2, ddl_pb2, dead_letter_pb2, flow_pb2, types_pb2
 
 if TYPE_CHECKING:
     # Clients convert flows, too, and need no store for it.
-    from wallaby.store import Checkpoint, DdlEvent, FlowRecord, StateEvent
+    from wallaby.store import Checkpoint, DdlEvent, FlowRecord, LetterRecord, StateEvent
 
 _ENDPOINT: Final = "ENDPOINT_TYPE_"
 _UNSPECIFIED: Final = "unspecified"
@@ -78,6 +78,11 @@ def mapping_from_message(message: types_pb2.Flow) -> tuple[dict[str, Any], list[
                 for name in ("gate", "auto_approve", "auto_apply")
                 if config.ddl.HasField(name)
             },
+            "dead_letters": {
+                "policy": word(config.dead_letters, "policy", "config.dead_letters.policy"),
+                "payload": word(config.dead_letters, "payload", "config.dead_letters.payload"),
+                **({"attempts": config.dead_letters.attempts} if config.dead_letters.attempts else {}),
+            },
         }
     return mapping, problems
 
@@ -108,6 +113,7 @@ def message_from_spec(spec: FlowSpec) -> types_pb2.Flow:
             failure_mode=types_pb2.FailureMode.Value(f"FAILURE_MODE_{config.failure_mode}".upper()),
             give_up_policy=types_pb2.GiveUpPolicy.Value(f"GIVE_UP_POLICY_{config.give_up_policy}".upper()),
             ddl=types_pb2.DDLPolicy(**ddl) if ddl else None,
+            dead_letters=_dead_letters(config.dead_letters),
         ),
     )
 
@@ -204,6 +210,42 @@ def message_from_ddl(event: DdlEvent) -> ddl_pb2.DDLEvent:
         created_at=_timestamp(event.created_at),
         flow_id=event.flow_id,
         decided_at=None if event.decided_at is None else _timestamp(event.decided_at),
+    )
+
+
+def message_from_letter(letter: LetterRecord) -> dead_letter_pb2.DeadLetter:
+    """A dead letter without its rows."""
+    return dead_letter_pb2.DeadLetter(
+        id=letter.id,
+        flow_id=letter.flow_id,
+        destination=letter.destination,
+        lane=letter.lane,
+        table_schema=letter.table.schema,
+        table_name=letter.table.name,
+        lsn=str(letter.position.lsn),
+        position=str(letter.position),
+        rows=letter.rows,
+        operation=letter.op,
+        scope="table" if letter.keys is None else "key",
+        error=letter.error,
+        message=letter.message,
+        attempts=letter.attempts,
+        state=letter.state.value,
+        has_payload=letter.is_kept,
+        payload_bytes=letter.sealed_bytes,
+        created_at=_timestamp(letter.created_at),
+        decided_at=None if letter.decided_at is None else _timestamp(letter.decided_at),
+    )
+
+
+def _dead_letters(rules: DeadLetters) -> types_pb2.DeadLetterRules | None:
+    """None for the defaults: clients of the Go contract know no such field."""
+    if rules == DeadLetters():
+        return None
+    return types_pb2.DeadLetterRules(
+        policy=types_pb2.DeadLetterPolicy.Value(f"DEAD_LETTER_POLICY_{rules.policy}".upper()),
+        attempts=rules.attempts,
+        payload=types_pb2.DeadLetterPayload.Value(f"DEAD_LETTER_PAYLOAD_{rules.payload}".upper()),
     )
 
 

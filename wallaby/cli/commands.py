@@ -29,6 +29,7 @@ _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "local": ("validate", "schema"),
     "interview": ("init",),
     "ddl": ("ddl",),
+    "dead_letter": ("dead-letter",),
     "publication": ("publication",),
     "slot": ("slot",),
     "checkpoint": ("checkpoint",),

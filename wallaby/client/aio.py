@@ -12,7 +12,7 @@ from wallaby.client import calls
 from wallaby.client.calls import Call, Definition, PlannedFlow
 from wallaby.client.channel import CALL_SECONDS, OPTIONS, THIS_MACHINE, Address, address_of
 from wallaby.client.errors import translate
-from wallaby.client.values import Checkpoint, DdlEvent, Flow, FlowEvent, Validity
+from wallaby.client.values import Checkpoint, DdlEvent, DeadLetter, Flow, FlowEvent, Validity
 from wallaby.settings import ClientSettings
 
 _Answer = TypeVar("_Answer")
@@ -169,6 +169,48 @@ class AsyncClient:
     async def mark_ddl_applied(self, event_id: int) -> DdlEvent:
         """Somebody has applied it. `IllegalMove` before it was approved."""
         return await self._do(calls.mark_ddl_applied(event_id))
+
+    # Dead letters
+
+    async def list_dead_letters(
+        self, *, flow_id: str = "", destination: str = "", table: str = "", state: str = "open"
+    ) -> AsyncIterator[DeadLetter]:
+        """Letters of a state (or ``all``) in order of ids; empty text stands for any."""
+        token = ""
+        while True:
+            page = await self._do(calls.list_dead_letters(flow_id, destination, table, state, token))
+            for item in page.items:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def get_dead_letter(self, letter_id: int) -> DeadLetter:
+        """`NotFound` when there is none."""
+        return await self._do(calls.get_dead_letter(letter_id))
+
+    async def dead_letter_payload(self, letter_id: int) -> bytes:
+        """Its rows as an Arrow IPC stream in the change layout; empty for a TRUNCATE or a new shape.
+
+        For an operator. `IllegalMove` when they are not kept.
+        """
+        return await self._do(calls.dead_letter_payload(letter_id))
+
+    async def replay_dead_letters(
+        self, ids: Collection[int] = (), *, flow_id: str = "", destination: str = "", table: str = ""
+    ) -> tuple[DeadLetter, ...]:
+        """Ask for letters (by ids, or all open ones of a flow, destination or table) to be applied, in order.
+
+        The flow does it at its next commit, or when it runs again. `IllegalMove` for one whose rows are not kept, and
+        for one behind an open letter of its key or table that is not asked for.
+        """
+        return await self._do(calls.replay_dead_letters(ids, flow_id, destination, table))
+
+    async def discard_dead_letters(
+        self, ids: Collection[int] = (), *, flow_id: str = "", destination: str = "", table: str = ""
+    ) -> tuple[DeadLetter, ...]:
+        """Give letters up: their changes are missing in the destination from then on."""
+        return await self._do(calls.discard_dead_letters(ids, flow_id, destination, table))
 
     # Anything else
 

@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from wallaby.client.values import (
     Checkpoint,
     DdlEvent,
+    DeadLetter,
     Flow,
     FlowEvent,
     Validity,
@@ -19,10 +20,11 @@ from wallaby.client.values import (
     ddl_from,
     event_from,
     flow_from,
+    letter_from,
     state_from,
 )
 from wallaby.lifecycle import FlowState
-from wallaby.v1 import checkpoint_pb2, ddl_pb2, flow_pb2, types_pb2
+from wallaby.v1 import checkpoint_pb2, ddl_pb2, dead_letter_pb2, flow_pb2, types_pb2
 
 if TYPE_CHECKING:
     from wallaby.flow import FlowSpec
@@ -194,6 +196,47 @@ def mark_ddl_applied(event_id: int) -> Call[DdlEvent]:
     return _decided("MarkDDLApplied", ddl_pb2.MarkDDLAppliedRequest(id=event_id), ddl_pb2.MarkDDLAppliedResponse)
 
 
+def list_dead_letters(
+    flow_id: str, destination: str, table: str, state: str, page_token: str
+) -> Call[Page[DeadLetter]]:
+    request = dead_letter_pb2.ListDeadLettersRequest(
+        flow_id=flow_id, destination=destination, table=table, state=state, page_token=page_token
+    )
+    return Call(
+        "DeadLetterService",
+        "ListDeadLetters",
+        request,
+        dead_letter_pb2.ListDeadLettersResponse,
+        lambda answer: Page(tuple(map(letter_from, answer.letters)), answer.next_page_token),
+    )
+
+
+def get_dead_letter(letter_id: int) -> Call[DeadLetter]:
+    request = dead_letter_pb2.GetDeadLetterRequest(id=letter_id)
+    answer = dead_letter_pb2.GetDeadLetterResponse
+    return Call("DeadLetterService", "GetDeadLetter", request, answer, lambda message: letter_from(message.letter))
+
+
+def dead_letter_payload(letter_id: int) -> Call[bytes]:
+    request = dead_letter_pb2.GetDeadLetterPayloadRequest(id=letter_id)
+    answer = dead_letter_pb2.GetDeadLetterPayloadResponse
+    return Call("DeadLetterService", "GetDeadLetterPayload", request, answer, lambda message: message.arrow)
+
+
+def replay_dead_letters(
+    ids: Collection[int], flow_id: str, destination: str, table: str
+) -> Call[tuple[DeadLetter, ...]]:
+    request = dead_letter_pb2.ReplayDeadLettersRequest(selection=_selection(ids, flow_id, destination, table))
+    return _letters("ReplayDeadLetters", request, dead_letter_pb2.ReplayDeadLettersResponse)
+
+
+def discard_dead_letters(
+    ids: Collection[int], flow_id: str, destination: str, table: str
+) -> Call[tuple[DeadLetter, ...]]:
+    request = dead_letter_pb2.DiscardDeadLettersRequest(selection=_selection(ids, flow_id, destination, table))
+    return _letters("DiscardDeadLetters", request, dead_letter_pb2.DiscardDeadLettersResponse)
+
+
 def raw(service: str, method: str, request: Any) -> Call[Any]:
     """A call of any method whose module of `wallaby.v1` is loaded; its answer as the message it is."""
     found = descriptor_pool.Default().FindServiceByName(f"wallaby.v1.{service}").methods_by_name[method]
@@ -207,6 +250,14 @@ def _flow(method: str, request: Any) -> Call[Flow]:
 
 def _decided(method: str, request: Any, answer: Any) -> Call[DdlEvent]:
     return Call("DDLService", method, request, answer, lambda message: ddl_from(message.event))
+
+
+def _letters(method: str, request: Any, answer: Any) -> Call[tuple[DeadLetter, ...]]:
+    return Call("DeadLetterService", method, request, answer, lambda message: tuple(map(letter_from, message.letters)))
+
+
+def _selection(ids: Collection[int], flow_id: str, destination: str, table: str) -> Any:
+    return dead_letter_pb2.DeadLetterSelection(ids=ids, flow_id=flow_id, destination=destination, table=table)
 
 
 def _validity(answer: Any) -> Validity:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wallaby.ddl.approval import DdlStatus
 from wallaby.lifecycle import FlowState
+from wallaby.schema import TableName
 from wallaby.v1 import types_pb2
 
 if TYPE_CHECKING:
@@ -87,6 +88,36 @@ class DdlEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """Changes a destination refused, or that follow such a one, set aside."""
+
+    id: int
+    flow_id: str
+    destination: str
+    lane: int
+    table: str
+    """As ``schema.table``, quoted where it must be."""
+    lsn: str
+    position: str
+    """Commit LSN and ordinal of the first change, in hexadecimal of fixed width."""
+    rows: int
+    """0 for a TRUNCATE or a new shape."""
+    operation: str
+    scope: str
+    """``key`` or ``table``: what it sets aside."""
+    error: str
+    """Class of the error; empty when it only follows another letter."""
+    message: str
+    attempts: int
+    state: str
+    """``open``, ``replaying``, ``replayed`` or ``discarded``."""
+    has_payload: bool
+    payload_bytes: int
+    created_at: datetime
+    decided_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
     """What the server thinks of a definition."""
 
@@ -150,5 +181,29 @@ def ddl_from(message: Any) -> DdlEvent:
         ddl=message.ddl,
         plan_json=message.plan_json,
         created_at=message.created_at.ToDatetime(tzinfo=UTC) if message.HasField("created_at") else None,
+        decided_at=message.decided_at.ToDatetime(tzinfo=UTC) if message.HasField("decided_at") else None,
+    )
+
+
+def letter_from(message: Any) -> DeadLetter:
+    """A dead letter, without its rows."""
+    return DeadLetter(
+        id=message.id,
+        flow_id=message.flow_id,
+        destination=message.destination,
+        lane=message.lane,
+        table=str(TableName(message.table_schema, message.table_name)),
+        lsn=message.lsn,
+        position=message.position,
+        rows=message.rows,
+        operation=message.operation,
+        scope=message.scope,
+        error=message.error,
+        message=message.message,
+        attempts=message.attempts,
+        state=message.state,
+        has_payload=message.has_payload,
+        payload_bytes=message.payload_bytes,
+        created_at=message.created_at.ToDatetime(tzinfo=UTC),
         decided_at=message.decided_at.ToDatetime(tzinfo=UTC) if message.HasField("decided_at") else None,
     )

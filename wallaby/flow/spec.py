@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PARALLELISM_MAX: Final = 64
 DESTINATIONS_MAX: Final = 64
 OPTIONS_MAX: Final = 256
+ATTEMPTS_MAX: Final = 100
 
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 _ENDPOINT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,62}", re.ASCII)
@@ -94,6 +95,44 @@ class DdlPolicy(Strict):
         return value
 
 
+class DeadLetterPolicy(StrEnum):
+    """What becomes of a row that a destination refuses."""
+
+    STOP = "stop"
+    """The flow stops and says why; nothing is set aside."""
+    PARK = "park"
+    """Its table is parked: this and all later changes of the table wait as dead letters. The default."""
+    SKIP = "skip"
+    """It is set aside with all later changes of its key; the table's other rows flow."""
+
+
+class DeadLetterPayload(StrEnum):
+    """Whether the rows of dead letters are kept."""
+
+    AUTO = "auto"
+    """Encrypted when ``WALLABY_SECRET_KEY`` is set, else omitted. The default."""
+    ENCRYPTED = "encrypted"
+    """Kept in the control store under ``WALLABY_SECRET_KEY``, without which the flow does not start."""
+    OMITTED = "omitted"
+    """Not kept: a letter says where and why, and cannot be replayed."""
+
+
+class DeadLetters(Strict):
+    """Rows that a destination refuses: a value its type does not hold, a constraint, a trigger that raises."""
+
+    policy: Annotated[DeadLetterPolicy, _word({})] = DeadLetterPolicy.PARK
+    """``park`` (default), ``skip`` or ``stop``."""
+    attempts: int = Field(default=1, ge=1, le=ATTEMPTS_MAX)
+    """How often the row is tried by itself before it is set aside."""
+    payload: Annotated[DeadLetterPayload, _word({})] = DeadLetterPayload.AUTO
+    """``auto`` (default), ``encrypted`` or ``omitted``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent(cls, values: Any) -> Any:
+        return _without_empty(values)
+
+
 class FlowConfig(Strict):
     """How the flow behaves as a whole."""
 
@@ -109,6 +148,8 @@ class FlowConfig(Strict):
     """``never`` (default) or ``on_retry_exhaustion``."""
     ddl: DdlPolicy = Field(default_factory=DdlPolicy)
     """Schema changes."""
+    dead_letters: DeadLetters = Field(default_factory=DeadLetters)
+    """Rows that a destination refuses."""
 
     @model_validator(mode="before")
     @classmethod
@@ -413,7 +454,8 @@ def _keys_at(path: str) -> tuple[str, ...]:
         return tuple(FlowSpec.model_fields)
     if parent == "config":
         return tuple(FlowConfig.model_fields)
-    return tuple(DdlPolicy.model_fields) if parent == "config.ddl" else tuple(EndpointSpec.model_fields)
+    inner: dict[str, type[Strict]] = {"config.ddl": DdlPolicy, "config.dead_letters": DeadLetters}
+    return tuple(inner.get(parent, EndpointSpec).model_fields)
 
 
 def _ignored(endpoint: str, reasons: Mapping[str, str]) -> list[Finding]:

@@ -1,6 +1,16 @@
 """The control store: its port, and the SQLite and PostgreSQL stores behind it."""
 
 from wallaby.store.access import CallKind, CallRecord, RequestKey, SealedSecret, TokenRecord
+from wallaby.store.letters import (
+    LetterDecision,
+    LetterFilter,
+    LetterPage,
+    LetterRecord,
+    LetterRoom,
+    LetterState,
+    OpenScope,
+    SealedLetter,
+)
 from wallaby.store.opening import open_store, store_exists
 from wallaby.store.port import (
     Checkpoint,
@@ -24,7 +34,15 @@ __all__ = [
     "Epoch",
     "FlowPage",
     "FlowRecord",
+    "LetterDecision",
+    "LetterFilter",
+    "LetterPage",
+    "LetterRecord",
+    "LetterRoom",
+    "LetterState",
+    "OpenScope",
     "RequestKey",
+    "SealedLetter",
     "SealedSecret",
     "SnapshotState",
     "SnapshotStatus",

@@ -22,6 +22,7 @@ from wallaby.flow import FlowSpec
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import Lsn, Position
 from wallaby.store.access import AccessStore
+from wallaby.store.letters import LetterStore
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
@@ -135,7 +136,7 @@ class SnapshotState:
     """Where the slot, and so the stream, begins."""
 
 
-class Store(AccessStore, Protocol):
+class Store(AccessStore, LetterStore, Protocol):
     """The control store; see the module for the rules that hold for every method."""
 
     def close(self) -> None:
@@ -168,9 +169,9 @@ class Store(AccessStore, Protocol):
         ...
 
     def delete_flow(self, flow_id: str) -> None:
-        """Remove a flow that is not running, its checkpoint and its schema changes; its epoch goes up and stays known.
+        """Remove a flow that is not running, its checkpoint, its schema changes and its dead letters.
 
-        `NotFound`.
+        Its epoch goes up and stays known. `NotFound`.
         """
         ...
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,7 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from wallaby.ddl.approval import DdlStatus, Decision, next_status
-from wallaby.errors import AlreadyExists, CheckFailed, ConfigError, Fenced, NotFound, Refused, Superseded
+from wallaby.errors import AlreadyExists, CheckFailed, ConfigError, NotFound, Refused, Superseded
 from wallaby.flow import FlowSpec
 from wallaby.flow.storable import refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState, next_state
@@ -22,7 +20,6 @@ from wallaby.store.port import (
     DDL_CHARACTERS_MAX,
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
-    REASON_CHARACTERS_MAX,
     Checkpoint,
     DdlEvent,
     DdlPage,
@@ -34,6 +31,17 @@ from wallaby.store.port import (
     StateEvent,
 )
 from wallaby.store.sql_access import SqlAccess
+from wallaby.store.sql_letters import SqlLetters
+from wallaby.store.sql_rows import (
+    after_token,
+    count_change,
+    foreign_token,
+    hold,
+    refuse_epoch,
+    storable_text,
+    time_of,
+    token_for,
+)
 
 _SPEC_VERSION: Final = 1
 _ID_MAX: Final = 2**63 - 1
@@ -43,7 +51,7 @@ _DDL: Final = "id, flow_id, position, ddl, plan_json, status, created_at, decide
 _CHECKPOINT: Final = "flow_id, committed_epoch, position, lanes, committed_at"
 
 
-class SqlStore(SqlAccess):
+class SqlStore(SqlAccess, SqlLetters):
     """A `Store` over an `Edge`."""
 
     def __repr__(self) -> str:
@@ -60,7 +68,7 @@ class SqlStore(SqlAccess):
 
     def create_flow(self, spec: FlowSpec, *, state: FlowState = FlowState.CREATED, reason: str = "") -> FlowRecord:
         refuse_literal_secrets(spec)
-        now, reason = datetime.now(UTC), _storable(reason)
+        now, reason = datetime.now(UTC), storable_text(reason)
         with self._edge.transaction() as transaction:
             rows = transaction.execute(
                 "INSERT INTO wallaby.flows"
@@ -85,10 +93,10 @@ class SqlStore(SqlAccess):
         with self._edge.transaction() as transaction:
             rows = transaction.execute(
                 f"SELECT {_FLOW} FROM wallaby.flows WHERE id > %s ORDER BY id LIMIT %s",
-                (_after_token(page_token), size + 1),
+                (after_token(page_token), size + 1),
             )
         flows = tuple(_flow(row) for row in rows[:size])
-        return FlowPage(flows, _token(flows[-1].id) if len(rows) > size else "")
+        return FlowPage(flows, token_for(flows[-1].id) if len(rows) > size else "")
 
     def update_flow(self, flow_id: str, spec: FlowSpec, *, expected_revision: int | None = None) -> FlowRecord:
         if spec.id != flow_id:
@@ -121,6 +129,7 @@ class SqlStore(SqlAccess):
             next_state(record.state, Command.DELETE)
             transaction.execute("DELETE FROM wallaby.flows WHERE id = %s", (flow_id,))
             transaction.execute("DELETE FROM wallaby.ddl_events WHERE flow_id = %s", (flow_id,))
+            transaction.execute("DELETE FROM wallaby.dead_letters WHERE flow_id = %s", (flow_id,))
             _log_change(transaction, flow_id, Command.DELETE, record.state, record.state, "deleted", datetime.now(UTC))
             _reset(transaction, flow_id)
 
@@ -132,7 +141,7 @@ class SqlStore(SqlAccess):
             once = command is Command.RUN_ONCE if _says_how_long(command) else record.run_once
             if (state, once) == (record.state, record.run_once):
                 return record
-            now, short = datetime.now(UTC), _storable(reason)
+            now, short = datetime.now(UTC), storable_text(reason)
             rows = transaction.execute(
                 "UPDATE wallaby.flows SET state = %s, run_once = %s, reason = %s, updated_at = %s WHERE id = %s"
                 f" RETURNING {_FLOW}",
@@ -167,7 +176,7 @@ class SqlStore(SqlAccess):
 
     def record_ddl(self, flow_id: str, *, position: Position, ddl: str, plan_json: str = "") -> DdlEvent:
         for field, text in (("ddl", ddl), ("plan_json", plan_json)):
-            if len(text) > DDL_CHARACTERS_MAX or _storable(text, None) != text:
+            if len(text) > DDL_CHARACTERS_MAX or storable_text(text, None) != text:
                 raise ConfigError(
                     f"must be at most {DDL_CHARACTERS_MAX} characters of text without NUL", field=field, flow=flow_id
                 )
@@ -192,9 +201,9 @@ class SqlStore(SqlAccess):
         if page_size < 0:
             raise ConfigError("must not be negative", field="page_size")
         size = min(page_size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
-        after = _after_token(page_token) or "0"
+        after = after_token(page_token) or "0"
         if not after.isdecimal() or int(after) > _ID_MAX:
-            raise _foreign_token()
+            raise foreign_token()
         chosen = {"status = %s": status, "flow_id = %s": flow_id or None}
         conditions = {text: value for text, value in chosen.items() if value is not None}
         with self._edge.transaction() as transaction:
@@ -204,7 +213,7 @@ class SqlStore(SqlAccess):
                 (int(after), *conditions.values(), size + 1),
             )
         events = tuple(map(_ddl, rows[:size]))
-        return DdlPage(events, _token(str(events[-1].id)) if len(rows) > size else "")
+        return DdlPage(events, token_for(str(events[-1].id)) if len(rows) > size else "")
 
     def decide_ddl(self, event_id: int, decision: Decision) -> DdlEvent:
         with self._edge.transaction() as transaction:
@@ -216,7 +225,7 @@ class SqlStore(SqlAccess):
                 f"UPDATE wallaby.ddl_events SET status = %s, decided_at = %s WHERE id = %s RETURNING {_DDL}",
                 (status, datetime.now(UTC).isoformat(), event_id),
             )
-            _count_change(transaction)
+            count_change(transaction)
         return _ddl(rows[0])
 
     # Epochs and checkpoints
@@ -284,7 +293,7 @@ class SqlStore(SqlAccess):
 
     def put_source_identity(self, flow_id: str, identity: Mapping[str, str | int], *, epoch: int | None = None) -> None:
         with self._edge.transaction() as transaction:
-            _hold(transaction, flow_id, epoch)
+            hold(transaction, flow_id, epoch)
             transaction.execute(
                 "UPDATE wallaby.checkpoints SET source_identity = %s WHERE flow_id = %s",
                 (json.dumps(dict(identity)), flow_id),
@@ -304,7 +313,7 @@ class SqlStore(SqlAccess):
         slot: str = "",
     ) -> None:
         with self._edge.transaction() as transaction:
-            _hold(transaction, flow_id, epoch)
+            hold(transaction, flow_id, epoch)
             transaction.execute(
                 "UPDATE wallaby.checkpoints SET snapshot_status = %s, snapshot_epoch = %s, snapshot_slot = %s,"
                 " snapshot_consistent_point = %s WHERE flow_id = %s",
@@ -313,7 +322,7 @@ class SqlStore(SqlAccess):
 
     def begin_copy(self, flow_id: str, epoch: int, *, slot: str, identity: Mapping[str, str | int]) -> None:
         with self._edge.transaction() as transaction:
-            _hold(transaction, flow_id, epoch)
+            hold(transaction, flow_id, epoch)
             transaction.execute(
                 "UPDATE wallaby.checkpoints SET position = %s, lanes = '{}', committed_epoch = NULL,"
                 " committed_at = NULL, source_identity = %s, snapshot_status = %s, snapshot_epoch = %s,"
@@ -348,28 +357,6 @@ def _read_flow(transaction: Transaction, flow_id: str, *, lock: bool = False) ->
     return _flow(rows[0])
 
 
-def _hold(transaction: Transaction, flow_id: str, epoch: int | None) -> None:
-    """Lock the flow's checkpoint row, make it when missing, and check that ``epoch`` is still the newest."""
-    transaction.execute(
-        "INSERT INTO wallaby.checkpoints (flow_id, epoch, position, lanes) VALUES (%s, 0, %s, '{}')"
-        " ON CONFLICT (flow_id) DO NOTHING",
-        (flow_id, str(START)),
-    )
-    rows = transaction.execute("SELECT epoch FROM wallaby.checkpoints WHERE flow_id = %s FOR UPDATE", (flow_id,))
-    if epoch is not None and epoch != rows[0][0]:
-        _refuse_epoch(flow_id, mine=epoch, stored=int(rows[0][0]))
-
-
-def _refuse_epoch(flow_id: str, *, mine: int, stored: int) -> None:
-    if stored > mine:
-        raise Fenced(f"epoch {mine} is over, epoch {stored} runs the flow now", flow=flow_id)
-    raise Refused(
-        f"the control store knows epoch {stored}, this run has epoch {mine}: the store was set back",
-        advice="Restore the newest state of the control store before the flow is started again",
-        flow=flow_id,
-    )
-
-
 def _explain(transaction: Transaction, flow_id: str, epoch: int, after: Position, upto: Position) -> None:
     """Why no row was updated: returns when the commit had happened before, raises otherwise."""
     rows = transaction.execute(
@@ -377,7 +364,7 @@ def _explain(transaction: Transaction, flow_id: str, epoch: int, after: Position
     )
     stored_epoch, position = (int(rows[0][0]), Position.parse(rows[0][1])) if rows else (0, START)
     if stored_epoch != epoch:
-        _refuse_epoch(flow_id, mine=epoch, stored=stored_epoch)
+        refuse_epoch(flow_id, mine=epoch, stored=stored_epoch)
     if position == upto:
         return
     if position > after:
@@ -426,21 +413,12 @@ def _log_change(
 ) -> None:
     # Counting first locks the one row every change counts in: ids of events are then given in the order of commits,
     # and whoever has seen one never misses an earlier one.
-    _count_change(transaction)
+    count_change(transaction)
     transaction.execute(
         "INSERT INTO wallaby.flow_state_events (flow_id, command, from_state, to_state, reason, created_at)"
         " VALUES (%s, %s, %s, %s, %s, %s)",
         (flow_id, command, before, after, reason, at.isoformat()),
     )
-
-
-def _count_change(transaction: Transaction) -> None:
-    transaction.execute("UPDATE wallaby.changes SET version = version + 1 WHERE id = 1")
-
-
-def _storable(text: str, characters_max: int | None = REASON_CHARACTERS_MAX) -> str:
-    # PostgreSQL's text holds neither NUL nor lone surrogates.
-    return text[:characters_max].replace("\0", " ").encode("utf-8", "replace").decode()
 
 
 def _says_how_long(command: Command) -> bool:
@@ -456,8 +434,8 @@ def _flow(row: tuple[Any, ...]) -> FlowRecord:
         run_once=bool(once),
         revision=int(revision),
         reason=reason,
-        created_at=_time(created_at),
-        updated_at=_time(updated_at),
+        created_at=time_of(created_at),
+        updated_at=time_of(updated_at),
     )
 
 
@@ -470,7 +448,7 @@ def _event(row: tuple[Any, ...]) -> StateEvent:
         before=FlowState(before) if before else None,
         after=FlowState(after),
         reason=reason,
-        at=_time(at),
+        at=time_of(at),
     )
 
 
@@ -492,8 +470,8 @@ def _ddl(row: tuple[Any, ...]) -> DdlEvent:
         ddl=ddl,
         plan_json=plan_json,
         status=DdlStatus(status),
-        created_at=_time(created_at),
-        decided_at=None if decided_at is None else _time(decided_at),
+        created_at=time_of(created_at),
+        decided_at=None if decided_at is None else time_of(decided_at),
     )
 
 
@@ -517,7 +495,7 @@ def _checkpoint(row: tuple[Any, ...]) -> Checkpoint | None:
         epoch=int(epoch),
         position=Position.parse(position),
         lanes={lane: Position.parse(text) for lane, text in _load(lanes).items()},
-        updated_at=_time(committed_at),
+        updated_at=time_of(committed_at),
     )
 
 
@@ -531,23 +509,3 @@ def _dump_lanes(lanes: Mapping[str, Position]) -> str:
 
 def _load(value: Any) -> Any:
     return json.loads(value) if isinstance(value, str) else value
-
-
-def _time(value: Any) -> datetime:
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.astimezone(UTC)
-
-
-def _token(flow_id: str) -> str:
-    return base64.urlsafe_b64encode(flow_id.encode()).decode()
-
-
-def _after_token(token: str) -> str:
-    try:
-        return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
-        raise _foreign_token() from None
-
-
-def _foreign_token() -> ConfigError:
-    return ConfigError("is not a token of an earlier page", field="page_token", advice="Begin with an empty token")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from wallaby.errors import ConfigError, Refused, Superseded
+from wallaby.errors import ConfigError, Refused, RowRefused, Superseded
 from wallaby.lsn import START, Lsn, Position
 from wallaby.memory import unwritten
 from wallaby.pgtypes.types import arrow_schema
@@ -59,6 +59,8 @@ class MemoryDestination:
 
     targets: Mapping[TableName, Target] = field(default_factory=dict)
     lanes: Mapping[LaneId, LaneRecord] = field(default_factory=dict)
+    not_null: Mapping[TableName, str] = field(default_factory=dict)
+    """A constraint somebody put on a target: this column must not be null."""
 
 
 class MemorySink:
@@ -214,12 +216,13 @@ class MemoryWriter:
         if self._is_applied(token):
             self.abort()
             return Receipt(token.lane, token.upto, token.rows)
-        targets = dict(self._sink.destination.targets)
-        for name, (schema, tables) in self._staged.items():
-            targets[name] = replace(targets[name], rows=self._applied(targets[name], schema, pa.concat_tables(tables)))
-        self._finish(token, targets)
+        self._finish(token, self._outcome())
         self.abort()
         return Receipt(token.lane, token.upto, token.rows)
+
+    def rehearse(self) -> None:
+        """See `wallaby.sink.Rehearsing`."""
+        self._outcome()
 
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         assert not self._staged, "a barrier comes with nothing written"
@@ -240,6 +243,20 @@ class MemoryWriter:
 
     def abort(self) -> None:
         self._staged = {}
+
+    def _outcome(self) -> dict[TableName, Target]:
+        """The targets as they are after a commit."""
+        targets = dict(self._sink.destination.targets)
+        for name, (schema, tables) in self._staged.items():
+            rows = self._applied(targets[name], schema, pa.concat_tables(tables))
+            self._require_taken(name, rows)
+            targets[name] = replace(targets[name], rows=rows)
+        return targets
+
+    def _require_taken(self, name: TableName, rows: pa.Table) -> None:
+        column = self._sink.destination.not_null.get(name)
+        if column is not None and rows[column].null_count:
+            raise RowRefused("a column of the target must not be null", table=name, column=column)
 
     def _is_applied(self, token: CommitToken) -> bool:
         record = self._sink.record(self._lane)

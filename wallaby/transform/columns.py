@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wallaby.errors import Refused
+from wallaby.errors import RowRefused
 from wallaby.schema import TableSchema
 from wallaby.transform.grouping import Ids
 from wallaby.transform.outliers import Outliers
@@ -113,7 +113,7 @@ class Changes:
 
     def _from_before(self, column: pa.Array, index: int, rows: Ids) -> pa.Array:
         if self.before is None or not self.has_before[rows].all():
-            raise Refused(
+            raise RowRefused(
                 "PostgreSQL sent neither the new nor the old value of a key column",
                 advice="Copy the table again; if it happens again, set REPLICA IDENTITY FULL on it",
                 table=self.schema.name,

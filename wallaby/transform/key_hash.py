@@ -20,6 +20,7 @@ Hashes = npt.NDArray[np.uint64]
 _ODD: Final = np.uint64(0x9E3779B97F4A7C15)
 _FIRST: Final = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND: Final = np.uint64(0x94D049BB133111EB)
+_NULL: Final = np.uint64(0xD6E8FEB86659FD93)
 _RADIX: Final = 0x2545F4914F6CDD1D
 """Odd, so that it has an inverse modulo 2**64."""
 _INVERSE: Final = pow(_RADIX, -1, 1 << 64)
@@ -32,6 +33,20 @@ def key_hashes(columns: Sequence[pa.Array], rows: int) -> Hashes:
         numbers = integers(column)
         found = numbers.view(np.uint64) if numbers is not None else _text_hashes(value_texts(column))
         hashes = _mixed(hashes + _ODD + _mixed(found + _ODD))
+    return hashes
+
+
+def row_hashes(columns: Sequence[pa.Array], rows: int) -> Hashes:
+    """One hash per row over all ``columns``; a null counts as a value of its own, equal in every row."""
+    hashes = np.zeros(rows, np.uint64)
+    for column in columns:
+        found = np.full(rows, _NULL, np.uint64)
+        if column.null_count == 0:
+            found = key_hashes([column], rows)
+        elif column.null_count < rows:
+            valid = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+            found[valid] = key_hashes([column.take(pa.array(valid))], len(valid))
+        hashes = _mixed(hashes + _ODD + found)
     return hashes
 
 

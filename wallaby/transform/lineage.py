@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wallaby.errors import Refused
+from wallaby.errors import RowRefused
 from wallaby.memory import unwritten
 from wallaby.transform.columns import Changes
 from wallaby.transform.grouping import Ids, group_ids, grouped, last_of_each
@@ -49,7 +49,7 @@ class Lineage:
 
     @classmethod
     def of(cls, batch: Changes) -> Lineage:
-        """`Refused` when a key value is outside its Arrow type."""
+        """`RowRefused` when a key value is outside its Arrow type."""
         after = batch.after_columns()
         before = batch.before_columns()
         is_delete = batch.op == OP_DELETE
@@ -148,7 +148,7 @@ def _either(choose_left: npt.NDArray[np.bool_], left: pa.Array, right: pa.Array)
 def _refuse_nulls(batch: Changes, keys: list[pa.Array]) -> None:
     for index, column in zip(batch.schema.key, keys, strict=True):
         if column.null_count:
-            raise Refused(
+            raise RowRefused(
                 "a key holds a value its Arrow type cannot (a date without end, a numeric that is no number), so the "
                 "row cannot be found again in the destination",
                 advice="Replicate the table in append mode, or give it a replica identity without that column",

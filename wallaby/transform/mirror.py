@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from wallaby.errors import Refused
+from wallaby.errors import RowRefused
 from wallaby.schema import TableSchema
 from wallaby.transform.columns import Changes, single
 from wallaby.transform.grouping import Ids, dense, group_ids, last_of_each
@@ -108,7 +108,7 @@ Plan = MirrorPlan | MultisetPlan | InsertPlan
 def plan(schema: TableSchema, changes: pa.Table) -> Plan:
     """The net effect of ``changes`` (change layout, stream order, one schema version), as its identity demands.
 
-    `MirrorPlan` with a key, `MultisetPlan` for replica identity full without one, `InsertPlan` otherwise. `Refused`
+    `MirrorPlan` with a key, `MultisetPlan` for replica identity full without one, `InsertPlan` otherwise. `RowRefused`
     when the changes cannot be mirrored: a key value outside its Arrow type, or an update or delete without an identity.
     """
     if schema.is_keyless_full:
@@ -177,7 +177,7 @@ def plan_multiset(schema: TableSchema, changes: pa.Table) -> MultisetPlan:
 
 
 def plan_inserts(schema: TableSchema, changes: pa.Table) -> pa.Table:
-    """The inserted and copied rows with ``__outliers``; `Refused` when ``changes`` holds an update or delete."""
+    """The inserted and copied rows with ``__outliers``; `RowRefused` when ``changes`` holds an update or delete."""
     batch = Changes.of(schema, changes)
     if bool(((batch.op == OP_DELETE) | (batch.op == OP_UPDATE)).any()):
         raise _no_identity(schema)
@@ -190,7 +190,7 @@ def complete(schema: TableSchema, patch: Patch, found: pa.Table) -> pa.Table:
 
     ``found`` is what the target holds at ``patch.origin``: the key columns and the missing columns by name, in any row
     order, with the row types of the plan, optionally ``__outliers`` as its last column (indexes of ``schema.columns``).
-    `Refused` when a row of ``origin`` is not found: the target lost rows.
+    `RowRefused` when a row of ``origin`` is not found: the target lost rows.
     """
     rows, origin = patch.rows.combine_chunks(), patch.origin.combine_chunks()
     wanted = len(origin)
@@ -204,7 +204,7 @@ def complete(schema: TableSchema, patch: Patch, found: pa.Table) -> pa.Table:
     place[ids[wanted:]] = np.arange(len(found))
     source = place[ids[:wanted]]
     if bool((source < 0).any()):
-        raise Refused(
+        raise RowRefused(
             f"{int((source < 0).sum())} rows to be updated are not in the destination's table",
             advice=MISSING_ROWS_ADVICE,
             table=schema.name,
@@ -319,8 +319,8 @@ def _taken(
     ]
 
 
-def _no_identity(schema: TableSchema) -> Refused:
-    return Refused(
+def _no_identity(schema: TableSchema) -> RowRefused:
+    return RowRefused(
         "an update or delete of a table without a replica identity cannot be mirrored",
         advice="Give the table a primary key, or set REPLICA IDENTITY FULL, and copy it again",
         table=schema.name,

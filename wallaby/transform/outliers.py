@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wallaby.errors import Refused
+from wallaby.errors import RowRefused
 from wallaby.lsn import Lsn
 from wallaby.schema import TableSchema
 from wallaby.window import BEFORE_OUTLIER_BIT, OUTLIER_TYPE
@@ -63,7 +63,7 @@ class Outliers:
 
 
 def refuse_outliers(schema: TableSchema, changes: pa.Table) -> None:
-    """Raise `Refused` with table, column and commit LSN when any value of ``changes`` is outside its Arrow type.
+    """Raise `RowRefused` with table, column and commit LSN when any value of ``changes`` is outside its Arrow type.
 
     For sinks that cannot store such values; one whose flow says otherwise does not call it.
     """
@@ -75,7 +75,7 @@ def refuse_outliers(schema: TableSchema, changes: pa.Table) -> None:
             if len(found):
                 at = int(found[0])
                 column = chunk[at][0]["column"].as_py() & ~BEFORE_OUTLIER_BIT
-                raise Refused(
+                raise RowRefused(
                     "the destination cannot store a value its column type does not hold (a numeric that is no number, "
                     "a date without end or out of range, an array of another shape)",
                     advice="Change the value on the source, leave the column out of the publication, or choose a "

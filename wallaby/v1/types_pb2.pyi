@@ -65,6 +65,20 @@ class GiveUpPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GIVE_UP_POLICY_UNSPECIFIED: _ClassVar[GiveUpPolicy]
     GIVE_UP_POLICY_NEVER: _ClassVar[GiveUpPolicy]
     GIVE_UP_POLICY_ON_RETRY_EXHAUSTION: _ClassVar[GiveUpPolicy]
+
+class DeadLetterPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEAD_LETTER_POLICY_UNSPECIFIED: _ClassVar[DeadLetterPolicy]
+    DEAD_LETTER_POLICY_STOP: _ClassVar[DeadLetterPolicy]
+    DEAD_LETTER_POLICY_PARK: _ClassVar[DeadLetterPolicy]
+    DEAD_LETTER_POLICY_SKIP: _ClassVar[DeadLetterPolicy]
+
+class DeadLetterPayload(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEAD_LETTER_PAYLOAD_UNSPECIFIED: _ClassVar[DeadLetterPayload]
+    DEAD_LETTER_PAYLOAD_AUTO: _ClassVar[DeadLetterPayload]
+    DEAD_LETTER_PAYLOAD_ENCRYPTED: _ClassVar[DeadLetterPayload]
+    DEAD_LETTER_PAYLOAD_OMITTED: _ClassVar[DeadLetterPayload]
 FLOW_STATE_UNSPECIFIED: FlowState
 FLOW_STATE_CREATED: FlowState
 FLOW_STATE_RUNNING: FlowState
@@ -106,6 +120,14 @@ FAILURE_MODE_DROP_SLOT: FailureMode
 GIVE_UP_POLICY_UNSPECIFIED: GiveUpPolicy
 GIVE_UP_POLICY_NEVER: GiveUpPolicy
 GIVE_UP_POLICY_ON_RETRY_EXHAUSTION: GiveUpPolicy
+DEAD_LETTER_POLICY_UNSPECIFIED: DeadLetterPolicy
+DEAD_LETTER_POLICY_STOP: DeadLetterPolicy
+DEAD_LETTER_POLICY_PARK: DeadLetterPolicy
+DEAD_LETTER_POLICY_SKIP: DeadLetterPolicy
+DEAD_LETTER_PAYLOAD_UNSPECIFIED: DeadLetterPayload
+DEAD_LETTER_PAYLOAD_AUTO: DeadLetterPayload
+DEAD_LETTER_PAYLOAD_ENCRYPTED: DeadLetterPayload
+DEAD_LETTER_PAYLOAD_OMITTED: DeadLetterPayload
 
 class Endpoint(_message.Message):
     __slots__ = ("name", "type", "options", "type_name")
@@ -136,19 +158,31 @@ class DDLPolicy(_message.Message):
     auto_apply: bool
     def __init__(self, gate: bool = ..., auto_approve: bool = ..., auto_apply: bool = ...) -> None: ...
 
+class DeadLetterRules(_message.Message):
+    __slots__ = ("policy", "attempts", "payload")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    policy: DeadLetterPolicy
+    attempts: int
+    payload: DeadLetterPayload
+    def __init__(self, policy: _Optional[_Union[DeadLetterPolicy, str]] = ..., attempts: _Optional[int] = ..., payload: _Optional[_Union[DeadLetterPayload, str]] = ...) -> None: ...
+
 class FlowConfig(_message.Message):
-    __slots__ = ("ack_policy", "primary_destination", "failure_mode", "give_up_policy", "ddl")
+    __slots__ = ("ack_policy", "primary_destination", "failure_mode", "give_up_policy", "ddl", "dead_letters")
     ACK_POLICY_FIELD_NUMBER: _ClassVar[int]
     PRIMARY_DESTINATION_FIELD_NUMBER: _ClassVar[int]
     FAILURE_MODE_FIELD_NUMBER: _ClassVar[int]
     GIVE_UP_POLICY_FIELD_NUMBER: _ClassVar[int]
     DDL_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
     ack_policy: AckPolicy
     primary_destination: str
     failure_mode: FailureMode
     give_up_policy: GiveUpPolicy
     ddl: DDLPolicy
-    def __init__(self, ack_policy: _Optional[_Union[AckPolicy, str]] = ..., primary_destination: _Optional[str] = ..., failure_mode: _Optional[_Union[FailureMode, str]] = ..., give_up_policy: _Optional[_Union[GiveUpPolicy, str]] = ..., ddl: _Optional[_Union[DDLPolicy, _Mapping]] = ...) -> None: ...
+    dead_letters: DeadLetterRules
+    def __init__(self, ack_policy: _Optional[_Union[AckPolicy, str]] = ..., primary_destination: _Optional[str] = ..., failure_mode: _Optional[_Union[FailureMode, str]] = ..., give_up_policy: _Optional[_Union[GiveUpPolicy, str]] = ..., ddl: _Optional[_Union[DDLPolicy, _Mapping]] = ..., dead_letters: _Optional[_Union[DeadLetterRules, _Mapping]] = ...) -> None: ...
 
 class Flow(_message.Message):
     __slots__ = ("id", "name", "source", "destinations", "state", "wire_format", "parallelism", "config", "revision", "reason")

@@ -8,16 +8,16 @@ import pytest
 from sinks.postgres.config import PostgresDestinationOptions
 from sinks.postgres.errors import connect_cause, translate
 from sinks.postgres.session import connect
-from wallaby.errors import OutcomeUnknown, Refused, Transient, WallabyError
+from wallaby.errors import OutcomeUnknown, Refused, RowRefused, Transient, WallabyError
 from wallaby.testing.postgres import ScratchDatabase
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (psycopg.errors.UniqueViolation("Key (id)=(hunter2) exists"), Refused),
+        (psycopg.errors.UniqueViolation("Key (id)=(hunter2) exists"), RowRefused),
         (psycopg.errors.InsufficientPrivilege("permission denied"), Refused),
-        (psycopg.errors.NumericValueOutOfRange("hunter2"), Refused),
+        (psycopg.errors.NumericValueOutOfRange("hunter2"), RowRefused),
         (psycopg.errors.DeadlockDetected("deadlock"), Transient),
         (psycopg.errors.SerializationFailure("x"), Transient),
         (psycopg.errors.DiskFull("x"), Transient),

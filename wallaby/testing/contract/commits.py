@@ -7,7 +7,7 @@ import pytest
 
 from wallaby.errors import Refused, Superseded
 from wallaby.lsn import START, Position
-from wallaby.sink import WriteMode
+from wallaby.sink import Rehearsing, WriteMode
 from wallaby.testing.changes import insert
 from wallaby.testing.contract.hooks import (
     FIRST_EPOCH,
@@ -49,6 +49,23 @@ class CommitContract(SinkHooks):
             process.apply(window)
             assert self.start(mode, epoch=FIRST_EPOCH).at == window.upto
             self.assert_content(ORDERS, mode, history.expected(ORDERS, number), f"after transaction {number}")
+
+    @pytest.mark.must_not_fail(16)
+    def test_a_rehearsal_leaves_nothing_behind_and_spares_nothing(self, mode: WriteMode) -> None:
+        """Rehearsed and dropped: nothing. Rehearsed, and rehearsed with more, and committed: everything once."""
+        process = self.start(mode, [ORDERS])
+        if not isinstance(process.writer, Rehearsing):
+            pytest.skip("this sink refuses rows when they are written, or takes them all")
+        first, second = windows_of([(ORDERS, insert(1, "a", None, None))], [(ORDERS, insert(2, "b", None, None))])
+        process.write(first)
+        process.writer.rehearse()
+        assert len(self.content(ORDERS, mode)) == 0
+        process.writer.abort()
+        for window in (first, second):
+            process.write(window)
+            process.writer.rehearse()
+        process.commit(second.upto)
+        self.assert_content(ORDERS, mode, row_table(ORDERS, [(1, "a", None, None), (2, "b", None, None)]))
 
     @pytest.mark.must_not_fail(1)
     def test_a_token_with_nothing_written_moves_only_the_record(self, mode: WriteMode) -> None:
