@@ -14,6 +14,7 @@ from wallaby.store.port import (
     StateEvent,
     Store,
 )
+from wallaby.store.snapshots import Snapshot, SnapshotPage, TableCopyPage
 
 __all__ = [
     "CallKind",
@@ -26,10 +27,13 @@ __all__ = [
     "FlowRecord",
     "RequestKey",
     "SealedSecret",
+    "Snapshot",
+    "SnapshotPage",
     "SnapshotState",
     "SnapshotStatus",
     "StateEvent",
     "Store",
+    "TableCopyPage",
     "TokenRecord",
     "open_store",
     "store_exists",

@@ -22,6 +22,7 @@ from wallaby.flow import FlowSpec
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import Lsn, Position
 from wallaby.store.access import AccessStore
+from wallaby.store.snapshots import SnapshotStore
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
@@ -44,6 +45,15 @@ class FlowRecord:
     """Why it is in this state; set by the last move."""
     created_at: datetime
     updated_at: datetime
+    copies_wanted: int = 0
+    """How often a new copy was asked for (`Command.RESNAPSHOT`)."""
+    copies_begun: int = 0
+    """... and the last of those that has begun."""
+
+    @property
+    def is_copy_wanted(self) -> bool:
+        """A copy that was asked for has not begun."""
+        return self.copies_wanted > self.copies_begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +145,7 @@ class SnapshotState:
     """Where the slot, and so the stream, begins."""
 
 
-class Store(AccessStore, Protocol):
+class Store(AccessStore, SnapshotStore, Protocol):
     """The control store; see the module for the rules that hold for every method."""
 
     def close(self) -> None:
@@ -143,8 +153,8 @@ class Store(AccessStore, Protocol):
         ...
 
     def version(self) -> int:
-        """A number that grows with every change of any flow (definition, state, existence) and every decision on a
-        schema change: one cheap read to poll."""
+        """A number that grows with every change of any flow (definition, state, existence, progress of its copy) and
+        every decision on a schema change: one cheap read to poll."""
         ...
 
     def create_flow(self, spec: FlowSpec, *, state: FlowState = FlowState.CREATED, reason: str = "") -> FlowRecord:
@@ -168,7 +178,8 @@ class Store(AccessStore, Protocol):
         ...
 
     def delete_flow(self, flow_id: str) -> None:
-        """Remove a flow that is not running, its checkpoint and its schema changes; its epoch goes up and stays known.
+        """Remove a flow that is not running, its checkpoint, the progress of its copy and its schema changes; its epoch
+        goes up and stays known.
 
         `NotFound`.
         """
@@ -265,9 +276,10 @@ class Store(AccessStore, Protocol):
         ...
 
     def begin_copy(self, flow_id: str, epoch: int, *, slot: str, identity: Mapping[str, str | int]) -> None:
-        """The initial copy begins (again): forget position and lanes, remember the server, note ``copying``.
+        """The initial copy begins (again): forget position, lanes and progress, remember the server, note ``copying``.
 
-        One step, under the same epoch: from here on a restart repeats the copy until ``done`` is noted. `Fenced`.
+        One step, under the same epoch: from here on a restart repeats the copy until ``done`` is noted, and a copy that
+        was asked for has begun. `Fenced`.
         """
         ...
 

@@ -28,6 +28,7 @@ from wallaby.lifecycle import MOVES, Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
 from wallaby.store.port import DDL_CHARACTERS_MAX, DdlEvent, SnapshotState, SnapshotStatus, Store
 from wallaby.testing.access_contract import AccessContract
+from wallaby.testing.snapshot_contract import SnapshotContract
 from wallaby.testing.store_case import StoreCase
 
 LANE = "shop/copy/0"
@@ -568,5 +569,13 @@ class ConcurrencyContract(StoreCase):
         assert store.begin_epoch("shop").epoch == 2
 
 
-class StoreContract(FlowContract, EventContract, DdlContract, CheckpointContract, ConcurrencyContract, AccessContract):
+class StoreContract(
+    FlowContract,
+    EventContract,
+    DdlContract,
+    CheckpointContract,
+    ConcurrencyContract,
+    AccessContract,
+    SnapshotContract,
+):
     """Everything a place must do to be a control store of wallaby."""
