@@ -340,6 +340,8 @@ class Limits:
     """A table truncated or rewritten between snapshot and lock makes the copy start over, at most this often."""
     copy_chunk_bytes: int = 4 << 20
     """Bytes of COPY data decoded at once."""
+    copy_note_interval_ms: int = 1_000
+    """The control store hears at most this often how far a copy is."""
     fetch_timeout_ms: int = 5_000
     """Reading unchanged values for one window takes at most this long: status updates to the server wait meanwhile."""
     fetch_rest_ms: int = 10_000

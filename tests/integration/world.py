@@ -34,6 +34,7 @@ from wallaby.relay.session import SessionConfig, SourceSession
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.settings import Limits
 from wallaby.sink import Sink, WriteMode
+from wallaby.snapshot.progress import TableCopy
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.testing.in_process import InProcessTransport
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
@@ -172,7 +173,11 @@ class World:
         self.facts = replace(self.facts, position=START, lanes={}, snapshot=SnapshotState.COPYING)
         self.remember_source(identity, slot)
 
-    def finish_copy(self) -> None:
+    def plan_copy(self, tables: Sequence[TableCopy]) -> None:
+        del tables
+
+    def finish_copy(self, tables: Sequence[TableCopy]) -> None:
+        del tables
         self.facts = replace(self.facts, snapshot=SnapshotState.DONE)
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:

@@ -42,7 +42,7 @@ class Estimate:
 
     rows: int = 0
     bytes: int = 0
-    """On disk, TOAST included and indexes not."""
+    """On disk, TOAST included and indexes not, as of the last VACUUM or ANALYZE like ``rows``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from wallaby.relay.session import SessionConfig, SourceSession
 from wallaby.schema import TableName
 from wallaby.settings import Limits
 from wallaby.sink import Sink
+from wallaby.snapshot.progress import TableCopy
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.testing.in_process import InProcessTransport
 from wallaby.testing.postgres import ScratchDatabase
@@ -54,7 +55,11 @@ class Stores:
         self.facts = replace(self.facts, position=START, snapshot=SnapshotState.COPYING)
         self.remember_source(identity, slot)
 
-    def finish_copy(self) -> None:
+    def plan_copy(self, tables: Sequence[TableCopy]) -> None:
+        del tables
+
+    def finish_copy(self, tables: Sequence[TableCopy]) -> None:
+        del tables
         self.facts = replace(self.facts, snapshot=SnapshotState.DONE)
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
