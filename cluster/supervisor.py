@@ -37,7 +37,6 @@ from wallaby.settings import Limits
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.status import FlowStatus
 from wallaby.store import Epoch, SnapshotStatus
-from wallaby.store import SnapshotState as StoredSnapshot
 from wallaby.window import LaneId
 
 _LOG: Final = logging.getLogger(__name__)
@@ -63,11 +62,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunMode:
-    """How long to run, and whether to begin again."""
+    """How long to run."""
 
     once: bool = False
     until: Lsn | None = None
-    resnapshot: bool = False
 
 
 @dataclass(slots=True)
@@ -106,8 +104,10 @@ class FlowSupervisor:
         self._fruitless_epochs = 0
         self.epoch = 0
         """The newest epoch taken; 0 before the first."""
-        self._first_epoch = 0
-        self._is_copy_due = False
+        self._copy_due = 0
+        """The new copy this epoch was told to make (`Store.copy_due`); 0 for none."""
+        self._copy_wanted = 0
+        """The newest one asked for, as far as anybody told us."""
         self._may_spool = True
         self._is_text_due = False
         self.error: WallabyError | None = None
@@ -116,6 +116,13 @@ class FlowSupervisor:
     def stop(self) -> None:
         """Drain, then end ``run`` with DRAINED."""
         self._stopping.set()
+
+    def want_copy(self, number: int) -> None:
+        """A new copy was asked for (`Store.copy_due`): end the epoch, unless it was begun to make this very copy.
+
+        What it did not finish is in the store: the next epoch reads there what is due.
+        """
+        self._copy_wanted = max(self._copy_wanted, number)
 
     def actors(self) -> dict[str, Any]:
         """Actor handles by role, for fault injection and diagnosis: ``source`` and ``sink/<destination>/<index>``."""
@@ -225,7 +232,7 @@ class FlowSupervisor:
             remembered=remembered,
             lanes=lanes,
             commit_intervals_ms=intervals,
-            resnapshot=self._is_copy_due,
+            resnapshot=self._copy_due > 0,
             once=self._mode.once,
             until=self._mode.until,
             may_spool=self._may_spool,
@@ -243,7 +250,7 @@ class FlowSupervisor:
         owner = int(error.where.get("owner", 0))
         if not owner:
             return error
-        if not self._is_copy_due:
+        if not self._copy_due:
             advice = "Stop the other one; if there is none, the control store was lost: run the flow with --resnapshot"
             return Superseded(error.message, advice=advice, **error.where)
         await self._call("begin_epoch", self._flow.id, above=owner)
@@ -300,6 +307,7 @@ class FlowSupervisor:
                 await asyncio.wait([done], timeout=_POLL_S)
                 if done.done():
                     break
+                self._require_no_newer_copy()
                 heartbeat.note("source", has_answered=await self._poll_status())
                 if time.monotonic() - last_ping >= self._limits.heartbeat_interval_ms / 1000:
                     last_ping = time.monotonic()
@@ -312,6 +320,10 @@ class FlowSupervisor:
             await self._poll_status()
         finally:
             done.cancel()
+
+    def _require_no_newer_copy(self) -> None:
+        if self._copy_wanted > self._copy_due and not self._stopping.is_set():
+            raise Transient("a new copy was asked for", flow=self._flow.id, epoch=self.epoch)
 
     def _require_answers(self, heartbeat: Heartbeat) -> None:
         if heartbeat.lost is not None:
@@ -357,8 +369,8 @@ class FlowSupervisor:
         identity = await self._call("get_source_identity", self._flow.id) or {}
         snapshot = await self._call("get_snapshot_state", self._flow.id)
         timeline = identity.get("timeline")
-        self._first_epoch = self._first_epoch or grant.epoch
-        self._is_copy_due = is_copy_due(self._mode, snapshot, first_epoch=self._first_epoch)
+        self._copy_due = await self._call("copy_due", self._flow.id)
+        self._copy_wanted = self._copy_due
         return RememberedFacts(
             position=checkpoint.position if checkpoint else START,
             lanes=checkpoint.lanes if checkpoint else {},
@@ -403,14 +415,6 @@ class FlowSupervisor:
             return await ref
         except ray.exceptions.RayError as error:
             raise cause_of(error, actor=actor) from error
-
-
-def is_copy_due(mode: RunMode, snapshot: StoredSnapshot | None, *, first_epoch: int) -> bool:
-    """The copy that was asked for has not begun. Once the store knows of it, a restart repeats it by itself.
-
-    An epoch that failed earlier, at a destination that was away for a moment, has not done what was asked.
-    """
-    return mode.resnapshot and (snapshot is None or snapshot.epoch < first_epoch)
 
 
 def _with_advice(error: WallabyError, advice: str) -> WallabyError:

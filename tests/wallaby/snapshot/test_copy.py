@@ -13,7 +13,7 @@ import pytest
 from wallaby.errors import SourceUnavailable
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.slot import CreatedSlot, create_slot, drop_slot
-from wallaby.schema import TableName, TableSchema
+from wallaby.schema import TableSchema
 from wallaby.settings import Limits
 from wallaby.snapshot.copy import SnapshotCopy
 from wallaby.testing.postgres import ScratchDatabase
