@@ -69,6 +69,30 @@ class RunMode:
 
 
 @dataclass(slots=True)
+class CopyWishes:
+    """New copies that were asked for while a flow runs, by the numbers of `Store.copy_due`."""
+
+    due: int = 0
+    """What the present epoch was told to make; 0 for none."""
+    _told: int = 0
+    _heard: int = 0
+
+    def begin_epoch(self, due: int) -> None:
+        """An epoch begins, and the store says what is due."""
+        self.due = due
+        self._told = max(self._told, due)
+
+    def hear(self, number: int) -> None:
+        """Somebody asked for this copy. Old news changes nothing."""
+        self._heard = max(self._heard, number)
+
+    @property
+    def is_epoch_over(self) -> bool:
+        """No epoch was told of the newest wish. What one was told and did not do, the store tells the next."""
+        return self._heard > self._told
+
+
+@dataclass(slots=True)
 class _Region:
     """The actors of one epoch."""
 
@@ -104,10 +128,7 @@ class FlowSupervisor:
         self._fruitless_epochs = 0
         self.epoch = 0
         """The newest epoch taken; 0 before the first."""
-        self._copy_due = 0
-        """The new copy this epoch was told to make (`Store.copy_due`); 0 for none."""
-        self._copy_wanted = 0
-        """The newest one asked for, as far as anybody told us."""
+        self._wishes = CopyWishes()
         self._may_spool = True
         self._is_text_due = False
         self.error: WallabyError | None = None
@@ -118,11 +139,11 @@ class FlowSupervisor:
         self._stopping.set()
 
     def want_copy(self, number: int) -> None:
-        """A new copy was asked for (`Store.copy_due`): end the epoch, unless it was begun to make this very copy.
+        """A new copy was asked for (`Store.copy_due`): end the epoch, unless one was told to make this very copy.
 
-        What it did not finish is in the store: the next epoch reads there what is due.
+        The wish is in the store: the next epoch reads there what is due.
         """
-        self._copy_wanted = max(self._copy_wanted, number)
+        self._wishes.hear(number)
 
     def actors(self) -> dict[str, Any]:
         """Actor handles by role, for fault injection and diagnosis: ``source`` and ``sink/<destination>/<index>``."""
@@ -232,7 +253,7 @@ class FlowSupervisor:
             remembered=remembered,
             lanes=lanes,
             commit_intervals_ms=intervals,
-            resnapshot=self._copy_due > 0,
+            resnapshot=self._wishes.due > 0,
             once=self._mode.once,
             until=self._mode.until,
             may_spool=self._may_spool,
@@ -250,7 +271,7 @@ class FlowSupervisor:
         owner = int(error.where.get("owner", 0))
         if not owner:
             return error
-        if not self._copy_due:
+        if not self._wishes.due:
             advice = "Stop the other one; if there is none, the control store was lost: run the flow with --resnapshot"
             return Superseded(error.message, advice=advice, **error.where)
         await self._call("begin_epoch", self._flow.id, above=owner)
@@ -322,7 +343,7 @@ class FlowSupervisor:
             done.cancel()
 
     def _require_no_newer_copy(self) -> None:
-        if self._copy_wanted > self._copy_due and not self._stopping.is_set():
+        if self._wishes.is_epoch_over and not self._stopping.is_set():
             raise Transient("a new copy was asked for", flow=self._flow.id, epoch=self.epoch)
 
     def _require_answers(self, heartbeat: Heartbeat) -> None:
@@ -369,8 +390,7 @@ class FlowSupervisor:
         identity = await self._call("get_source_identity", self._flow.id) or {}
         snapshot = await self._call("get_snapshot_state", self._flow.id)
         timeline = identity.get("timeline")
-        self._copy_due = await self._call("copy_due", self._flow.id)
-        self._copy_wanted = self._copy_due
+        self._wishes.begin_epoch(await self._call("copy_due", self._flow.id))
         return RememberedFacts(
             position=checkpoint.position if checkpoint else START,
             lanes=checkpoint.lanes if checkpoint else {},
