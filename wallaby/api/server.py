@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wallaby.api import ddl, flows, security, streams
+from wallaby.api import ddl, flows, security, snapshots, streams
 from wallaby.api.audit import AuditTrail
 from wallaby.api.authentication import Authenticator
 from wallaby.api.control import FlowControl
@@ -22,7 +22,7 @@ from wallaby.api.watch import ChangeFeed
 from wallaby.errors import CheckFailed
 from wallaby.settings import ApiLimits, Settings
 from wallaby.store import Store
-from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, flow_pb2, stream_pb2
+from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, flow_pb2, snapshot_pb2, stream_pb2
 from wallaby.vault import Vault
 
 
@@ -82,11 +82,13 @@ async def serve(
     server = grpc.aio.server(interceptors=[guard], options=_options(bounds), maximum_concurrent_rpcs=bounds.calls_max)
     feed = ChangeFeed(thread, watchers_max=bounds.watchers_max)
     flows.register(server, thread, control, feed)
+    snapshots.register(server, thread, control, feed)
     ddl.register(server, thread)
     stream_servicer = streams.register(server, settings)
     security.register(server, thread, vault, _now)
     services = (
         (flow_pb2, "FlowService"),
+        (snapshot_pb2, "SnapshotService"),
         (checkpoint_pb2, "CheckpointService"),
         (ddl_pb2, "DDLService"),
         (stream_pb2, "StreamService"),

@@ -35,12 +35,14 @@ def register(subparsers: Any) -> None:
         publication,
         security,
         slot,
+        snapshot,
         stream,
         wanted,
     )
 
     _register_flow(subparsers)
-    for group in (wanted, local, interview, ddl, publication, slot, checkpoint, stream, security, completion):
+    groups = (wanted, local, interview, snapshot, ddl, publication, slot, checkpoint, stream, security, completion)
+    for group in groups:
         group.register(subparsers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from wallaby.lsn import Lsn
 from wallaby.snapshot.progress import CopyState, TableCopy
@@ -35,6 +35,23 @@ class Snapshot:
     updated_at: datetime | None = None
     finished_at: datetime | None = None
     """None while a table is not done."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values under the names of the API's message."""
+        moments = {name: getattr(self, name) for name in ("started_at", "updated_at", "finished_at")}
+        return {
+            "flow_id": self.flow_id,
+            "state": self.state.value,
+            "wanted": self.is_wanted,
+            "epoch": self.epoch,
+            "snapshot_lsn": "" if self.snapshot_lsn is None else str(self.snapshot_lsn),
+            "tables": self.tables,
+            "tables_done": self.tables_done,
+            "expected_rows": self.expected_rows,
+            "copied_rows": self.rows,
+            "copied_bytes": self.bytes,
+            **{name: None if moment is None else moment.isoformat() for name, moment in moments.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True)

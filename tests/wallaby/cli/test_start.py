@@ -62,6 +62,7 @@ def start(folder: Path, *words: str) -> tuple[int, set[str]]:
         (("plan", "-f", "shop.yaml"), (*HEAVY, "psycopg")),
         (("diff", "-f", "shop.yaml"), (*HEAVY, "psycopg")),
         (("ddl", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
+        (("snapshot", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("checkpoint", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("token", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("audit", "--limit", "9"), (*HEAVY, "pydantic", "yaml", "psycopg")),
