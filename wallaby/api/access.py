@@ -52,6 +52,7 @@ _WALLABY: Final[Mapping[str, Mapping[str, Rule]]] = {
         "GetSnapshot": _SHOWS,
         "ListSnapshots": _SHOWS,
         "RestartSnapshot": _STEERS,
+        "CancelSnapshot": _STEERS,
     },
     "CheckpointService": {
         "GetCheckpoint": _SHOWS,

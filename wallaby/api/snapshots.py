@@ -66,6 +66,19 @@ class SnapshotServicer(snapshot_pb2_grpc.SnapshotServiceServicer):
         await self._control.changed(flow_id)
         return answer
 
+    @answers_errors
+    async def CancelSnapshot(
+        self, request: snapshot_pb2.CancelSnapshotRequest, context: Any
+    ) -> snapshot_pb2.CancelSnapshotResponse:
+        flow_id = _required(request.flow_id)
+
+        def cancel(store: Store) -> snapshot_pb2.CancelSnapshotResponse:
+            return snapshot_pb2.CancelSnapshotResponse(flow=message_from_record(store.cancel_copy(flow_id)))
+
+        answer = await self._store.change(snapshot_pb2.CancelSnapshotResponse, cancel)
+        self._feed.nudge()
+        return answer
+
 
 def _required(flow_id: str) -> str:
     if not flow_id:

@@ -1,4 +1,4 @@
-"""``wallaby snapshot list|show|watch|restart``: how far copies of existing rows are, and copying anew."""
+"""``wallaby snapshot list|show|watch|restart|cancel``: how far copies of existing rows are, and copying anew."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def register(subparsers: Any) -> None:
     watch = add_command(commands, "watch", "follow the copy of a flow until it is consistent", _watch)
     restart = add_command(commands, "restart", "drop the slot, empty the targets, copy everything anew", _restart)
     add_switch(restart, "--yes", "do not ask")
-    for parser in (show, watch, restart):
+    cancel = add_command(commands, "cancel", "take back a new copy that has not begun; the flow must not run", _cancel)
+    for parser in (show, watch, restart, cancel):
         parser.add_argument("flow", metavar="FLOW", help="the flow's id")
-    for parser in (listing, show, watch, restart):
+    for parser in (listing, show, watch, restart, cancel):
         add_connection(parser)
 
 
@@ -129,6 +130,15 @@ def _restart(arguments: argparse.Namespace, report: Report) -> int:
         flow = client.restart_snapshot(flow.id)
     line = f"Flow {flow.id} copies anew (state={state_name(flow)}); see `wallaby snapshot watch {flow.id}`"
     report.show({"id": flow.id, "state": state_name(flow)}, [line])
+    return 0
+
+
+def _cancel(arguments: argparse.Namespace, report: Report) -> int:
+    from wallaby.cli.flow import state_name
+
+    with connected(arguments) as client:
+        flow = client.cancel_snapshot(arguments.flow)
+    report.show({"id": flow.id, "state": state_name(flow)}, [f"Flow {flow.id} keeps the copy it has"])
     return 0
 
 

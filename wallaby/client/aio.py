@@ -165,6 +165,10 @@ class AsyncClient:
         """
         return await self._do(calls.restart_snapshot(flow_id))
 
+    async def cancel_snapshot(self, flow_id: str) -> Flow:
+        """Take back a new copy that was asked for and has not begun. `IllegalMove` while the flow runs."""
+        return await self._do(calls.cancel_snapshot(flow_id))
+
     # Checkpoints
 
     async def get_checkpoint(self, flow_id: str) -> Checkpoint:

@@ -185,6 +185,12 @@ def restart_snapshot(flow_id: str) -> Call[Flow]:
     return Call("SnapshotService", "RestartSnapshot", request, answer, lambda message: flow_from(message.flow))
 
 
+def cancel_snapshot(flow_id: str) -> Call[Flow]:
+    request = snapshot_pb2.CancelSnapshotRequest(flow_id=flow_id)
+    answer = snapshot_pb2.CancelSnapshotResponse
+    return Call("SnapshotService", "CancelSnapshot", request, answer, lambda message: flow_from(message.flow))
+
+
 def get_checkpoint(flow_id: str) -> Call[Checkpoint]:
     request = checkpoint_pb2.GetCheckpointRequest(flow_id=flow_id)
     return Call("CheckpointService", "GetCheckpoint", request, checkpoint_pb2.FlowCheckpoint, checkpoint_from)

@@ -160,6 +160,10 @@ class Client:
         """
         return self._do(calls.restart_snapshot(flow_id))
 
+    def cancel_snapshot(self, flow_id: str) -> Flow:
+        """Take back a new copy that was asked for and has not begun. `IllegalMove` while the flow runs."""
+        return self._do(calls.cancel_snapshot(flow_id))
+
     # Checkpoints
 
     def get_checkpoint(self, flow_id: str) -> Checkpoint:

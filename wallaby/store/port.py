@@ -48,7 +48,7 @@ class FlowRecord:
     copies_wanted: int = 0
     """How often a new copy was asked for (`Command.RESNAPSHOT`)."""
     copies_begun: int = 0
-    """... and the last of those that has begun."""
+    """... and the last of those that has begun, or was cancelled."""
 
     @property
     def is_copy_wanted(self) -> bool:
@@ -187,6 +187,13 @@ class Store(AccessStore, SnapshotStore, Protocol):
 
     def move_flow(self, flow_id: str, command: Command, reason: str = "") -> FlowRecord:
         """Make a legal move and log it; a move to the present state changes and logs nothing. `IllegalMove`."""
+        ...
+
+    def cancel_copy(self, flow_id: str) -> FlowRecord:
+        """Take back a new copy that was asked for and has not begun (`copy_due`); without one nothing changes.
+
+        `IllegalMove` while the flow runs: the run may have been told already. `NotFound`.
+        """
         ...
 
     def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:

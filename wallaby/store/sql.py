@@ -146,6 +146,22 @@ class SqlStore(SqlAccess):
             _log_change(transaction, flow_id, command, record.state, state, short, now)
         return _flow(rows[0])
 
+    def cancel_copy(self, flow_id: str) -> FlowRecord:
+        with self._edge.transaction() as transaction:
+            record = _read_flow(transaction, flow_id, lock=True)
+            next_state(record.state, Command.UPDATE)
+            if not record.is_copy_wanted:
+                return record
+            now = datetime.now(UTC)
+            rows = transaction.execute(
+                "UPDATE wallaby.flows SET copies_begun = copies_wanted, updated_at = %s WHERE id = %s"
+                f" RETURNING {_FLOW}",
+                (now.isoformat(), flow_id),
+            )
+            reason = "the new copy was cancelled"
+            _log_change(transaction, flow_id, Command.UPDATE, record.state, record.state, reason, now)
+        return _flow(rows[0])
+
     def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
         with self._edge.transaction() as transaction:
             rows = transaction.execute(

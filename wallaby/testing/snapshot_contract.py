@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from wallaby.errors import ConfigError, Fenced, NotFound
+from wallaby.errors import ConfigError, Fenced, IllegalMove, NotFound
 from wallaby.flow import EndpointSpec, FlowSpec
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import START, Lsn, Position
@@ -110,6 +110,38 @@ class RequestContract(StoreCase):
         store.move_flow("shop", Command.FINISH)
         _begun(store)
         assert not store.move_flow("shop", Command.RESNAPSHOT).run_once
+
+    @pytest.mark.parametrize("state", list(FlowState))
+    def test_a_wish_is_taken_back_only_while_nobody_may_have_been_told_of_it(
+        self, store: Store, state: FlowState
+    ) -> None:
+        store.create_flow(_a_flow())
+        asked = store.move_flow("shop", Command.RESNAPSHOT)
+        ways = {
+            FlowState.STOPPING: (Command.STOP,),
+            FlowState.PAUSED: (Command.STOP, Command.FINISH),
+            FlowState.STOPPED: (Command.FINISH,),
+            FlowState.FAILED: (Command.FAIL,),
+        }
+        for command in ways.get(state, ()):
+            asked = store.move_flow("shop", command)
+        if asked.state in (FlowState.RUNNING, FlowState.STOPPING):
+            with pytest.raises(IllegalMove):
+                store.cancel_copy("shop")
+            assert store.copy_due("shop") == 1
+            return
+        kept = store.cancel_copy("shop")
+        assert (kept.state, kept.is_copy_wanted, store.copy_due("shop")) == (asked.state, False, 0)
+        assert "cancelled" in store.state_events("shop")[0].reason
+        version = store.version()
+        assert store.cancel_copy("shop") == kept
+        assert store.version() == version
+        store.move_flow("shop", Command.RESNAPSHOT)
+        assert store.copy_due("shop") == 2, "a later wish has a number of its own"
+
+    def test_there_is_nothing_to_take_back_of_a_flow_that_does_not_exist(self, store: Store) -> None:
+        with pytest.raises(NotFound):
+            store.cancel_copy("nope")
 
     def test_a_flow_made_again_under_the_same_id_inherits_no_wish(self, store: Store) -> None:
         store.create_flow(_a_flow())

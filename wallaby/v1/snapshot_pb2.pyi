@@ -131,3 +131,15 @@ class RestartSnapshotResponse(_message.Message):
     FLOW_FIELD_NUMBER: _ClassVar[int]
     flow: _types_pb2.Flow
     def __init__(self, flow: _Optional[_Union[_types_pb2.Flow, _Mapping]] = ...) -> None: ...
+
+class CancelSnapshotRequest(_message.Message):
+    __slots__ = ("flow_id",)
+    FLOW_ID_FIELD_NUMBER: _ClassVar[int]
+    flow_id: str
+    def __init__(self, flow_id: _Optional[str] = ...) -> None: ...
+
+class CancelSnapshotResponse(_message.Message):
+    __slots__ = ("flow",)
+    FLOW_FIELD_NUMBER: _ClassVar[int]
+    flow: _types_pb2.Flow
+    def __init__(self, flow: _Optional[_Union[_types_pb2.Flow, _Mapping]] = ...) -> None: ...

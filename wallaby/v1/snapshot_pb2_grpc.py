@@ -50,6 +50,11 @@ class SnapshotServiceStub(object):
                 request_serializer=wallaby_dot_v1_dot_snapshot__pb2.RestartSnapshotRequest.SerializeToString,
                 response_deserializer=wallaby_dot_v1_dot_snapshot__pb2.RestartSnapshotResponse.FromString,
                 _registered_method=True)
+        self.CancelSnapshot = channel.unary_unary(
+                '/wallaby.v1.SnapshotService/CancelSnapshot',
+                request_serializer=wallaby_dot_v1_dot_snapshot__pb2.CancelSnapshotRequest.SerializeToString,
+                response_deserializer=wallaby_dot_v1_dot_snapshot__pb2.CancelSnapshotResponse.FromString,
+                _registered_method=True)
 
 
 class SnapshotServiceServicer(object):
@@ -79,6 +84,13 @@ class SnapshotServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelSnapshot(self, request, context):
+        """Takes back a new copy that was asked for and has not begun, of a flow that does not run. Without one: nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SnapshotServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -96,6 +108,11 @@ def add_SnapshotServiceServicer_to_server(servicer, server):
                     servicer.RestartSnapshot,
                     request_deserializer=wallaby_dot_v1_dot_snapshot__pb2.RestartSnapshotRequest.FromString,
                     response_serializer=wallaby_dot_v1_dot_snapshot__pb2.RestartSnapshotResponse.SerializeToString,
+            ),
+            'CancelSnapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSnapshot,
+                    request_deserializer=wallaby_dot_v1_dot_snapshot__pb2.CancelSnapshotRequest.FromString,
+                    response_serializer=wallaby_dot_v1_dot_snapshot__pb2.CancelSnapshotResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -180,6 +197,33 @@ class SnapshotService(object):
             '/wallaby.v1.SnapshotService/RestartSnapshot',
             wallaby_dot_v1_dot_snapshot__pb2.RestartSnapshotRequest.SerializeToString,
             wallaby_dot_v1_dot_snapshot__pb2.RestartSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSnapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/wallaby.v1.SnapshotService/CancelSnapshot',
+            wallaby_dot_v1_dot_snapshot__pb2.CancelSnapshotRequest.SerializeToString,
+            wallaby_dot_v1_dot_snapshot__pb2.CancelSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,

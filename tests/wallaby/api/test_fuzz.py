@@ -244,6 +244,7 @@ MOVES = {
     "ResumeFlow": Command.RESUME,
     "RunFlowOnce": Command.RUN_ONCE,
     "RestartSnapshot": Command.RESNAPSHOT,
+    "CancelSnapshot": Command.UPDATE,
     "UpdateFlow": Command.UPDATE,
     "DeleteFlow": Command.DELETE,
 }
@@ -262,7 +263,7 @@ async def test_in_every_state_each_command_moves_as_the_table_says_or_changes_no
         [path] = [path for path, method in SERVED if method.name == name]
         request = (
             flow_pb2.UpdateFlowRequest(flow=a_message(id=flow_id))
-            if command is Command.UPDATE
+            if name == "UpdateFlow"
             else GetMessageClass(dict(SERVED)[path].input_type)(flow_id=flow_id)
         )
         code, text, _ = await calling(path, request.SerializeToString())

@@ -106,6 +106,7 @@ async def test_a_flow_without_a_copy_is_not_found_and_a_missing_id_is_invalid(sn
     for call in (
         snapshots.GetSnapshot(snapshot_pb2.GetSnapshotRequest()),
         snapshots.RestartSnapshot(snapshot_pb2.RestartSnapshotRequest()),
+        snapshots.CancelSnapshot(snapshot_pb2.CancelSnapshotRequest()),
     ):
         missing = await refusal(call)
         assert (missing.code(), fields(missing)) == (Code.INVALID_ARGUMENT, ["flow_id"])
@@ -130,6 +131,22 @@ async def test_a_new_copy_is_wanted_where_the_lifecycle_allows_it_and_the_driver
     assert (event.command, event.before, event.after) == (Command.RESNAPSHOT, state, FlowState.RUNNING)
     shown = (await snapshots.GetSnapshot(snapshot_pb2.GetSnapshotRequest(flow_id="shop"))).snapshot
     assert (shown.state, shown.wanted) == (snapshot_pb2.SNAPSHOT_STATE_PENDING, True)
+
+
+async def test_a_new_copy_is_taken_back_before_the_flow_runs_and_refused_while_it_does(
+    snapshots: Any, store: Store
+) -> None:
+    store.create_flow(a_flow())
+    await snapshots.RestartSnapshot(snapshot_pb2.RestartSnapshotRequest(flow_id="shop"))
+    cancel = snapshot_pb2.CancelSnapshotRequest(flow_id="shop")
+    early = await refusal(snapshots.CancelSnapshot(cancel))
+    assert early.code() is Code.FAILED_PRECONDITION
+    assert "Stop it first" in (early.details() or "")
+    store.move_flow("shop", Command.FAIL)
+    assert (await snapshots.CancelSnapshot(cancel)).flow.state == types_pb2.FLOW_STATE_FAILED
+    assert store.copy_due("shop") == 0
+    gone = await refusal(snapshots.GetSnapshot(snapshot_pb2.GetSnapshotRequest(flow_id="shop")))
+    assert gone.code() is Code.NOT_FOUND
 
 
 async def test_a_request_id_asks_once_even_after_that_copy_has_begun(snapshots: Any, store: Store) -> None:

@@ -146,6 +146,9 @@ def test_a_new_copy_needs_a_yes(wallaby: Wallaby, running: Running, monkeypatch:
     running.store.move_flow("shop", Command.STOP)
     with pytest.raises(IllegalMove):
         wallaby("snapshot", "restart", "shop", "-yes")
+    running.store.move_flow("shop", Command.FINISH)
+    assert wallaby("snapshot", "cancel", "shop") == "Flow shop keeps the copy it has\n"
+    assert running.store.copy_due("shop") == 0
     with pytest.raises(NotFound):
         wallaby("snapshot", "restart", "nope", "-yes")
 

@@ -191,12 +191,16 @@ async def test_copies_are_read_and_asked_for_by_both_faces(running: Running) -> 
             [item async for item in wallaby.list_table_snapshots("shop")],
         )
         assert (await wallaby.restart_snapshot("shop")).state is FlowState.RUNNING
+        running.store.move_flow("shop", Command.FAIL)
+        assert (await wallaby.cancel_snapshot("shop")).state is FlowState.FAILED
+    with Client.connect(running.address) as wallaby:
+        assert wallaby.cancel_snapshot("shop").state is FlowState.FAILED
     assert awaited == waited
     assert [(item.name, item.state, item.expected_rows) for item in waited[2]] == [
         (f"t{i}", CopyState.PENDING, 100) for i in range(3)
     ]
     assert (waited[0].share, waited[0].rows_per_s, waited[0].seconds_left) == (0.0, 0.0, None)
-    assert running.store.copy_due("shop") == 1
+    assert running.store.copy_due("shop") == 0
 
 
 def test_any_method_can_be_called_by_name(running: Running) -> None:
