@@ -170,6 +170,7 @@ class Relay:
         self._frontier.read_upto(upto)
         while self._checkpoint < upto or self._is_noting:
             self._take_completions()
+            self._note_copy()
             self._write_checkpoint(force=True)
             self._report()
             select.select([self._transport.fileno()], [], [], _TURN_MS / 1000)

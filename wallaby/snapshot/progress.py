@@ -124,10 +124,6 @@ class CopyProgress:
         """Every table as it is now, in order."""
         return tuple(self._tables.values())
 
-    def of(self, table: TableName) -> TableCopy | None:
-        """One table as it is now; None when it is not part of the copy."""
-        return self._tables.get(table)
-
     def copied(self, table: TableName, *, rows: int, nbytes: int, at: datetime) -> None:
         """More rows of ``table`` were handed to the destinations. The tables before it in the order are complete."""
         self._complete(self._tables[table].number, at)
