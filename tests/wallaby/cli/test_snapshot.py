@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tests.wallaby.api.running import Running
 from tests.wallaby.api.test_snapshots import NOON, begun, finished, tables
-from tests.wallaby.cli.command import Wallaby
+from tests.wallaby.cli.command import Wallaby, parsed
+from wallaby.cli import run
 from wallaby.cli.snapshot import bars
 from wallaby.client import Client
 from wallaby.errors import ConfigError, IllegalMove, NotFound, WallabyError
@@ -191,3 +192,13 @@ def test_the_bars_show_what_is_copied_now_first_and_fit(running: Running) -> Non
     assert "25 of 100 copying" in lines[1]
     assert '"Shop".t30' in lines[1]
     assert "and 25 more tables" in lines[-1]
+
+
+def test_a_watch_in_a_terminal_leaves_the_last_bars_on_it(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    begun(running.store, halfway())
+    finished(running.store, halfway())
+    words = parsed("snapshot", "watch", "shop", "-endpoint", running.address)
+    assert run(words, Typing()) == 0
+    shown = capsys.readouterr().out
+    assert "shop: consistent, 100%, 21 rows" in shown
+    assert '"Shop"."the lines"' in shown
