@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,8 +19,8 @@ from wallaby.postgres.slot import SourceIdentity
 from wallaby.relay.session import SessionConfig, SourceSession
 from wallaby.schema import TableName
 from wallaby.settings import Limits
+from wallaby.snapshot.progress import TableCopy
 from wallaby.status import FlowStatus
-from wallaby.store import SnapshotStatus
 from wallaby.window import LaneId
 
 _LEDGER_TIMEOUT_S = 120.0
@@ -83,8 +83,11 @@ class RayLedger:
     def begin_copy(self, identity: SourceIdentity, slot: str) -> None:
         self._call("begin_copy", self._flow, self._epoch, slot=slot, identity=_plain(identity))
 
-    def finish_copy(self) -> None:
-        self._call("set_snapshot_state", self._flow, self._epoch, SnapshotStatus.DONE)
+    def plan_copy(self, tables: Sequence[TableCopy]) -> None:
+        self._call("note_copy", self._flow, self._epoch, tables)
+
+    def finish_copy(self, tables: Sequence[TableCopy]) -> None:
+        self._call("finish_copy", self._flow, self._epoch, tables)
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
         self._call("put_source_identity", self._flow, {**_plain(identity), "slot": slot}, epoch=self._epoch)

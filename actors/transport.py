@@ -14,8 +14,9 @@ import ray
 from actors.failures import cause_of
 from actors.options import WRITE
 from wallaby.lsn import Position
-from wallaby.relay.ports import Checkpointed, Completion, Delivered
+from wallaby.relay.ports import Checkpointed, Completion, CopyNoted, Delivered
 from wallaby.settings import Limits
+from wallaby.snapshot.progress import TableCopy
 from wallaby.window import LaneId, Window
 
 
@@ -42,6 +43,7 @@ class RayTransport:
         self._limits = limits
         self._calls: dict[LaneId, deque[_Call]] = {lane: deque() for lane in sinks}
         self._checkpoint: tuple[Position, Future[Any]] | None = None
+        self._note: tuple[tuple[TableCopy, ...], Future[Any]] | None = None
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -61,6 +63,12 @@ class RayTransport:
         self._checkpoint = (upto, future)
         future.add_done_callback(self._wake)
 
+    def note_copy(self, tables: tuple[TableCopy, ...]) -> None:
+        assert self._note is None, "one note at a time"
+        future = self._coordinator.call.remote("note_copy", self._flow, self._epoch, tables).future()
+        self._note = (tables, future)
+        future.add_done_callback(self._wake)
+
     def completions(self) -> list[Completion]:
         self._drain_wakes()
         done: list[Completion] = []
@@ -77,6 +85,11 @@ class RayTransport:
             self._checkpoint = None
             error = future.exception()
             done.append(Checkpointed(upto, cause_of(error, actor="coordinator") if error else None))
+        if self._note is not None and self._note[1].done():
+            tables, future = self._note
+            self._note = None
+            error = future.exception()
+            done.append(CopyNoted(tables, cause_of(error, actor="coordinator") if error else None))
         return done
 
     def fileno(self) -> int:

@@ -43,7 +43,7 @@ def worker(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--max-empty-reads", type=int, default=0, metavar="N", help="above 0: stop at the source's present position"
     )
-    parser.add_argument("--mode", default="cdc", help="cdc; backfill is not supported yet")
+    parser.add_argument("--mode", default="cdc", help="cdc; backfill is refused: see snapshot restart")
     parser.add_argument("--start-lsn", metavar="LSN", default="", help="refused: a flow knows where it is")
     for name in ("--tables", "--schemas", "--partition-column"):
         parser.add_argument(name, metavar="TEXT", default="", help="belongs to -mode backfill; no effect")
@@ -58,9 +58,10 @@ def _run_stored(words: argparse.Namespace) -> int:
         raise ConfigError("flow-id is required", field="-flow-id")
     if words.mode != "cdc":
         raise ConfigError(
-            "only cdc is supported",
+            "only cdc is supported: a flow copies all its tables or none",
             field="-mode",
-            advice="A new flow copies existing rows first; see source.options.snapshot",
+            advice="A new flow copies existing rows first, and `wallaby snapshot restart` copies them anew; give single"
+            " tables a flow of their own",
         )
     if words.start_lsn:
         raise ConfigError(

@@ -47,6 +47,9 @@ _MAY_PASS: Final = frozenset(
 )
 """Findings that may be gone at the next attempt."""
 
+_REPAIRED: Final = frozenset({"slot-lost"})
+"""Findings that a new copy repairs."""
+
 EXIT_INTERRUPTED: Final = 130
 """A second Ctrl-C."""
 
@@ -118,9 +121,12 @@ class Driver:
         """The flow's supervisor while it runs here."""
         return self._supervisors.get(flow_id)
 
-    async def run_flow(self, flow: FlowSpec, mode: RunMode) -> Outcome:
-        """Run one flow of our own until it ends; the store and the API know it meanwhile."""
-        await self._register(flow)
+    async def run_flow(self, flow: FlowSpec, mode: RunMode, *, command: Command = Command.START) -> Outcome:
+        """Run one flow of our own until it ends; the store and the API know it meanwhile.
+
+        ``command`` is START, or RESNAPSHOT to copy anew first.
+        """
+        await self._register(flow, command)
         outcome = await self._launch(await self._resolved(flow), mode)
         await self._settle(flow.id, outcome)
         return outcome
@@ -172,7 +178,7 @@ class Driver:
         outcome = Outcome.FAILED
         try:
             flow = await self._resolved(record.spec)
-            await self._require_fit(flow)
+            await self._require_fit(flow, copies_anew=record.is_copy_wanted)
             outcome = await self._launch(flow, RunMode(once=record.run_once))
             if await self._settle(record.id, outcome):
                 self._tell(f"{record.id}: {outcome}")
@@ -189,12 +195,13 @@ class Driver:
                 await self._call("move_flow", record.id, Command.FAIL, str(error))
         return outcome
 
-    async def _require_fit(self, flow: FlowSpec) -> None:
+    async def _require_fit(self, flow: FlowSpec, *, copies_anew: bool) -> None:
         """`CheckFailed` when a flow that never ran cannot run as things are; what may pass is left to retries."""
         if await self._call("get_snapshot_state", flow.id) or await self._call("get_checkpoint", flow.id):
             return
         found = await asyncio.to_thread(check_flow, flow, own_application=application_name(flow.id))
-        errors = [item for item in found if item.severity is Severity.ERROR and item.code not in _MAY_PASS]
+        passing = _MAY_PASS | _REPAIRED if copies_anew else _MAY_PASS
+        errors = [item for item in found if item.severity is Severity.ERROR and item.code not in passing]
         if errors:
             lines = "; ".join(f"{item.subject}: {item.message}" for item in errors)
             raise CheckFailed(lines, advice=errors[0].advice)
@@ -214,7 +221,7 @@ class Driver:
                 await watch
 
     async def _watch_wanted(self, flow_id: str, supervisor: FlowSupervisor) -> None:
-        """A StopFlow through the API reaches a flow we were started for, too."""
+        """A StopFlow or RestartSnapshot through the API reaches a flow we were started for, too."""
         seen = -1
         while True:
             try:
@@ -223,6 +230,8 @@ class Driver:
                     supervisor.stop()
                     return
                 supervisor.decided(await self._call("newest_letter_decision", flow_id))
+                if record.is_copy_wanted:
+                    supervisor.want_copy(record.copies_wanted)
                 seen = await self._wait_changed(seen)
             except WallabyError:
                 await asyncio.sleep(_PAUSE_S)  # coordinator or store is away; the flow itself decides what that means
@@ -261,7 +270,7 @@ class Driver:
         sealed = [item for item in await self._call("list_secrets") if item.name in names]
         return resolved(flow, Vault.from_reference(self._settings.secret_key).open_all(sealed))
 
-    async def _register(self, flow: FlowSpec) -> None:
+    async def _register(self, flow: FlowSpec, command: Command) -> None:
         stored = FlowSpec.from_mapping(secret.redact(flow.to_mapping()))
         try:
             record = await self._call("get_flow", flow.id)
@@ -273,7 +282,7 @@ class Driver:
                 await self._call("move_flow", flow.id, Command.STOP, "taken over by another driver")
                 await self._call("move_flow", flow.id, Command.FINISH, "taken over by another driver")
             await self._call("update_flow", flow.id, stored)
-        await self._call("move_flow", flow.id, Command.START, "run from a file")
+        await self._call("move_flow", flow.id, command, "run from a file")
 
     async def _records(self) -> list[FlowRecord]:
         records: list[FlowRecord] = []

@@ -17,6 +17,7 @@ from wallaby.check import check_flow, has_errors, is_misconfigured
 from wallaby.errors import ConfigError
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved, stored_secrets
+from wallaby.lifecycle import Command
 from wallaby.lsn import Lsn
 from wallaby.postgres.connect import application_name
 from wallaby.settings import VARIABLES, Limits, Settings
@@ -77,7 +78,8 @@ def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
     from cluster.ray_runtime import attached
     from cluster.supervisor import Outcome, RunMode
 
-    mode = RunMode(once=words.once, until=until, resnapshot=words.resnapshot)
+    mode = RunMode(once=words.once, until=until)
+    command = Command.RESNAPSHOT if words.resnapshot else Command.START
     with (
         open_view(as_json=words.json) as view,
         machines_only(words.json),
@@ -91,7 +93,7 @@ def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
                 await driver.start()
                 driver.install_signals()
                 _announce(view, driver.address, runtime.dashboard)
-                return await driver.run_flow(flow, mode)
+                return await driver.run_flow(flow, mode, command=command)
             finally:
                 final[:] = [status] if (status := driver.last_status(flow.id)) is not None else []
                 await driver.close()

@@ -37,7 +37,6 @@ from wallaby.settings import Limits
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.status import FlowStatus
 from wallaby.store import Epoch, SnapshotStatus
-from wallaby.store import SnapshotState as StoredSnapshot
 from wallaby.window import LaneId
 
 _LOG: Final = logging.getLogger(__name__)
@@ -63,11 +62,34 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunMode:
-    """How long to run, and whether to begin again."""
+    """How long to run."""
 
     once: bool = False
     until: Lsn | None = None
-    resnapshot: bool = False
+
+
+@dataclass(slots=True)
+class CopyWishes:
+    """New copies that were asked for while a flow runs, by the numbers of `Store.copy_due`."""
+
+    due: int = 0
+    """What the present epoch was told to make; 0 for none."""
+    _told: int = 0
+    _heard: int = 0
+
+    def begin_epoch(self, due: int) -> None:
+        """An epoch begins, and the store says what is due."""
+        self.due = due
+        self._told = max(self._told, due)
+
+    def hear(self, number: int) -> None:
+        """Somebody asked for this copy. Old news changes nothing."""
+        self._heard = max(self._heard, number)
+
+    @property
+    def is_epoch_over(self) -> bool:
+        """No epoch was told of the newest wish. What one was told and did not do, the store tells the next."""
+        return self._heard > self._told
 
 
 @dataclass(slots=True)
@@ -106,8 +128,7 @@ class FlowSupervisor:
         self._fruitless_epochs = 0
         self.epoch = 0
         """The newest epoch taken; 0 before the first."""
-        self._first_epoch = 0
-        self._is_copy_due = False
+        self._wishes = CopyWishes()
         self._may_spool = True
         self._is_text_due = False
         self._decisions = 0
@@ -124,6 +145,13 @@ class FlowSupervisor:
         if number != self._decisions:
             self._decisions = number
             self._is_replay_due = True
+
+    def want_copy(self, number: int) -> None:
+        """A new copy was asked for (`Store.copy_due`): end the epoch, unless one was told to make this very copy.
+
+        The wish is in the store: the next epoch reads there what is due.
+        """
+        self._wishes.hear(number)
 
     def actors(self) -> dict[str, Any]:
         """Actor handles by role, for fault injection and diagnosis: ``source`` and ``sink/<destination>/<index>``."""
@@ -233,7 +261,7 @@ class FlowSupervisor:
             remembered=remembered,
             lanes=lanes,
             commit_intervals_ms=intervals,
-            resnapshot=self._is_copy_due,
+            resnapshot=self._wishes.due > 0,
             once=self._mode.once,
             until=self._mode.until,
             may_spool=self._may_spool,
@@ -253,7 +281,7 @@ class FlowSupervisor:
         owner = int(error.where.get("owner", 0))
         if not owner:
             return error
-        if not self._is_copy_due:
+        if not self._wishes.due:
             advice = "Stop the other one; if there is none, the control store was lost: run the flow with --resnapshot"
             return Superseded(error.message, advice=advice, **error.where)
         await self._call("begin_epoch", self._flow.id, above=owner)
@@ -323,6 +351,7 @@ class FlowSupervisor:
                 await asyncio.wait([done], timeout=_POLL_S)
                 if done.done():
                     break
+                self._require_no_newer_copy()
                 heartbeat.note("source", has_answered=await self._poll_status())
                 replays = self._replaying(replays)
                 if time.monotonic() - last_ping >= self._limits.heartbeat_interval_ms / 1000:
@@ -356,6 +385,10 @@ class FlowSupervisor:
                 for lane, sink in self._region.sinks.items()
             ]
         return waiting
+
+    def _require_no_newer_copy(self) -> None:
+        if self._wishes.is_epoch_over and not self._stopping.is_set():
+            raise Transient("a new copy was asked for", flow=self._flow.id, epoch=self.epoch)
 
     def _require_answers(self, heartbeat: Heartbeat) -> None:
         if heartbeat.lost is not None:
@@ -401,8 +434,7 @@ class FlowSupervisor:
         identity = await self._call("get_source_identity", self._flow.id) or {}
         snapshot = await self._call("get_snapshot_state", self._flow.id)
         timeline = identity.get("timeline")
-        self._first_epoch = self._first_epoch or grant.epoch
-        self._is_copy_due = is_copy_due(self._mode, snapshot, first_epoch=self._first_epoch)
+        self._wishes.begin_epoch(await self._call("copy_due", self._flow.id))
         return RememberedFacts(
             position=checkpoint.position if checkpoint else START,
             lanes=checkpoint.lanes if checkpoint else {},
@@ -447,14 +479,6 @@ class FlowSupervisor:
             return await ref
         except ray.exceptions.RayError as error:
             raise cause_of(error, actor=actor) from error
-
-
-def is_copy_due(mode: RunMode, snapshot: StoredSnapshot | None, *, first_epoch: int) -> bool:
-    """The copy that was asked for has not begun. Once the store knows of it, a restart repeats it by itself.
-
-    An epoch that failed earlier, at a destination that was away for a moment, has not done what was asked.
-    """
-    return mode.resnapshot and (snapshot is None or snapshot.epoch < first_epoch)
 
 
 def _with_advice(error: WallabyError, advice: str) -> WallabyError:

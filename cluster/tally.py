@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from wallaby.lsn import Position
-from wallaby.status import FlowStatus, LaneStatus
+from wallaby.status import FlowStatus, LaneStatus, TableStatus
 
 RATE_SECONDS: Final = 3.0
 """Rates are averages over about this long: steady enough to read, quick enough to follow."""
@@ -106,14 +105,21 @@ def _rank(state: str) -> int:
     return _STATES.index(state) if state in _STATES else 0
 
 
-def copied_share(status: FlowStatus, estimated_rows: Mapping[str, int]) -> float | None:
-    """How much of the snapshot is read, 0 to 1, by the estimate; None without one. Below 1 while it goes on."""
-    expected = sum(estimated_rows.values())
+def copied_share(status: FlowStatus) -> float | None:
+    """How much of the snapshot is read, 0 to 1, by the estimates; None without any. Below 1 while it goes on.
+
+    A table that is done counts what it had, so that wrong estimates matter less and less.
+    """
+    expected = sum(expected_rows(table) for table in status.tables)
     if not expected:
         return None
-    copied = sum(min(table.copied, estimated_rows.get(table.table, 0)) for table in status.tables)
-    share = copied / expected
+    share = sum(table.copied for table in status.tables) / expected
     return min(share, 0.99) if status.phase == "snapshot" else share
+
+
+def expected_rows(table: TableStatus) -> int:
+    """Rows the copy of a table is about to have; what it had, once it is done."""
+    return table.copied if table.copy == "copied" else max(table.copied, table.estimated)
 
 
 def bytes_text(count: int) -> str:

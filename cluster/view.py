@@ -22,8 +22,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cluster.tally import DestinationLine, Tally, bytes_text, copied_share, duration_text, position_text
-from wallaby.status import FlowStatus
+from cluster.tally import DestinationLine, Tally, bytes_text, copied_share, duration_text, expected_rows, position_text
+from wallaby.status import FlowStatus, TableStatus
 
 PLAIN_SECONDS: Final = 2.0
 """Plain lines come at most this often; a change of state or phase comes at once."""
@@ -79,17 +79,15 @@ class View(Protocol):
     ) -> None: ...
 
 
-def open_view(
-    *, as_json: bool = False, stream: TextIO | None = None, estimated_rows: Mapping[str, int] | None = None
-) -> View:
+def open_view(*, as_json: bool = False, stream: TextIO | None = None) -> View:
     """The view that fits ``stream`` (standard output by default)."""
     output = stream or sys.stdout
     if as_json:
         return JsonLines(output)
     console = Console(file=output)
     if console.is_terminal and not console.is_dumb_terminal:
-        return LiveView(console, estimated_rows=estimated_rows)
-    return PlainLines(output, estimated_rows=estimated_rows)
+        return LiveView(console)
+    return PlainLines(output)
 
 
 @contextmanager
@@ -141,18 +139,16 @@ class LiveView:
         self,
         console: Console | None = None,
         *,
-        estimated_rows: Mapping[str, int] | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self._console = console or Console()
-        self._estimated_rows = estimated_rows or {}
         self._clock = clock
         self._tally = Tally()
         self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
 
     def update(self, status: FlowStatus, *, note: str = "") -> None:
         lines = self._tally.observe(status, self._clock())
-        drawn = picture(status, lines, self._tally, self._estimated_rows, note=note)
+        drawn = picture(status, lines, self._tally, note=note)
         self._live.update(drawn, refresh=self._live.is_started)
         if not self._live.is_started:
             self._live.start(refresh=True)
@@ -187,12 +183,10 @@ class PlainLines:
         self,
         stream: TextIO,
         *,
-        estimated_rows: Mapping[str, int] | None = None,
         clock: Clock = time.monotonic,
         every_s: float = PLAIN_SECONDS,
     ) -> None:
         self._stream = stream
-        self._estimated_rows = estimated_rows or {}
         self._clock = clock
         self._every_s = every_s
         self._tally = Tally()
@@ -206,7 +200,7 @@ class PlainLines:
         if change == self._shown and self._shown_at is not None and now - self._shown_at < self._every_s:
             return
         self._shown, self._shown_at = change, now
-        self.message(plain_line(status, lines, copied_share(status, self._estimated_rows), note=note))
+        self.message(plain_line(status, lines, copied_share(status), note=note))
 
     def message(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
@@ -273,15 +267,14 @@ def picture(
     status: FlowStatus,
     lines: tuple[DestinationLine, ...],
     tally: Tally,
-    estimated_rows: Mapping[str, int],
     *,
     note: str = "",
 ) -> RenderableType:
     """The whole live picture; at most 24 lines for up to five destinations."""
     parts: list[RenderableType] = [_header(status, tally)]
-    share = copied_share(status, estimated_rows)
+    share = copied_share(status)
     if status.phase == "snapshot" and share is not None:
-        parts.append(_snapshot_bar(share))
+        parts.append(_snapshot_bar(share, status))
     parts.append(_destinations(lines))
     if status.tables:
         parts.append(_tables(status, room=max(1, min(_TABLES_MAX, 11 - len(lines)))))
@@ -333,12 +326,14 @@ def _header(status: FlowStatus, tally: Tally) -> Table:
     return table
 
 
-def _snapshot_bar(share: float) -> Table:
+def _snapshot_bar(share: float, status: FlowStatus) -> Table:
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     table.add_column(no_wrap=True, justify="right")
-    table.add_row("snapshot", ProgressBar(total=1.0, completed=share), f"{share:.0%}")
+    done = sum(item.copy == "copied" for item in status.tables)
+    count = sum(item.copy != "" for item in status.tables)
+    table.add_row("snapshot", ProgressBar(total=1.0, completed=share), f"{share:.0%}, {done} of {count} tables")
     return table
 
 
@@ -370,10 +365,17 @@ def _tables(status: FlowStatus, *, room: int) -> Table:
     table.add_column("streamed", justify="right", no_wrap=True)
     busiest = sorted(status.tables, key=lambda item: (-(item.rows + item.copied), item.table))
     for item in busiest[:room]:
-        table.add_row(Text(item.table), f"{item.copied:,}", f"{item.rows:,}")
+        table.add_row(Text(item.table), _copied(item), f"{item.rows:,}")
     if len(busiest) > room:
         table.add_row(Text(f"and {len(busiest) - room} more", style="dim"), "", "")
     return table
+
+
+def _copied(item: TableStatus) -> str:
+    """``1,200 of 5,000`` while the table is copied and something is known of its size."""
+    expected = expected_rows(item)
+    is_going_on = item.copy in ("pending", "copying") and expected > item.copied
+    return f"{item.copied:,} of {expected:,}" if is_going_on else f"{item.copied:,}"
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -11,7 +11,8 @@ stopped    ended by itself at the end it was given (`run_once`); continues like 
 failed     given up with a reason; slot and positions are kept; `start` tries again             driver
 =========  ===================================================================================  ==============
 
-Every state is stored. Every command is idempotent: given again in the state it leads to, it changes nothing.
+Every state is stored. Every command is idempotent: given again in the state it leads to, it changes nothing. Only
+`resnapshot` is a wish of its own: given again after the copy it asked for has begun, it asks for another one.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Command(StrEnum):
     """Continue a flow that ran before."""
     RUN_ONCE = "run_once"
     """Run up to the WAL position that is current now, then end as ``stopped``."""
+    RESNAPSHOT = "resnapshot"
+    """Copy everything anew, under a new slot and into emptied targets, then stream; a flow that runs begins again."""
     UPDATE = "update"
     """Replace the definition; the state stays."""
     DELETE = "delete"
@@ -77,6 +80,7 @@ MOVES: Final[Mapping[Command, Mapping[FlowState, FlowState]]] = {
     Command.PAUSE: _HALT,
     Command.RESUME: dict.fromkeys((_PAUSED, _STOPPED, _FAILED, _RUNNING), _RUNNING),
     Command.RUN_ONCE: dict.fromkeys(_IDLE, _RUNNING),
+    Command.RESNAPSHOT: dict.fromkeys((*_IDLE, _RUNNING), _RUNNING),
     Command.UPDATE: {state: state for state in _IDLE},
     Command.DELETE: {state: state for state in _IDLE},
     Command.FAIL: {_RUNNING: _FAILED, _STOPPING: _FAILED, _FAILED: _FAILED},

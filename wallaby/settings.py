@@ -350,6 +350,8 @@ class Limits:
     """A table truncated or rewritten between snapshot and lock makes the copy start over, at most this often."""
     copy_chunk_bytes: int = 4 << 20
     """Bytes of COPY data decoded at once."""
+    copy_note_interval_ms: int = 1_000
+    """The control store hears at most this often how far a copy is."""
     isolated_bytes_max: int = 128 << 20
     """A lane keeps what it wrote since its last commit, so that refused rows can be found in it; a transaction beyond
     this is not kept, and a row of it that is refused stops the flow."""

@@ -15,7 +15,10 @@ from wallaby.errors import CheckFailed, Refused, SlotLost
 from wallaby.lsn import START, Lsn, Position
 from wallaby.window import LaneId
 
-RESNAPSHOT = "Run the flow once with --resnapshot to copy the tables again and continue from a new slot"
+RESNAPSHOT = (
+    "Run the flow once with --resnapshot, or `wallaby snapshot restart`, to copy the tables again and continue from a"
+    " new slot"
+)
 
 
 class StartMode(StrEnum):

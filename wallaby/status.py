@@ -37,6 +37,12 @@ class TableStatus:
     copied: int = 0
     estimated: int = 0
     """Rows the initial copy expects, from the planner's statistics; 0 when unknown or not copying."""
+    copied_bytes: int = 0
+    """As Arrow."""
+    estimated_bytes: int = 0
+    """On the source's disk."""
+    copy: str = ""
+    """pending | copying | copied; empty when this epoch does not copy the table."""
     filled: int = 0
     """Cells PostgreSQL did not send (unchanged TOAST) that ``toast_fetch`` filled."""
     unfilled: int = 0

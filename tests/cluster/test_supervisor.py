@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import pytest
-
-from cluster.supervisor import RunMode, is_copy_due
-from wallaby.store import SnapshotState, SnapshotStatus
-
-ANEW = RunMode(resnapshot=True)
-FIRST_EPOCH = 5
+from cluster.supervisor import CopyWishes
 
 
-@pytest.mark.must_not_fail(3)
-def test_a_copy_asked_for_stays_due_until_the_store_knows_of_it() -> None:
-    """An epoch that fails before the copy begins must not turn --resnapshot into an ordinary resume."""
-    earlier = SnapshotState(status=SnapshotStatus.DONE, epoch=FIRST_EPOCH - 1)
-    assert is_copy_due(ANEW, None, first_epoch=FIRST_EPOCH)
-    assert is_copy_due(ANEW, earlier, first_epoch=FIRST_EPOCH)
+def test_a_new_copy_asked_for_ends_the_epoch_that_does_not_know_of_it() -> None:
+    wishes = CopyWishes()
+    wishes.begin_epoch(0)
+    assert not wishes.is_epoch_over
+    wishes.hear(1)
+    assert wishes.is_epoch_over
+    wishes.begin_epoch(1)
+    assert (wishes.due, wishes.is_epoch_over) == (1, False)
 
 
-@pytest.mark.parametrize("status", list(SnapshotStatus))
-def test_a_copy_begun_in_an_epoch_of_ours_is_not_begun_again_by_a_restart(status: SnapshotStatus) -> None:
-    begun = SnapshotState(status=status, epoch=FIRST_EPOCH + 1)
-    assert not is_copy_due(ANEW, begun, first_epoch=FIRST_EPOCH)
+def test_an_epoch_that_was_told_is_not_ended_by_the_same_wish_heard_late_or_often() -> None:
+    """Before its copy begins the wish still stands in the store, and is read there again and again."""
+    wishes = CopyWishes()
+    wishes.begin_epoch(3)
+    wishes.hear(3)
+    wishes.hear(2)
+    assert not wishes.is_epoch_over
+    wishes.begin_epoch(0)
+    wishes.hear(3)
+    assert (wishes.due, wishes.is_epoch_over) == (0, False), "its copy has begun, and is repeated by itself"
+    wishes.hear(4)
+    assert wishes.is_epoch_over
 
 
-def test_nobody_asked_for_a_copy() -> None:
-    assert not is_copy_due(RunMode(), None, first_epoch=FIRST_EPOCH)
+def test_a_wish_heard_before_the_store_told_of_it_is_not_forgotten() -> None:
+    wishes = CopyWishes()
+    wishes.hear(2)
+    wishes.begin_epoch(0)
+    assert wishes.is_epoch_over

@@ -64,12 +64,19 @@ def test_a_destination_shows_the_sum_of_its_lanes_and_the_lane_furthest_behind()
 
 
 def test_the_snapshots_share_stays_below_one_until_the_phase_is_over() -> None:
-    tables = (TableStatus(table="a.b", copied=150), TableStatus(table="a.unknown", copied=10))
-    copying = FlowStatus(flow="shop", state="running", phase="snapshot", tables=tables)
-    assert copied_share(copying, {}) is None
-    assert copied_share(copying, {"a.b": 300}) == 0.5
-    assert copied_share(copying, {"a.b": 100}) == 0.99
-    assert copied_share(FlowStatus(flow="shop", state="running", tables=tables), {"a.b": 100}) == 1.0
+    def share(*tables: TableStatus, phase: str = "snapshot") -> float | None:
+        return copied_share(FlowStatus(flow="shop", state="running", phase=phase, tables=tables))
+
+    def table(copy: str, copied: int, estimated: int) -> TableStatus:
+        return TableStatus(table="a.b", copy=copy, copied=copied, estimated=estimated)
+
+    assert share() is None
+    assert share(table("pending", 0, 0)) is None
+    assert share(table("copying", 150, 300)) == 0.5
+    assert share(table("copying", 150, 100), table("pending", 0, 150)) == 0.5, "it had more than was believed"
+    assert share(table("copied", 50, 5_000), table("pending", 0, 50)) == 0.5, "... and less"
+    assert share(table("copied", 50, 50)) == 0.99
+    assert share(table("copied", 50, 50), phase="streaming") == 1.0
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,55 @@ def test_a_refused_row_waits_as_a_dead_letter_until_it_is_replayed(
     service.down()
 
 
+@pytest.mark.must_not_fail(3, 5)
+def test_a_new_copy_wanted_through_the_api_repairs_a_lost_slot_survives_the_driver_and_restarts_what_runs(
+    service: Service, database: ScratchDatabase, target_database: ScratchDatabase
+) -> None:
+    name = f"anew_{database.name}"
+    service.flow("create", "--file", write(service, name, "orders", "postgres", {"dsn": "env:TO_DSN"}), "--start")
+
+    def snapshot(*words: str) -> dict[str, Any]:
+        done = service.client("snapshot", *words)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
+
+    def copied_after(epoch: int) -> dict[str, Any]:
+        def shown() -> dict[str, Any] | None:
+            found = snapshot("watch", name)
+            return found if found["epoch"] > epoch else None
+
+        found: dict[str, Any] = awaited(shown, "the copy", service)
+        [table] = snapshot("show", name)["table_snapshots"]
+        [(rows, _)] = contents(database)
+        assert (found["state"], table["state"], table["copied_rows"]) == ("consistent", "consistent", rows)
+        assert contents(target_database) == contents(database)
+        return found
+
+    first = copied_after(0)
+    service.flow("stop", name, "--wait")
+    drop_slots(database)
+    database.execute("DELETE FROM orders WHERE id <= 100", "INSERT INTO orders VALUES (7000, 'unseen')")
+    service.flow("start", name)
+    assert "wallaby snapshot restart" in service.until(name, "failed")["reason"]
+
+    snapshot("restart", name, "-yes")
+    assert service.command is not None
+    service.command.signal(signal.SIGKILL)
+    service.command.wait()
+    service.up()
+    second = copied_after(first["epoch"])
+
+    # It streams; a row that nobody at the source knows shows whether the target is emptied.
+    target_database.execute("INSERT INTO orders VALUES (9999, 'alien')")
+    snapshot("restart", name, "-yes")
+    third = copied_after(second["epoch"])
+    assert not third["wanted"]
+    assert service.flow("get", name)["state"] == "running"
+    service.flow("stop", name, "--wait")
+    service.down()
+
+
 @pytest.mark.must_not_fail(24)
 def test_a_flow_runs_on_secrets_of_the_control_store_and_nobody_sees_them(
     service: Service, database: ScratchDatabase, target_database: ScratchDatabase

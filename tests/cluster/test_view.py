@@ -41,7 +41,16 @@ def status(
         server=Lsn(0x1_2F00_1028),
         rows=rows,
         lanes=lanes,
-        tables=tuple(TableStatus(table=f"shop.{name}", rows=i * 1_000, copied=100) for i, name in enumerate(TABLES)),
+        tables=tuple(
+            TableStatus(
+                table=f"shop.{name}",
+                rows=i * 1_000,
+                copied=100,
+                estimated=200,
+                copy="copying" if phase == "snapshot" else "copied",
+            )
+            for i, name in enumerate(TABLES)
+        ),
         error=error,
     )
 
@@ -50,7 +59,7 @@ def drawn(flow: FlowStatus, *, note: str = "") -> list[str]:
     tally = Tally()
     lines = tally.observe(flow, 0.0)
     output = io.StringIO()
-    Console(file=output, width=80, height=24).print(picture(flow, lines, tally, {"shop.orders": 200}, note=note))
+    Console(file=output, width=80, height=24).print(picture(flow, lines, tally, note=note))
     return output.getvalue().rstrip("\n").split("\n")
 
 
@@ -91,7 +100,8 @@ def test_the_fullest_picture_fits_a_small_terminal() -> None:
     )
     assert len(full) <= 24
     assert all(len(line) == 80 for line in full)
-    assert any("50%" in line for line in full)
+    assert any("50%, 0 of 7 tables" in line for line in full)
+    assert any("100 of 200" in line for line in full)
     assert full[-2].rstrip(" │").endswith("…")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,6 +18,7 @@ from wallaby.relay.session import SessionConfig, SourceSession
 from wallaby.schema import TableName
 from wallaby.settings import Limits
 from wallaby.sink import Sink
+from wallaby.snapshot.progress import TableCopy
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.testing.in_process import InProcessTransport
 from wallaby.window import LaneId
@@ -38,7 +39,11 @@ class Ledger:
         self.facts = replace(self.facts, position=START, lanes={}, snapshot=SnapshotState.COPYING)
         self.remember_source(identity, slot)
 
-    def finish_copy(self) -> None:
+    def plan_copy(self, tables: Sequence[TableCopy]) -> None:
+        del tables
+
+    def finish_copy(self, tables: Sequence[TableCopy]) -> None:
+        del tables
         self.facts = replace(self.facts, snapshot=SnapshotState.DONE)
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:

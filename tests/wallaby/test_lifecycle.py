@@ -14,6 +14,7 @@ stop      paused   stopping  paused   stopping  stopped  paused
 pause     paused   stopping  paused   stopping  stopped  paused
 resume    -        running   running  -         running  running
 run_once  running  -         running  -         running  running
+resnapshot running running  running  -         running  running
 update    created  -         paused   -         stopped  failed
 delete    created  -         paused   -         stopped  failed
 fail      -        failed    -        failed    -        failed

@@ -49,6 +49,12 @@ _WALLABY: Final[Mapping[str, Mapping[str, Rule]]] = {
         "PlanFlow": _SHOWS,
         "WatchFlow": _SHOWS,
     },
+    "SnapshotService": {
+        "GetSnapshot": _SHOWS,
+        "ListSnapshots": _SHOWS,
+        "RestartSnapshot": _STEERS,
+        "CancelSnapshot": _STEERS,
+    },
     "CheckpointService": {
         "GetCheckpoint": _SHOWS,
         "PutCheckpoint": _GOVERNS,

@@ -15,11 +15,12 @@ from wallaby.flow import DeadLetters, EndpointSpec, FlowSpec, InvalidFlow, Probl
 from wallaby.flow.plan import FlowPlan
 from wallaby.lifecycle import FlowState
 from wallaby.lsn import Lsn, Position
-from wallaby.v1 import checkpoint_pb2, ddl_pb2, dead_letter_pb2, flow_pb2, types_pb2
+from wallaby.v1 import checkpoint_pb2, ddl_pb2, dead_letter_pb2, flow_pb2, snapshot_pb2, types_pb2
 
 if TYPE_CHECKING:
     # Clients convert flows, too, and need no store for it.
-    from wallaby.store import Checkpoint, DdlEvent, FlowRecord, LetterRecord, StateEvent
+    from wallaby.snapshot.progress import CopyState, TableCopy
+    from wallaby.store import Checkpoint, DdlEvent, FlowRecord, LetterRecord, Snapshot, StateEvent
 
 _ENDPOINT: Final = "ENDPOINT_TYPE_"
 _UNSPECIFIED: Final = "unspecified"
@@ -157,10 +158,17 @@ def position_from_message(message: types_pb2.Checkpoint) -> Position:
     return position
 
 
-def message_from_event(cursor: int, event: StateEvent | FlowRecord) -> flow_pb2.WatchFlowResponse:
-    """An event, or for a record the flow's present state."""
-    from wallaby.store import FlowRecord
+def message_from_event(cursor: int, event: StateEvent | FlowRecord | Snapshot) -> flow_pb2.WatchFlowResponse:
+    """An event, for a record the flow's present state, or how far its copy is."""
+    from wallaby.store import FlowRecord, Snapshot
 
+    if isinstance(event, Snapshot):
+        return flow_pb2.WatchFlowResponse(
+            cursor=cursor,
+            flow_id=event.flow_id,
+            at=_maybe_timestamp(event.updated_at),
+            snapshot=message_from_snapshot(event),
+        )
     if isinstance(event, FlowRecord):
         return flow_pb2.WatchFlowResponse(
             cursor=cursor,
@@ -209,7 +217,7 @@ def message_from_ddl(event: DdlEvent) -> ddl_pb2.DDLEvent:
         plan_json=event.plan_json,
         created_at=_timestamp(event.created_at),
         flow_id=event.flow_id,
-        decided_at=None if event.decided_at is None else _timestamp(event.decided_at),
+        decided_at=_maybe_timestamp(event.decided_at),
     )
 
 
@@ -247,6 +255,51 @@ def _dead_letters(rules: DeadLetters) -> types_pb2.DeadLetterRules | None:
         attempts=rules.attempts,
         payload=types_pb2.DeadLetterPayload.Value(f"DEAD_LETTER_PAYLOAD_{rules.payload}".upper()),
     )
+
+
+def message_from_snapshot(snapshot: Snapshot) -> snapshot_pb2.Snapshot:
+    """The copy of a flow."""
+    return snapshot_pb2.Snapshot(
+        flow_id=snapshot.flow_id,
+        state=_copy_state(snapshot.state),
+        wanted=snapshot.is_wanted,
+        epoch=snapshot.epoch,
+        snapshot_lsn="" if snapshot.snapshot_lsn is None else str(snapshot.snapshot_lsn),
+        tables=snapshot.tables,
+        tables_done=snapshot.tables_done,
+        expected_rows=snapshot.expected_rows,
+        copied_rows=snapshot.rows,
+        copied_bytes=snapshot.bytes,
+        started_at=_maybe_timestamp(snapshot.started_at),
+        updated_at=_maybe_timestamp(snapshot.updated_at),
+        finished_at=_maybe_timestamp(snapshot.finished_at),
+    )
+
+
+def message_from_table_copy(copy: TableCopy) -> snapshot_pb2.TableSnapshot:
+    """The copy of a table."""
+    return snapshot_pb2.TableSnapshot(
+        schema=copy.table.schema,
+        name=copy.table.name,
+        state=_copy_state(copy.state),
+        epoch=copy.epoch,
+        snapshot_lsn=str(copy.snapshot_lsn),
+        estimated_rows=copy.estimated_rows,
+        estimated_bytes=copy.estimated_bytes,
+        copied_rows=copy.rows,
+        copied_bytes=copy.bytes,
+        started_at=_maybe_timestamp(copy.started_at),
+        updated_at=_maybe_timestamp(copy.updated_at),
+        finished_at=_maybe_timestamp(copy.finished_at),
+    )
+
+
+def _copy_state(state: CopyState) -> snapshot_pb2.SnapshotState:
+    return snapshot_pb2.SnapshotState.Value(f"SNAPSHOT_STATE_{state.value}".upper())
+
+
+def _maybe_timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+    return None if moment is None else _timestamp(moment)
 
 
 def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:

@@ -139,11 +139,11 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         self, request: flow_pb2.GetFlowStatusRequest, context: Any
     ) -> flow_pb2.GetFlowStatusResponse:
         flow_id = _required(request.flow_id, "flow_id")
-        record = await self._store.run(lambda store: store.get_flow(flow_id))
+        record, copy = await self._store.run(lambda store: (store.get_flow(flow_id), _snapshot(store, flow_id)))
         known = await self._control.status(flow_id)
         status = FlowStatus(flow=flow_id, state=record.state, error=_reason(record)) if known is None else known
         answer = flow_pb2.GetFlowStatusResponse(flow_id=flow_id, state=state_number(record.state))
-        answer.status.CopyFrom(_struct(replace(status, state=record.state.value).as_json()))
+        answer.status.CopyFrom(_struct(replace(status, state=record.state.value).as_json() | {"snapshot": copy}))
         return answer
 
     @answers_errors
@@ -162,7 +162,8 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     async def WatchFlow(
         self, request: flow_pb2.WatchFlowRequest, context: Any
     ) -> AsyncGenerator[flow_pb2.WatchFlowResponse, None]:
-        async with aclosing(follow(self._feed, self._store, request.flow_id, request.cursor)) as events:
+        following = follow(self._feed, self._store, request.flow_id, request.cursor, with_snapshots=request.snapshots)
+        async with aclosing(following) as events:
             async for cursor, event in events:
                 yield message_from_event(cursor, event)
 
@@ -282,6 +283,14 @@ def _required(value: str, field: str) -> str:
     if not value:
         raise ConfigError("is required", field=field)
     return value
+
+
+def _snapshot(store: Store, flow_id: str) -> dict[str, Any] | None:
+    """None when nothing was copied."""
+    try:
+        return store.get_snapshot(flow_id).as_json()
+    except NotFound:
+        return None
 
 
 def _reason(record: Any) -> str:

@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from wallaby.api import ddl, dead_letters, flows, security, sources, streams
+from wallaby.api import ddl, dead_letters, flows, security, snapshots, sources, streams
 from wallaby.api.audit import AuditTrail
 from wallaby.api.authentication import Authenticator
 from wallaby.api.control import FlowControl
@@ -22,7 +22,16 @@ from wallaby.api.watch import ChangeFeed
 from wallaby.errors import CheckFailed
 from wallaby.settings import ApiLimits, Settings
 from wallaby.store import Store
-from wallaby.v1 import access_pb2, checkpoint_pb2, ddl_pb2, dead_letter_pb2, flow_pb2, source_pb2, stream_pb2
+from wallaby.v1 import (
+    access_pb2,
+    checkpoint_pb2,
+    ddl_pb2,
+    dead_letter_pb2,
+    flow_pb2,
+    snapshot_pb2,
+    source_pb2,
+    stream_pb2,
+)
 from wallaby.vault import Vault
 
 
@@ -85,6 +94,7 @@ async def serve(
     server = grpc.aio.server(interceptors=[guard], options=_options(bounds), maximum_concurrent_rpcs=bounds.calls_max)
     feed = ChangeFeed(thread, watchers_max=bounds.watchers_max)
     flows.register(server, thread, control, feed)
+    snapshots.register(server, thread, control, feed)
     ddl.register(server, thread)
     dead_letters.register(server, thread, control, vault)
     stream_servicer = streams.register(server, settings)
@@ -92,6 +102,7 @@ async def serve(
     security.register(server, thread, vault, _now)
     services = (
         (flow_pb2, "FlowService"),
+        (snapshot_pb2, "SnapshotService"),
         (checkpoint_pb2, "CheckpointService"),
         (ddl_pb2, "DDLService"),
         (dead_letter_pb2, "DeadLetterService"),

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from wallaby.errors import ConfigError, NotFound, StoreUnavailable, WallabyError
-from wallaby.store import FlowPage, FlowRecord, StateEvent, Store
+from wallaby.store import FlowPage, FlowRecord, Snapshot, StateEvent, Store
 
 if TYPE_CHECKING:
     from wallaby.api.stores import StoreThread
@@ -104,11 +104,17 @@ class ChangeFeed:
 
 
 async def follow(
-    feed: ChangeFeed, store: StoreThread, flow_id: str, cursor: int
-) -> AsyncGenerator[tuple[int, StateEvent | FlowRecord], None]:
-    """Cursor and event, for ever. From cursor 0: the present state of every flow watched, then what follows."""
+    feed: ChangeFeed, store: StoreThread, flow_id: str, cursor: int, *, with_snapshots: bool = False
+) -> AsyncGenerator[tuple[int, StateEvent | FlowRecord | Snapshot], None]:
+    """Cursor and event, for ever. From cursor 0: the present state of every flow watched, then what follows.
+
+    ``with_snapshots``: also how far the copy of the one flow is, now and whenever that changes; steps in between are
+    left out when the watcher is slow.
+    """
     if cursor < 0:
         raise ConfigError("must not be negative", field="cursor")
+    if with_snapshots and not flow_id:
+        raise ConfigError("is required with snapshots", field="flow_id")
     async with feed.watching():
         seen = feed.changes
         newest = await store.run(lambda store: store.newest_cursor())
@@ -121,11 +127,15 @@ async def follow(
             cursor = newest
             async for record in _present(store, flow_id):
                 yield cursor, record
+        told: Snapshot | None = None
         while True:
             while events := await store.run(partial(_events, cursor, flow_id)):
                 for event in events:
                     cursor = event.cursor
                     yield cursor, event
+            if with_snapshots and (found := await store.run(partial(_snapshot, flow_id))) not in (None, told):
+                told = found
+                yield cursor, found
             seen = await feed.changed_since(seen)
 
 
@@ -146,6 +156,13 @@ async def _present(store: StoreThread, flow_id: str) -> AsyncIterator[FlowRecord
 
 def _events(cursor: int, flow_id: str, store: Store) -> tuple[StateEvent, ...]:
     return store.events_after(cursor, flow_id)
+
+
+def _snapshot(flow_id: str, store: Store) -> Snapshot | None:
+    try:
+        return store.get_snapshot(flow_id)
+    except NotFound:
+        return None
 
 
 def _page(token: str, store: Store) -> FlowPage:

@@ -28,6 +28,7 @@ _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "wanted": ("plan", "apply", "diff"),
     "local": ("validate", "schema"),
     "interview": ("init",),
+    "snapshot": ("snapshot",),
     "ddl": ("ddl",),
     "dead_letter": ("dead-letter",),
     "publication": ("publication",),

@@ -234,6 +234,10 @@ def _status_lines(status: Mapping[str, Any]) -> list[str]:
     tables = [(item["table"], item["rows"], item["copied"]) for item in status.get("tables", ())]
     if tables:
         lines += table(("TABLE", "ROWS", "COPIED"), tables)
+    if copy := status.get("snapshot"):
+        done = f"{copy['tables_done']} of {copy['tables']} tables"
+        wanted = ", a new copy is wanted" if copy["wanted"] else ""
+        lines.append(f"  copy {copy['state']}, {copy['copied_rows']} rows, {done}{wanted}")
     if status.get("error"):
         lines.append(f"  {status['error']}")
     return lines

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from wallaby.cli.report import Report
 
 _NOT_COPIED = (
-    "Rows the added tables hold already are not copied; `wallaby run FLOW.yaml --resnapshot` copies everything."
+    "Rows the added tables hold already are not copied. `wallaby snapshot restart FLOW` copies every table of the flow"
+    " anew; a flow of their own copies these alone."
 )
 
 
@@ -45,7 +46,7 @@ def register(subparsers: Any) -> None:
     sync.add_argument("--mode", choices=("add", "sync"), default="add", help="add: only add (default); sync: drop too")
     add_switch(sync, "--pause", "drain the flow first", default=True)
     add_switch(sync, "--resume", "resume it afterwards, if it ran", default=True)
-    add_switch(sync, "--snapshot", "not supported yet")
+    add_switch(sync, "--snapshot", "refused: single tables of a flow are not copied")
     scrape = add("scrape", "find tables that are not published", _scrape)
     scrape.add_argument("--schemas", required=True, metavar="LIST", help="where to look")
     add_switch(scrape, "--apply", "publish them")
@@ -85,7 +86,7 @@ def _sync(arguments: argparse.Namespace, report: Report) -> int:
     if not arguments.flow_id:
         raise ConfigError("flow-id is required", field="-flow-id")
     if arguments.snapshot:
-        raise ConfigError("is not supported yet", field="-snapshot", advice=_NOT_COPIED)
+        raise ConfigError("cannot copy single tables of a flow", field="-snapshot", advice=_NOT_COPIED)
     with _source(arguments) as source, connected(arguments) as client:
         tables, schemas = _wanted(arguments, source)
         ran = arguments.pause and client.get_flow(arguments.flow_id).state is FlowState.RUNNING

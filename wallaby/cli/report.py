@@ -14,7 +14,7 @@ class Report:
         self._output = output
         self.is_json = as_json
         self._pretty = pretty
-        self._is_terminal = not as_json and output.isatty()
+        self.is_terminal = not as_json and output.isatty()
 
     def show(self, value: Any, lines: Iterable[str]) -> None:
         """``value`` as JSON, or the lines. Flushed, so that who follows a stream sees it at once."""
@@ -32,7 +32,7 @@ class Report:
 
     def paint(self, text: str, colour: str) -> str:
         """``text`` in an ANSI colour (``31``), on a terminal only."""
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._is_terminal else text
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.is_terminal else text
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -19,7 +19,16 @@ Calls raise our errors: `NotFound`, `AlreadyExists`, `IllegalMove`, `ConfigError
 from wallaby.client.aio import AsyncClient
 from wallaby.client.calls import PlannedFlow
 from wallaby.client.sync import Client
-from wallaby.client.values import Checkpoint, DdlEvent, DeadLetter, Flow, FlowEvent, Validity
+from wallaby.client.values import (
+    Checkpoint,
+    DdlEvent,
+    DeadLetter,
+    Flow,
+    FlowEvent,
+    Snapshot,
+    TableSnapshot,
+    Validity,
+)
 from wallaby.settings import ClientSettings
 
 __all__ = [
@@ -32,5 +41,7 @@ __all__ = [
     "Flow",
     "FlowEvent",
     "PlannedFlow",
+    "Snapshot",
+    "TableSnapshot",
     "Validity",
 ]

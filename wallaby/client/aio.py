@@ -12,7 +12,16 @@ from wallaby.client import calls
 from wallaby.client.calls import Call, Definition, PlannedFlow
 from wallaby.client.channel import CALL_SECONDS, OPTIONS, THIS_MACHINE, Address, address_of
 from wallaby.client.errors import translate
-from wallaby.client.values import Checkpoint, DdlEvent, DeadLetter, Flow, FlowEvent, Validity
+from wallaby.client.values import (
+    Checkpoint,
+    DdlEvent,
+    DeadLetter,
+    Flow,
+    FlowEvent,
+    Snapshot,
+    TableSnapshot,
+    Validity,
+)
 from wallaby.settings import ClientSettings
 
 _Answer = TypeVar("_Answer")
@@ -109,12 +118,14 @@ class AsyncClient:
             if not token:
                 return
 
-    async def watch(self, flow_id: str = "", *, cursor: int = 0) -> AsyncIterator[FlowEvent]:
+    async def watch(self, flow_id: str = "", *, cursor: int = 0, snapshots: bool = False) -> AsyncIterator[FlowEvent]:
         """Every change of a flow, or of all, for ever: after ``cursor``, or from 0 on the present states first.
+
+        With ``snapshots``, which is for one flow, also how far its copy is whenever that changes.
 
         `StoreUnavailable` when the connection is lost or the server stops: watch again from the last event's cursor.
         """
-        call = calls.watch(flow_id, cursor)
+        call = calls.watch(flow_id, cursor, snapshots=snapshots)
         stream = self._channel.unary_stream(
             call.path,
             request_serializer=type(call.request).SerializeToString,
@@ -127,6 +138,45 @@ class AsyncClient:
             raise translate(error, self._address.endpoint) from None
         finally:
             stream.cancel()
+
+    # Copies
+
+    async def get_snapshot(self, flow_id: str) -> Snapshot:
+        """How far the flow's copy is. `NotFound` for a flow that neither copied nor was asked to."""
+        return await self._do(calls.get_snapshot(flow_id))
+
+    async def list_snapshots(self, *, page_size: int = 0) -> AsyncIterator[Snapshot]:
+        """Of every flow that copied or was asked to, in order of ids; ``page_size`` as `list_flows` has it."""
+        token = ""
+        while True:
+            page = await self._do(calls.list_snapshots(page_size, token))
+            for item in page.items:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def list_table_snapshots(self, flow_id: str) -> AsyncIterator[TableSnapshot]:
+        """How far every table of the flow's copy is, in the order of copying. `NotFound` as `get_snapshot`."""
+        token = ""
+        while True:
+            page = await self._do(calls.list_table_snapshots(flow_id, token))
+            for item in page.items:
+                yield item
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def restart_snapshot(self, flow_id: str) -> Flow:
+        """Want a new copy: a new slot, emptied targets, every table, then the stream. A flow that runs begins again.
+
+        `IllegalMove` while it drains. Sent again before that copy begins it changes nothing.
+        """
+        return await self._do(calls.restart_snapshot(flow_id))
+
+    async def cancel_snapshot(self, flow_id: str) -> Flow:
+        """Take back a new copy that was asked for and has not begun. `IllegalMove` while the flow runs."""
+        return await self._do(calls.cancel_snapshot(flow_id))
 
     # Checkpoints
 

@@ -15,16 +15,20 @@ from wallaby.client.values import (
     DeadLetter,
     Flow,
     FlowEvent,
+    Snapshot,
+    TableSnapshot,
     Validity,
     checkpoint_from,
     ddl_from,
     event_from,
     flow_from,
     letter_from,
+    snapshot_from,
     state_from,
+    table_snapshot_from,
 )
 from wallaby.lifecycle import FlowState
-from wallaby.v1 import checkpoint_pb2, ddl_pb2, dead_letter_pb2, flow_pb2, types_pb2
+from wallaby.v1 import checkpoint_pb2, ddl_pb2, dead_letter_pb2, flow_pb2, snapshot_pb2, types_pb2
 
 if TYPE_CHECKING:
     from wallaby.flow import FlowSpec
@@ -146,9 +150,47 @@ def flow_status(flow_id: str) -> Call[dict[str, Any]]:
     return Call("FlowService", "GetFlowStatus", request, flow_pb2.GetFlowStatusResponse, _status)
 
 
-def watch(flow_id: str, cursor: int) -> Call[FlowEvent]:
-    request = flow_pb2.WatchFlowRequest(flow_id=flow_id, cursor=cursor)
+def watch(flow_id: str, cursor: int, *, snapshots: bool) -> Call[FlowEvent]:
+    request = flow_pb2.WatchFlowRequest(flow_id=flow_id, cursor=cursor, snapshots=snapshots)
     return Call("FlowService", "WatchFlow", request, flow_pb2.WatchFlowResponse, event_from)
+
+
+def get_snapshot(flow_id: str) -> Call[Snapshot]:
+    request = snapshot_pb2.GetSnapshotRequest(flow_id=flow_id, page_size=1)
+    answer = snapshot_pb2.GetSnapshotResponse
+    return Call("SnapshotService", "GetSnapshot", request, answer, lambda message: snapshot_from(message.snapshot))
+
+
+def list_table_snapshots(flow_id: str, page_token: str) -> Call[Page[TableSnapshot]]:
+    return Call(
+        "SnapshotService",
+        "GetSnapshot",
+        snapshot_pb2.GetSnapshotRequest(flow_id=flow_id, page_token=page_token),
+        snapshot_pb2.GetSnapshotResponse,
+        lambda answer: Page(tuple(map(table_snapshot_from, answer.tables)), answer.next_page_token),
+    )
+
+
+def list_snapshots(page_size: int, page_token: str) -> Call[Page[Snapshot]]:
+    return Call(
+        "SnapshotService",
+        "ListSnapshots",
+        snapshot_pb2.ListSnapshotsRequest(page_size=page_size, page_token=page_token),
+        snapshot_pb2.ListSnapshotsResponse,
+        lambda answer: Page(tuple(map(snapshot_from, answer.snapshots)), answer.next_page_token),
+    )
+
+
+def restart_snapshot(flow_id: str) -> Call[Flow]:
+    request = snapshot_pb2.RestartSnapshotRequest(flow_id=flow_id)
+    answer = snapshot_pb2.RestartSnapshotResponse
+    return Call("SnapshotService", "RestartSnapshot", request, answer, lambda message: flow_from(message.flow))
+
+
+def cancel_snapshot(flow_id: str) -> Call[Flow]:
+    request = snapshot_pb2.CancelSnapshotRequest(flow_id=flow_id)
+    answer = snapshot_pb2.CancelSnapshotResponse
+    return Call("SnapshotService", "CancelSnapshot", request, answer, lambda message: flow_from(message.flow))
 
 
 def get_checkpoint(flow_id: str) -> Call[Checkpoint]:

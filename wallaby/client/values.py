@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from wallaby.ddl.approval import DdlStatus
 from wallaby.lifecycle import FlowState
 from wallaby.schema import TableName
-from wallaby.v1 import types_pb2
+from wallaby.snapshot.progress import CopyState
+from wallaby.v1 import snapshot_pb2, types_pb2
 
 if TYPE_CHECKING:
     from wallaby.flow import FlowSpec
@@ -58,6 +59,82 @@ class FlowEvent:
     after: FlowState | None
     reason: str
     at: datetime
+    snapshot: Snapshot | None = None
+    """Given, there was no event: it tells how far the copy is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSnapshot:
+    """The copy of one table."""
+
+    schema: str
+    name: str
+    """As PostgreSQL stores them, without quotes."""
+    state: CopyState | None
+    """None for a state of a newer server that this client does not know."""
+    epoch: int
+    snapshot_lsn: str
+    estimated_rows: int
+    """What the planner believes; 0 when it has no idea."""
+    estimated_bytes: int
+    """On the source's disk."""
+    copied_rows: int
+    copied_bytes: int
+    """As Arrow."""
+    started_at: datetime | None
+    updated_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def expected_rows(self) -> int:
+        """What it had once it is done, else what is believed, or what came if that is more."""
+        return self.copied_rows if self.finished_at else max(self.copied_rows, self.estimated_rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The copy of a flow, summed up over its tables."""
+
+    flow_id: str
+    state: CopyState | None
+    """None for a state of a newer server that this client does not know."""
+    is_wanted: bool
+    """A new copy was asked for and has not begun; the figures are those of the present one."""
+    epoch: int
+    snapshot_lsn: str
+    """The rows are those of this place in the stream."""
+    tables: int
+    tables_done: int
+    expected_rows: int
+    """Of the tables that are done what they had, of the others what is believed, or what came if that is more."""
+    copied_rows: int
+    copied_bytes: int
+    started_at: datetime | None
+    updated_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def share(self) -> float | None:
+        """How much is copied, 0 to 1; None while nothing is known. Below 1 before the last table is done."""
+        if self.tables and self.tables == self.tables_done:
+            return 1.0
+        return min(self.copied_rows / self.expected_rows, 0.99) if self.expected_rows else None
+
+    @property
+    def rows_per_s(self) -> float:
+        """On average since it began; 0 before there is one."""
+        if self.started_at is None or self.updated_at is None or self.updated_at <= self.started_at:
+            return 0.0
+        return self.copied_rows / (self.updated_at - self.started_at).total_seconds()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until every row is read, at that pace; None when nobody can tell. 0 once it is done."""
+        if self.share == 1.0:
+            return 0.0
+        if self.state is not CopyState.COPYING or not self.rows_per_s:
+            return None
+        return (self.expected_rows - self.copied_rows) / self.rows_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +235,53 @@ def event_from(message: Any) -> FlowEvent:
         after=state_from(message.after),
         reason=message.reason,
         at=message.at.ToDatetime(tzinfo=UTC),
+        snapshot=snapshot_from(message.snapshot) if message.HasField("snapshot") else None,
     )
+
+
+def snapshot_from(message: Any) -> Snapshot:
+    """The copy of a flow."""
+    return Snapshot(
+        flow_id=message.flow_id,
+        state=_copy_state(message.state),
+        is_wanted=message.wanted,
+        epoch=message.epoch,
+        snapshot_lsn=message.snapshot_lsn,
+        tables=message.tables,
+        tables_done=message.tables_done,
+        expected_rows=message.expected_rows,
+        copied_rows=message.copied_rows,
+        copied_bytes=message.copied_bytes,
+        **_moments(message),
+    )
+
+
+def table_snapshot_from(message: Any) -> TableSnapshot:
+    """The copy of a table."""
+    return TableSnapshot(
+        schema=message.schema,
+        name=message.name,
+        state=_copy_state(message.state),
+        epoch=message.epoch,
+        snapshot_lsn=message.snapshot_lsn,
+        estimated_rows=message.estimated_rows,
+        estimated_bytes=message.estimated_bytes,
+        copied_rows=message.copied_rows,
+        copied_bytes=message.copied_bytes,
+        **_moments(message),
+    )
+
+
+def _moments(message: Any) -> dict[str, datetime | None]:
+    return {
+        name: getattr(message, name).ToDatetime(tzinfo=UTC) if message.HasField(name) else None
+        for name in ("started_at", "updated_at", "finished_at")
+    }
+
+
+def _copy_state(number: int) -> CopyState | None:
+    value = snapshot_pb2.SnapshotState.DESCRIPTOR.values_by_number.get(number)
+    return None if value is None or number == 0 else CopyState(value.name.removeprefix("SNAPSHOT_STATE_").lower())
 
 
 def checkpoint_from(message: Any) -> Checkpoint:

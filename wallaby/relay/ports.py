@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from wallaby.lane import LaneReport
 from wallaby.lsn import Lsn, Position
 from wallaby.schema import TableName
+from wallaby.snapshot.progress import TableCopy
 from wallaby.window import Barrier, LaneId, Window
 from wallaby.window_builder import UnsealedPart
 
@@ -31,7 +32,15 @@ class Checkpointed:
     error: BaseException | None = None
 
 
-Completion = Delivered | Checkpointed
+@dataclass(frozen=True, slots=True)
+class CopyNoted:
+    """The control store answered a note of the copy's progress; ``error`` says it refused or is away."""
+
+    tables: tuple[TableCopy, ...]
+    error: BaseException | None = None
+
+
+Completion = Delivered | Checkpointed | CopyNoted
 
 
 class Transport(Protocol):
@@ -47,6 +56,10 @@ class Transport(Protocol):
 
     def checkpoint(self, after: Position, upto: Position, lanes: Mapping[str, Position]) -> None:
         """Ask the coordinator to move the flow's checkpoint. At most one is outstanding."""
+        ...
+
+    def note_copy(self, tables: tuple[TableCopy, ...]) -> None:
+        """Ask the coordinator to write down how far these tables are copied. At most one is outstanding."""
         ...
 
     def completions(self) -> list[Completion]:

@@ -17,12 +17,14 @@ import select
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import assert_never
 
 import pyarrow as pa
 
 from wallaby.checkpoint.frontier import Frontier
 from wallaby.clock import Clock
+from wallaby.errors import Retry, WallabyError
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder, Event, Segment
 from wallaby.pgoutput.messages import Committed, LogicalMessage, Prepared, RolledBack
@@ -30,10 +32,11 @@ from wallaby.pgtypes.types import change_schema
 from wallaby.relay.feed import LaneFeed, Waiting
 from wallaby.relay.fill import NoFill
 from wallaby.relay.flood import Flood
-from wallaby.relay.ports import ChangeStream, Checkpointed, Delivered, Filler, GapCount, Transport
+from wallaby.relay.ports import ChangeStream, Checkpointed, CopyNoted, Delivered, Filler, GapCount, Transport
 from wallaby.routing import route
 from wallaby.schema import TableName, TableSchema
 from wallaby.settings import Limits
+from wallaby.snapshot.progress import CopyProgress
 from wallaby.status import FlowStatus, TableStatus, UnfinishedStatus
 from wallaby.window import Barrier, LaneId, Window
 from wallaby.window_builder import UnsealedPart, WindowBuilder, encode_part
@@ -100,8 +103,9 @@ class Relay:
         self._reply_wanted = False
         self._unfinished = UnfinishedStatus()
         self._reported_at_ms = -_STATUS_EVERY_MS
-        self._tables: dict[TableName, list[int]] = {}
-        self._estimates: dict[TableName, int] = {}
+        self._tables: dict[TableName, int] = {}
+        self._progress = CopyProgress((), interval_ms=limits.copy_note_interval_ms)
+        self._is_noting = False
         self.status = FlowStatus(flow=config.flow, state="running", phase="starting", epoch=config.epoch)
 
     @property
@@ -113,10 +117,6 @@ class Relay:
         """Drain and return from ``run``. Safe from any thread."""
         self._stop.set()
 
-    def expect(self, rows: Mapping[TableName, int]) -> None:
-        """Estimated rows per table of the coming copy, for progress."""
-        self._estimates = dict(rows)
-
     # -- the initial copy ---------------------------------------------------------------------------------------------
 
     def copy(
@@ -125,17 +125,24 @@ class Relay:
         batches: Iterator[tuple[TableSchema, pa.RecordBatch]],
         *,
         upto: Position,
+        progress: CopyProgress,
     ) -> None:
-        """Send a snapshot's batches as windows (0, n) and return once all lanes hold ``upto``, checkpointed."""
+        """Send a snapshot's batches as windows (0, n) and return once all lanes hold ``upto``, checkpointed.
+
+        ``progress`` counts them; its notes to the control store are never waited for while rows remain, and a store
+        that is away for a moment gets them later.
+        """
         self._phase = "snapshot"
+        self._progress = progress
         number = 0
         for schema, batch in _with_empty_tables(tables, batches):
             number += 1
             self._filler.fill([UnsealedPart(schema, [batch])])  # to remember the values: copied rows are whole
             window = Window(Position(Lsn(0), number - 1), Position(Lsn(0), number), (encode_part(schema, [batch]),))
-            self._count(schema.name, 0, batch.num_rows)
+            progress.copied(schema.name, rows=batch.num_rows, nbytes=window.nbytes, at=self._now())
             self._broadcast(window, 0)
             self._await_room()
+        progress.finish(self._now())
         self._read = upto
         last = Window(Position(Lsn(0), number), upto)
         for feed in self._feeds.values():
@@ -151,6 +158,7 @@ class Relay:
     def _await_room(self) -> None:
         while True:
             self._take_completions()
+            self._note_copy()
             self._report()
             if self._stop.is_set():
                 raise Stopped
@@ -160,8 +168,9 @@ class Relay:
 
     def _settle(self, upto: Position) -> None:
         self._frontier.read_upto(upto)
-        while self._checkpoint < upto:
+        while self._checkpoint < upto or self._is_noting:
             self._take_completions()
+            self._note_copy()
             self._write_checkpoint(force=True)
             self._report()
             select.select([self._transport.fileno()], [], [], _TURN_MS / 1000)
@@ -250,7 +259,7 @@ class Relay:
         builder.add(segment, self._clock.now_ms())
         self._rows += segment.rows
         for schema, batch in segment.parts:
-            self._count(schema.name, batch.num_rows, 0)
+            self._tables[schema.name] = self._tables.get(schema.name, 0) + batch.num_rows
 
     def _take_barrier(self, builder: WindowBuilder, barrier: Barrier) -> None:
         if (sealed := builder.seal_before_barrier()) is not None:
@@ -352,6 +361,10 @@ class Relay:
 
     def _take_completions(self) -> None:
         for completion in self._transport.completions():
+            if isinstance(completion, CopyNoted) and _may_pass(completion.error):
+                self._is_noting = False
+                self._progress.give_back(completion.tables)
+                continue
             if completion.error is not None:
                 raise completion.error
             match completion:
@@ -365,6 +378,8 @@ class Relay:
                     self._checkpoint = max(self._checkpoint, upto)
                     self._confirmed = max(self._confirmed, self._checkpoint.lsn)
                     self._checkpoint_wanted = None
+                case CopyNoted():
+                    self._is_noting = False
 
     # -- checkpoint and report ----------------------------------------------------------------------------------------
 
@@ -382,6 +397,14 @@ class Relay:
         self._moved_rows = False
         lanes = {str(lane): position for lane, position in self._frontier.lane_positions().items()}
         self._transport.checkpoint(self._checkpoint, durable, lanes)
+
+    def _note_copy(self) -> None:
+        if not self._is_noting and (tables := self._progress.take(self._clock.now_ms())):
+            self._is_noting = True
+            self._transport.note_copy(tables)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.wall_us() / 1_000_000, UTC)
 
     def _is_complete(self) -> bool:
         stop_at = self._config.stop_at
@@ -410,11 +433,6 @@ class Relay:
             waits.append(self._flood.decode_within_ms)
         return max(0, min(waits))
 
-    def _count(self, table: TableName, rows: int, copied: int) -> None:
-        counts = self._tables.setdefault(table, [0, 0])
-        counts[0] += rows
-        counts[1] += copied
-
     def _report(self, *, force: bool = False) -> None:
         now_ms = self._clock.now_ms()
         if not force and now_ms - self._reported_at_ms < _STATUS_EVERY_MS:
@@ -435,19 +453,34 @@ class Relay:
                 feed.status(read_upto=self._read, server=self._server, wall_us=wall_us, phase=state)
                 for feed in self._feeds.values()
             ),
-            tables=tuple(self._table_status(name, *counts) for name, counts in sorted(self._tables.items())),
+            tables=self._table_statuses(),
         )
 
-    def _table_status(self, name: TableName, rows: int, copied: int) -> TableStatus:
-        gaps = self._filler.counts.get(name, GapCount())
-        return TableStatus(
-            table=str(name),
-            rows=rows,
-            copied=copied,
-            estimated=self._estimates.get(name, 0),
-            filled=gaps.filled,
-            unfilled=gaps.unfilled,
-        )
+    def _table_statuses(self) -> tuple[TableStatus, ...]:
+        """Of the tables that were copied or had changes, by name."""
+        copies = {item.table: item for item in self._progress.tables}
+        found = []
+        for name in sorted({*copies, *self._tables}):
+            gaps, item = self._filler.counts.get(name, GapCount()), copies.get(name)
+            found.append(
+                TableStatus(
+                    table=str(name),
+                    rows=self._tables.get(name, 0),
+                    copied=item.rows if item else 0,
+                    estimated=item.estimated_rows if item else 0,
+                    copied_bytes=item.bytes if item else 0,
+                    estimated_bytes=item.estimated_bytes if item else 0,
+                    copy=item.state.value if item else "",
+                    filled=gaps.filled,
+                    unfilled=gaps.unfilled,
+                )
+            )
+        return tuple(found)
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """The control store was away for a moment: no reason to end a copy that may have taken hours."""
+    return isinstance(error, WallabyError) and error.retry is not Retry.NEVER
 
 
 def _with_empty_tables(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from wallaby.routing import lane_of
 from wallaby.schema import TableName, TableSchema
 from wallaby.settings import Limits
 from wallaby.snapshot.copy import SnapshotCopy
+from wallaby.snapshot.progress import CopyProgress, TableCopy, planned
 from wallaby.startup import RememberedFacts, SourceFacts, StartMode, StartPlan, plan_start
 from wallaby.status import FlowStatus
 from wallaby.window import LaneId
@@ -48,8 +49,12 @@ class Ledger(Protocol):
         """A copy starts: until ``finish_copy``, every restart repeats it. Forgets the checkpoint."""
         ...
 
-    def finish_copy(self) -> None:
-        """The copy is durable everywhere."""
+    def plan_copy(self, tables: Sequence[TableCopy]) -> None:
+        """These tables will be copied, in this order."""
+        ...
+
+    def finish_copy(self, tables: Sequence[TableCopy]) -> None:
+        """The copy is durable everywhere; ``tables`` are its last figures."""
         ...
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
@@ -205,7 +210,7 @@ class SourceSession:
                     if tuple(catalog.published_tables([options.publication])) != tables:
                         # Added before the slot, a table was not emptied; after it, the stream lacks its changes.
                         raise SnapshotGone("tables were published, withdrawn or altered while the copy began")
-                    self._copy_under(created, tables, relay)
+                    progress = self._copy_under(created, tables, relay)
             except SnapshotGone:
                 if relay.has_sent or not attempts_left:
                     raise  # lanes hold rows of this attempt: the next epoch begins with clean ones
@@ -216,10 +221,10 @@ class SourceSession:
                 raise
             else:
                 break
-        self._ledger.finish_copy()
+        self._ledger.finish_copy(progress.tables)
         return created.consistent_point
 
-    def _copy_under(self, created: CreatedSlot, tables: tuple[TableSchema, ...], relay: Relay) -> None:
+    def _copy_under(self, created: CreatedSlot, tables: tuple[TableSchema, ...], relay: Relay) -> CopyProgress:
         copy = SnapshotCopy(
             self._options.login,
             snapshot_name=created.snapshot_name,
@@ -230,8 +235,16 @@ class SourceSession:
             limits=self._limits,
             application_name=self._application,
         )
-        relay.expect(copy.estimate())
-        relay.copy(tables, copy.batches(), upto=Position(created.consistent_point))
+        plan = planned(
+            [table.name for table in tables],
+            copy.estimate(),
+            epoch=self._config.epoch,
+            snapshot_lsn=created.consistent_point,
+        )
+        progress = CopyProgress(plan, interval_ms=self._limits.copy_note_interval_ms)
+        self._ledger.plan_copy(plan)
+        relay.copy(tables, copy.batches(), upto=Position(created.consistent_point), progress=progress)
+        return progress
 
     def _stream(self, start: Lsn, catalog: Catalog) -> Position:
         options = self._options

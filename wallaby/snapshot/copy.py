@@ -27,6 +27,7 @@ from wallaby.postgres.drain import Drain, Outcome, open_drain
 from wallaby.postgres.errors import describe_dsn, translate
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.settings import Limits
+from wallaby.snapshot.progress import Estimate
 
 _COMMAND_TIMEOUT_S: Final = 120.0
 _LOCK_TIMEOUT_MS: Final = 60_000
@@ -72,15 +73,15 @@ class SnapshotCopy:
         self._application_name = application_name
         self._compiled = compiled
 
-    def estimate(self) -> dict[TableName, int]:
-        """The planner's idea of each table's rows, for progress; 0 where it has none. Row filters are ignored."""
+    def estimate(self) -> dict[TableName, Estimate]:
+        """The planner's idea of each table, for progress."""
         with connect(self._dsn, application_name=self._application_name) as connection:
             try:
                 rows = connection.execute(_ESTIMATE, {"oids": [schema.oid for schema in self._schemas]}).fetchall()
             except psycopg.Error as error:
                 raise translate(error, dsn=self._dsn, doing="estimate the copy") from error
-        counts: dict[int, int] = dict(rows)
-        return {schema.name: counts.get(schema.oid, 0) for schema in self._schemas}
+        found = {oid: Estimate(rows=count, bytes=nbytes) for oid, count, nbytes in rows}
+        return {schema.name: found.get(schema.oid, Estimate()) for schema in self._schemas}
 
     def batches(self) -> Iterator[tuple[TableSchema, pa.RecordBatch]]:
         """Every row of every table once, op ``r``, table after table in the order given, in batches of about
@@ -214,12 +215,17 @@ def _finish(pgconn: pq.abc.PGconn) -> None:
 _ROOTS: Final = "SELECT oid FROM pg_catalog.pg_class WHERE oid = ANY (%(oids)s::oid[]) AND relkind = 'p'"
 
 _ESTIMATE: Final = """
-SELECT c.oid, COALESCE((
-    SELECT sum(GREATEST(leaf.reltuples, 0)) FROM pg_catalog.pg_class AS leaf
+SELECT c.oid, COALESCE(leaves.tuples, 0)::int8, COALESCE(leaves.size, 0)::int8
+FROM pg_catalog.pg_class AS c
+CROSS JOIN LATERAL (
+    SELECT sum(GREATEST(leaf.reltuples, 0)) AS tuples,
+        sum(leaf.relpages::int8 + COALESCE(toast.relpages, 0)) * current_setting('block_size')::int8 AS size
+    FROM pg_catalog.pg_class AS leaf LEFT JOIN pg_catalog.pg_class AS toast ON toast.oid = leaf.reltoastrelid
     WHERE leaf.oid IN (SELECT c.oid WHERE c.relkind <> 'p'
-        UNION SELECT relid FROM pg_catalog.pg_partition_tree(c.oid) WHERE isleaf)), 0)::int8
-FROM pg_catalog.pg_class AS c WHERE c.oid = ANY (%(oids)s::oid[])
+        UNION SELECT relid FROM pg_catalog.pg_partition_tree(c.oid) WHERE isleaf)) AS leaves
+WHERE c.oid = ANY (%(oids)s::oid[])
 """
+"""Only what the catalog says: asking for a size takes a lock, and would wait for whoever rewrites the table."""
 
 _REWRITTEN: Final = """
 SELECT c.oid FROM pg_catalog.pg_class AS c

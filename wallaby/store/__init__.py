@@ -24,6 +24,7 @@ from wallaby.store.port import (
     StateEvent,
     Store,
 )
+from wallaby.store.snapshots import Snapshot, SnapshotPage, TableCopyPage
 
 __all__ = [
     "CallKind",
@@ -44,10 +45,13 @@ __all__ = [
     "RequestKey",
     "SealedLetter",
     "SealedSecret",
+    "Snapshot",
+    "SnapshotPage",
     "SnapshotState",
     "SnapshotStatus",
     "StateEvent",
     "Store",
+    "TableCopyPage",
     "TokenRecord",
     "open_store",
     "store_exists",

@@ -23,6 +23,7 @@ from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import Lsn, Position
 from wallaby.store.access import AccessStore
 from wallaby.store.letters import LetterStore
+from wallaby.store.snapshots import SnapshotStore
 
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
@@ -45,6 +46,15 @@ class FlowRecord:
     """Why it is in this state; set by the last move."""
     created_at: datetime
     updated_at: datetime
+    copies_wanted: int = 0
+    """How often a new copy was asked for (`Command.RESNAPSHOT`)."""
+    copies_begun: int = 0
+    """... and the last of those that has begun, or was cancelled."""
+
+    @property
+    def is_copy_wanted(self) -> bool:
+        """A copy that was asked for has not begun."""
+        return self.copies_wanted > self.copies_begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +146,7 @@ class SnapshotState:
     """Where the slot, and so the stream, begins."""
 
 
-class Store(AccessStore, LetterStore, Protocol):
+class Store(AccessStore, LetterStore, SnapshotStore, Protocol):
     """The control store; see the module for the rules that hold for every method."""
 
     def close(self) -> None:
@@ -144,8 +154,8 @@ class Store(AccessStore, LetterStore, Protocol):
         ...
 
     def version(self) -> int:
-        """A number that grows with every change of any flow (definition, state, existence) and every decision on a
-        schema change: one cheap read to poll."""
+        """A number that grows with every change of any flow (definition, state, existence, progress of its copy) and
+        every decision on a schema change: one cheap read to poll."""
         ...
 
     def create_flow(self, spec: FlowSpec, *, state: FlowState = FlowState.CREATED, reason: str = "") -> FlowRecord:
@@ -169,7 +179,7 @@ class Store(AccessStore, LetterStore, Protocol):
         ...
 
     def delete_flow(self, flow_id: str) -> None:
-        """Remove a flow that is not running, its checkpoint, its schema changes and its dead letters.
+        """Remove a flow that is not running, with its checkpoint, progress of its copy, schema changes and dead letters.
 
         Its epoch goes up and stays known. `NotFound`.
         """
@@ -177,6 +187,13 @@ class Store(AccessStore, LetterStore, Protocol):
 
     def move_flow(self, flow_id: str, command: Command, reason: str = "") -> FlowRecord:
         """Make a legal move and log it; a move to the present state changes and logs nothing. `IllegalMove`."""
+        ...
+
+    def cancel_copy(self, flow_id: str) -> FlowRecord:
+        """Take back a new copy that was asked for and has not begun (`copy_due`); without one nothing changes.
+
+        `IllegalMove` while the flow runs: the run may have been told already. `NotFound`.
+        """
         ...
 
     def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
@@ -266,9 +283,10 @@ class Store(AccessStore, LetterStore, Protocol):
         ...
 
     def begin_copy(self, flow_id: str, epoch: int, *, slot: str, identity: Mapping[str, str | int]) -> None:
-        """The initial copy begins (again): forget position and lanes, remember the server, note ``copying``.
+        """The initial copy begins (again): forget position, lanes and progress, remember the server, note ``copying``.
 
-        One step, under the same epoch: from here on a restart repeats the copy until ``done`` is noted. `Fenced`.
+        One step, under the same epoch: from here on a restart repeats the copy until ``done`` is noted, and a copy that
+        was asked for has begun. `Fenced`.
         """
         ...
 

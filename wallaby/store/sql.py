@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from wallaby.flow import FlowSpec
 from wallaby.flow.storable import refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
+from wallaby.snapshot.progress import TableCopy
 from wallaby.store.edge import Transaction
 from wallaby.store.port import (
     DDL_CHARACTERS_MAX,
@@ -30,6 +31,7 @@ from wallaby.store.port import (
     SnapshotStatus,
     StateEvent,
 )
+from wallaby.store.snapshots import Snapshot, SnapshotPage, TableCopyPage
 from wallaby.store.sql_access import SqlAccess
 from wallaby.store.sql_letters import SqlLetters
 from wallaby.store.sql_rows import (
@@ -42,10 +44,12 @@ from wallaby.store.sql_rows import (
     time_of,
     token_for,
 )
+from wallaby.store.sql_snapshots import forget_tables, read_snapshot, read_snapshots, read_tables, write_tables
 
 _SPEC_VERSION: Final = 1
 _ID_MAX: Final = 2**63 - 1
-_FLOW: Final = "id, spec, state, run_once, revision, reason, created_at, updated_at"
+_NUMBER_MAX: Final = 2**31 - 1
+_FLOW: Final = "id, spec, state, run_once, revision, reason, created_at, updated_at, copies_wanted, copies_begun"
 _EVENT: Final = "id, flow_id, command, from_state, to_state, reason, created_at"
 _DDL: Final = "id, flow_id, position, ddl, plan_json, status, created_at, decided_at"
 _CHECKPOINT: Final = "flow_id, committed_epoch, position, lanes, committed_at"
@@ -138,16 +142,33 @@ class SqlStore(SqlAccess, SqlLetters):
         with self._edge.transaction() as transaction:
             record = _read_flow(transaction, flow_id, lock=True)
             state = next_state(record.state, command)
-            once = command is Command.RUN_ONCE if _says_how_long(command) else record.run_once
-            if (state, once) == (record.state, record.run_once):
+            once = command is Command.RUN_ONCE if _says_how_long(command, record.state) else record.run_once
+            is_asked = command is Command.RESNAPSHOT and not record.is_copy_wanted
+            if (state, once) == (record.state, record.run_once) and not is_asked:
                 return record
             now, short = datetime.now(UTC), storable_text(reason)
             rows = transaction.execute(
-                "UPDATE wallaby.flows SET state = %s, run_once = %s, reason = %s, updated_at = %s WHERE id = %s"
-                f" RETURNING {_FLOW}",
-                (state, once, short, now.isoformat(), flow_id),
+                "UPDATE wallaby.flows SET state = %s, run_once = %s, reason = %s, updated_at = %s,"
+                f" copies_wanted = copies_wanted + %s WHERE id = %s RETURNING {_FLOW}",
+                (state, once, short, now.isoformat(), int(is_asked), flow_id),
             )
             _log_change(transaction, flow_id, command, record.state, state, short, now)
+        return _flow(rows[0])
+
+    def cancel_copy(self, flow_id: str) -> FlowRecord:
+        with self._edge.transaction() as transaction:
+            record = _read_flow(transaction, flow_id, lock=True)
+            next_state(record.state, Command.UPDATE)
+            if not record.is_copy_wanted:
+                return record
+            now = datetime.now(UTC)
+            rows = transaction.execute(
+                "UPDATE wallaby.flows SET copies_begun = copies_wanted, updated_at = %s WHERE id = %s"
+                f" RETURNING {_FLOW}",
+                (now.isoformat(), flow_id),
+            )
+            reason = "the new copy was cancelled"
+            _log_change(transaction, flow_id, Command.UPDATE, record.state, record.state, reason, now)
         return _flow(rows[0])
 
     def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
@@ -322,7 +343,14 @@ class SqlStore(SqlAccess, SqlLetters):
 
     def begin_copy(self, flow_id: str, epoch: int, *, slot: str, identity: Mapping[str, str | int]) -> None:
         with self._edge.transaction() as transaction:
+            # Rows are locked in the order every change of a flow has: the flow, the counter, the checkpoint.
+            transaction.execute(
+                "UPDATE wallaby.flows SET copies_begun = copies_wanted WHERE id = %s AND copies_begun < copies_wanted",
+                (flow_id,),
+            )
+            count_change(transaction)
             hold(transaction, flow_id, epoch)
+            forget_tables(transaction, flow_id)
             transaction.execute(
                 "UPDATE wallaby.checkpoints SET position = %s, lanes = '{}', committed_epoch = NULL,"
                 " committed_at = NULL, source_identity = %s, snapshot_status = %s, snapshot_epoch = %s,"
@@ -346,6 +374,58 @@ class SqlStore(SqlAccess, SqlLetters):
             slot=slot or "",
             consistent_point=Lsn.parse(point) if point else None,
         )
+
+    # Progress of copies
+
+    def copy_due(self, flow_id: str) -> int:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                "SELECT copies_wanted FROM wallaby.flows WHERE id = %s AND copies_wanted > copies_begun", (flow_id,)
+            )
+        return int(rows[0][0]) if rows else 0
+
+    def note_copy(self, flow_id: str, epoch: int, tables: Sequence[TableCopy]) -> None:
+        with self._edge.transaction() as transaction:
+            count_change(transaction)
+            hold(transaction, flow_id, epoch)
+            write_tables(transaction, flow_id, tables)
+
+    def finish_copy(self, flow_id: str, epoch: int, tables: Sequence[TableCopy]) -> None:
+        with self._edge.transaction() as transaction:
+            count_change(transaction)
+            hold(transaction, flow_id, epoch)
+            write_tables(transaction, flow_id, tables)
+            transaction.execute(
+                "UPDATE wallaby.checkpoints SET snapshot_status = %s, snapshot_epoch = %s WHERE flow_id = %s",
+                (SnapshotStatus.DONE, epoch, flow_id),
+            )
+
+    def get_snapshot(self, flow_id: str) -> Snapshot:
+        with self._edge.transaction() as transaction:
+            found = read_snapshot(transaction, flow_id)
+            if found is None:
+                _read_flow(transaction, flow_id)
+                raise NotFound("the flow has copied nothing", flow=flow_id)
+        return found
+
+    def list_snapshots(self, page_size: int = 0, page_token: str = "") -> SnapshotPage:
+        if page_size < 0:
+            raise ConfigError("must not be negative", field="page_size")
+        size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+        with self._edge.transaction() as transaction:
+            found = read_snapshots(transaction, after=after_token(page_token), limit=size + 1)
+        return SnapshotPage(tuple(found[:size]), token_for(found[size - 1].flow_id) if len(found) > size else "")
+
+    def list_table_copies(self, flow_id: str, page_size: int = 0, page_token: str = "") -> TableCopyPage:
+        if page_size < 0:
+            raise ConfigError("must not be negative", field="page_size")
+        size = min(page_size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
+        after = after_token(page_token) or "-1"
+        if page_token and (not after.isdecimal() or int(after) > _NUMBER_MAX):
+            raise foreign_token()
+        with self._edge.transaction() as transaction:
+            found = read_tables(transaction, flow_id, after=int(after), limit=size + 1)
+        return TableCopyPage(tuple(found[:size]), token_for(str(found[size - 1].number)) if len(found) > size else "")
 
 
 def _read_flow(transaction: Transaction, flow_id: str, *, lock: bool = False) -> FlowRecord:
@@ -400,6 +480,7 @@ def _reset(transaction: Transaction, flow_id: str) -> None:
         " snapshot_slot = NULL, snapshot_consistent_point = NULL WHERE flow_id = %s",
         (str(START), flow_id),
     )
+    forget_tables(transaction, flow_id)
 
 
 def _log_change(
@@ -421,12 +502,14 @@ def _log_change(
     )
 
 
-def _says_how_long(command: Command) -> bool:
-    return command in (Command.START, Command.RESUME, Command.RUN_ONCE)
+def _says_how_long(command: Command, state: FlowState) -> bool:
+    # A flow that runs up to some position and is to copy anew still ends there.
+    is_new_run = command is Command.RESNAPSHOT and state is not FlowState.RUNNING
+    return is_new_run or command in (Command.START, Command.RESUME, Command.RUN_ONCE)
 
 
 def _flow(row: tuple[Any, ...]) -> FlowRecord:
-    flow_id, spec, state, once, revision, reason, created_at, updated_at = row
+    flow_id, spec, state, once, revision, reason, created_at, updated_at, copies_wanted, copies_begun = row
     return FlowRecord(
         id=flow_id,
         spec=_stored_spec(flow_id, _load(spec)),
@@ -436,6 +519,8 @@ def _flow(row: tuple[Any, ...]) -> FlowRecord:
         reason=reason,
         created_at=time_of(created_at),
         updated_at=time_of(updated_at),
+        copies_wanted=int(copies_wanted),
+        copies_begun=int(copies_begun),
     )
 
 

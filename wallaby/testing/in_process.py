@@ -9,15 +9,16 @@ from typing import Any
 
 from wallaby.lane import Lane
 from wallaby.lsn import Position
-from wallaby.relay.ports import Checkpointed, Completion, Delivered
+from wallaby.relay.ports import Checkpointed, Completion, CopyNoted, Delivered
+from wallaby.snapshot.progress import TableCopy
 from wallaby.window import LaneId, Window
 
 
 class InProcessTransport:
     """A `wallaby.relay.ports.Transport` that runs each call at once, or when ``hold`` is lifted.
 
-    ``checkpoint`` is the control store: it is called with (after, upto, lanes) and may raise. ``hold`` and ``release``
-    may come from another thread than the relay's.
+    ``checkpoint`` and ``note`` are the control store: they are called with (after, upto, lanes) and with the tables of
+    a copy, and may raise. ``hold`` and ``release`` may come from another thread than the relay's.
     """
 
     def __init__(
@@ -25,9 +26,11 @@ class InProcessTransport:
         lanes: Mapping[LaneId, Lane],
         *,
         checkpoint: Callable[[Position, Position, Mapping[str, Position]], None] = lambda *_: None,
+        note: Callable[[tuple[TableCopy, ...]], None] = lambda _: None,
     ) -> None:
         self._lanes = lanes
         self._store = checkpoint
+        self._note = note
         self._lock = threading.RLock()
         self._done: list[Completion] = []
         self._held: dict[LaneId, list[tuple[Window, bool, int]]] = {}
@@ -70,6 +73,14 @@ class InProcessTransport:
             self._finish(Checkpointed(upto, error))
         else:
             self._finish(Checkpointed(upto))
+
+    def note_copy(self, tables: tuple[TableCopy, ...]) -> None:
+        try:
+            self._note(tables)
+        except Exception as error:  # noqa: BLE001 - see checkpoint
+            self._finish(CopyNoted(tables, error))
+        else:
+            self._finish(CopyNoted(tables))
 
     def completions(self) -> list[Completion]:
         with self._lock:

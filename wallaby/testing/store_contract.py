@@ -29,6 +29,7 @@ from wallaby.lsn import START, Lsn, Position
 from wallaby.store.port import DDL_CHARACTERS_MAX, DdlEvent, SnapshotState, SnapshotStatus, Store
 from wallaby.testing.access_contract import AccessContract
 from wallaby.testing.letter_contract import LetterContract
+from wallaby.testing.snapshot_contract import SnapshotContract
 from wallaby.testing.store_case import StoreCase
 
 LANE = "shop/copy/0"
@@ -577,5 +578,6 @@ class StoreContract(
     ConcurrencyContract,
     AccessContract,
     LetterContract,
+    SnapshotContract,
 ):
     """Everything a place must do to be a control store of wallaby."""

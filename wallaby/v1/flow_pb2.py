@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from wallaby.v1 import snapshot_pb2 as wallaby_dot_v1_dot_snapshot__pb2
 from wallaby.v1 import types_pb2 as wallaby_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15wallaby/v1/flow.proto\x12\nwallaby.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16wallaby/v1/types.proto\"N\n\x11\x43reateFlowRequest\x12\x1e\n\x04\x66low\x18\x01 \x01(\x0b\x32\x10.wallaby.v1.Flow\x12\x19\n\x11start_immediately\x18\x02 \x01(\x08\"N\n\x11UpdateFlowRequest\x12\x1e\n\x04\x66low\x18\x01 \x01(\x0b\x32\x10.wallaby.v1.Flow\x12\x19\n\x11\x65xpected_revision\x18\x64 \x01(\x03\"#\n\x10StartFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"%\n\x12RunFlowOnceRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\")\n\x13RunFlowOnceResponse\x12\x12\n\ndispatched\x18\x01 \x01(\x08\"\"\n\x0fStopFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"$\n\x11ResumeFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"!\n\x0eGetFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"9\n\x10ListFlowsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x11ListFlowsResponse\x12\x1f\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x10.wallaby.v1.Flow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x44\x65leteFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"%\n\x12\x44\x65leteFlowResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"5\n\x13ValidateFlowRequest\x12\x1e\n\x04\x66low\x18\x01 \x01(\x0b\x32\x10.wallaby.v1.Flow\">\n\x0c\x46ieldProblem\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\"_\n\x0b\x46lowFinding\x12\x10\n\x08severity\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\"\xf5\x01\n\x14ValidateFlowResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12*\n\x08problems\x18\x02 \x03(\x0b\x32\x18.wallaby.v1.FieldProblem\x12)\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x17.wallaby.v1.FlowFinding\x12\x44\n\nguarantees\x18\x04 \x03(\x0b\x32\x30.wallaby.v1.ValidateFlowResponse.GuaranteesEntry\x1a\x31\n\x0fGuaranteesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x14GetFlowStatusRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"w\n\x15GetFlowStatusResponse\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12\'\n\x06status\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"#\n\x10PauseFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"K\n\x0fPlanFlowRequest\x12\x1e\n\x04\x66low\x18\x01 \x01(\x0b\x32\x10.wallaby.v1.Flow\x12\x18\n\x10\x64\x65leted_flow_ids\x18\x02 \x03(\t\"q\n\rPlannedChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x06\x62\x65\x66ore\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x0b\x64\x65structive\x18\x04 \x01(\tB\t\n\x07_beforeB\x08\n\x06_after\"\xb2\x01\n\x10PlanFlowResponse\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12)\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x19.wallaby.v1.PlannedAction\x12*\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x19.wallaby.v1.PlannedChange\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12\x10\n\x08revision\x18\x05 \x01(\x03\"3\n\x10WatchFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x03\"\xca\x01\n\x11WatchFlowResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x03 \x01(\t\x12%\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12$\n\x05\x61\x66ter\x18\x05 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12&\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x99\x01\n\rPlannedAction\x12\x1e\n\x1aPLANNED_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13PLANNED_ACTION_NONE\x10\x01\x12\x19\n\x15PLANNED_ACTION_CREATE\x10\x02\x12\x19\n\x15PLANNED_ACTION_UPDATE\x10\x03\x12\x19\n\x15PLANNED_ACTION_DELETE\x10\x04\x32\xdb\x07\n\x0b\x46lowService\x12=\n\nCreateFlow\x12\x1d.wallaby.v1.CreateFlowRequest\x1a\x10.wallaby.v1.Flow\x12=\n\nUpdateFlow\x12\x1d.wallaby.v1.UpdateFlowRequest\x1a\x10.wallaby.v1.Flow\x12;\n\tStartFlow\x12\x1c.wallaby.v1.StartFlowRequest\x1a\x10.wallaby.v1.Flow\x12N\n\x0bRunFlowOnce\x12\x1e.wallaby.v1.RunFlowOnceRequest\x1a\x1f.wallaby.v1.RunFlowOnceResponse\x12\x39\n\x08StopFlow\x12\x1b.wallaby.v1.StopFlowRequest\x1a\x10.wallaby.v1.Flow\x12=\n\nResumeFlow\x12\x1d.wallaby.v1.ResumeFlowRequest\x1a\x10.wallaby.v1.Flow\x12\x37\n\x07GetFlow\x12\x1a.wallaby.v1.GetFlowRequest\x1a\x10.wallaby.v1.Flow\x12H\n\tListFlows\x12\x1c.wallaby.v1.ListFlowsRequest\x1a\x1d.wallaby.v1.ListFlowsResponse\x12K\n\nDeleteFlow\x12\x1d.wallaby.v1.DeleteFlowRequest\x1a\x1e.wallaby.v1.DeleteFlowResponse\x12Q\n\x0cValidateFlow\x12\x1f.wallaby.v1.ValidateFlowRequest\x1a .wallaby.v1.ValidateFlowResponse\x12T\n\rGetFlowStatus\x12 .wallaby.v1.GetFlowStatusRequest\x1a!.wallaby.v1.GetFlowStatusResponse\x12;\n\tPauseFlow\x12\x1c.wallaby.v1.PauseFlowRequest\x1a\x10.wallaby.v1.Flow\x12\x45\n\x08PlanFlow\x12\x1b.wallaby.v1.PlanFlowRequest\x1a\x1c.wallaby.v1.PlanFlowResponse\x12J\n\tWatchFlow\x12\x1c.wallaby.v1.WatchFlowRequest\x1a\x1d.wallaby.v1.WatchFlowResponse0\x01\x42\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15wallaby/v1/flow.proto\x12\nwallaby.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19wallaby/v1/snapshot.proto\x1a\x16wallaby/v1/types.proto\"N\n\x11\x43reateFlowRequest\x12\x1e\n\x04\x66low\x18\x01 \x01(\x0b\x32\x10.wallaby.v1.Flow\x12\x19\n\x11start_immediately\x18\x02 \x01(\x08\"N\n\x11UpdateFlowRequest\x12\x1e\n\x04\x66low\x18\x01 \x01(\x0b\x32\x10.wallaby.v1.Flow\x12\x19\n\x11\x65xpected_revision\x18\x64 \x01(\x03\"#\n\x10StartFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"%\n\x12RunFlowOnceRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\")\n\x13RunFlowOnceResponse\x12\x12\n\ndispatched\x18\x01 \x01(\x08\"\"\n\x0fStopFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"$\n\x11ResumeFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"!\n\x0eGetFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"9\n\x10ListFlowsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x11ListFlowsResponse\x12\x1f\n\x05\x66lows\x18\x01 \x03(\x0b\x32\x10.wallaby.v1.Flow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x11\x44\x65leteFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"%\n\x12\x44\x65leteFlowResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x08\"5\n\x13ValidateFlowRequest\x12\x1e\n\x04\x66low\x18\x01 \x01(\x0b\x32\x10.wallaby.v1.Flow\">\n\x0c\x46ieldProblem\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x03 \x01(\t\"_\n\x0b\x46lowFinding\x12\x10\n\x08severity\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\"\xf5\x01\n\x14ValidateFlowResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12*\n\x08problems\x18\x02 \x03(\x0b\x32\x18.wallaby.v1.FieldProblem\x12)\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x17.wallaby.v1.FlowFinding\x12\x44\n\nguarantees\x18\x04 \x03(\x0b\x32\x30.wallaby.v1.ValidateFlowResponse.GuaranteesEntry\x1a\x31\n\x0fGuaranteesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x14GetFlowStatusRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"w\n\x15GetFlowStatusResponse\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12\'\n\x06status\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"#\n\x10PauseFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\"K\n\x0fPlanFlowRequest\x12\x1e\n\x04\x66low\x18\x01 \x01(\x0b\x32\x10.wallaby.v1.Flow\x12\x18\n\x10\x64\x65leted_flow_ids\x18\x02 \x03(\t\"q\n\rPlannedChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x06\x62\x65\x66ore\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05\x61\x66ter\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x0b\x64\x65structive\x18\x04 \x01(\tB\t\n\x07_beforeB\x08\n\x06_after\"\xb2\x01\n\x10PlanFlowResponse\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12)\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x19.wallaby.v1.PlannedAction\x12*\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x19.wallaby.v1.PlannedChange\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12\x10\n\x08revision\x18\x05 \x01(\x03\"F\n\x10WatchFlowRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x03\x12\x11\n\tsnapshots\x18\x64 \x01(\x08\"\xf2\x01\n\x11WatchFlowResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x03\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x03 \x01(\t\x12%\n\x06\x62\x65\x66ore\x18\x04 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12$\n\x05\x61\x66ter\x18\x05 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12&\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08snapshot\x18\x64 \x01(\x0b\x32\x14.wallaby.v1.Snapshot*\x99\x01\n\rPlannedAction\x12\x1e\n\x1aPLANNED_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13PLANNED_ACTION_NONE\x10\x01\x12\x19\n\x15PLANNED_ACTION_CREATE\x10\x02\x12\x19\n\x15PLANNED_ACTION_UPDATE\x10\x03\x12\x19\n\x15PLANNED_ACTION_DELETE\x10\x04\x32\xdb\x07\n\x0b\x46lowService\x12=\n\nCreateFlow\x12\x1d.wallaby.v1.CreateFlowRequest\x1a\x10.wallaby.v1.Flow\x12=\n\nUpdateFlow\x12\x1d.wallaby.v1.UpdateFlowRequest\x1a\x10.wallaby.v1.Flow\x12;\n\tStartFlow\x12\x1c.wallaby.v1.StartFlowRequest\x1a\x10.wallaby.v1.Flow\x12N\n\x0bRunFlowOnce\x12\x1e.wallaby.v1.RunFlowOnceRequest\x1a\x1f.wallaby.v1.RunFlowOnceResponse\x12\x39\n\x08StopFlow\x12\x1b.wallaby.v1.StopFlowRequest\x1a\x10.wallaby.v1.Flow\x12=\n\nResumeFlow\x12\x1d.wallaby.v1.ResumeFlowRequest\x1a\x10.wallaby.v1.Flow\x12\x37\n\x07GetFlow\x12\x1a.wallaby.v1.GetFlowRequest\x1a\x10.wallaby.v1.Flow\x12H\n\tListFlows\x12\x1c.wallaby.v1.ListFlowsRequest\x1a\x1d.wallaby.v1.ListFlowsResponse\x12K\n\nDeleteFlow\x12\x1d.wallaby.v1.DeleteFlowRequest\x1a\x1e.wallaby.v1.DeleteFlowResponse\x12Q\n\x0cValidateFlow\x12\x1f.wallaby.v1.ValidateFlowRequest\x1a .wallaby.v1.ValidateFlowResponse\x12T\n\rGetFlowStatus\x12 .wallaby.v1.GetFlowStatusRequest\x1a!.wallaby.v1.GetFlowStatusResponse\x12;\n\tPauseFlow\x12\x1c.wallaby.v1.PauseFlowRequest\x1a\x10.wallaby.v1.Flow\x12\x45\n\x08PlanFlow\x12\x1b.wallaby.v1.PlanFlowRequest\x1a\x1c.wallaby.v1.PlanFlowResponse\x12J\n\tWatchFlow\x12\x1c.wallaby.v1.WatchFlowRequest\x1a\x1d.wallaby.v1.WatchFlowResponse0\x01\x42\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,58 +38,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z\024wallaby/v1;wallabyv1'
   _globals['_VALIDATEFLOWRESPONSE_GUARANTEESENTRY']._loaded_options = None
   _globals['_VALIDATEFLOWRESPONSE_GUARANTEESENTRY']._serialized_options = b'8\001'
-  _globals['_PLANNEDACTION']._serialized_start=2022
-  _globals['_PLANNEDACTION']._serialized_end=2175
-  _globals['_CREATEFLOWREQUEST']._serialized_start=124
-  _globals['_CREATEFLOWREQUEST']._serialized_end=202
-  _globals['_UPDATEFLOWREQUEST']._serialized_start=204
-  _globals['_UPDATEFLOWREQUEST']._serialized_end=282
-  _globals['_STARTFLOWREQUEST']._serialized_start=284
-  _globals['_STARTFLOWREQUEST']._serialized_end=319
-  _globals['_RUNFLOWONCEREQUEST']._serialized_start=321
-  _globals['_RUNFLOWONCEREQUEST']._serialized_end=358
-  _globals['_RUNFLOWONCERESPONSE']._serialized_start=360
-  _globals['_RUNFLOWONCERESPONSE']._serialized_end=401
-  _globals['_STOPFLOWREQUEST']._serialized_start=403
-  _globals['_STOPFLOWREQUEST']._serialized_end=437
-  _globals['_RESUMEFLOWREQUEST']._serialized_start=439
-  _globals['_RESUMEFLOWREQUEST']._serialized_end=475
-  _globals['_GETFLOWREQUEST']._serialized_start=477
-  _globals['_GETFLOWREQUEST']._serialized_end=510
-  _globals['_LISTFLOWSREQUEST']._serialized_start=512
-  _globals['_LISTFLOWSREQUEST']._serialized_end=569
-  _globals['_LISTFLOWSRESPONSE']._serialized_start=571
-  _globals['_LISTFLOWSRESPONSE']._serialized_end=648
-  _globals['_DELETEFLOWREQUEST']._serialized_start=650
-  _globals['_DELETEFLOWREQUEST']._serialized_end=686
-  _globals['_DELETEFLOWRESPONSE']._serialized_start=688
-  _globals['_DELETEFLOWRESPONSE']._serialized_end=725
-  _globals['_VALIDATEFLOWREQUEST']._serialized_start=727
-  _globals['_VALIDATEFLOWREQUEST']._serialized_end=780
-  _globals['_FIELDPROBLEM']._serialized_start=782
-  _globals['_FIELDPROBLEM']._serialized_end=844
-  _globals['_FLOWFINDING']._serialized_start=846
-  _globals['_FLOWFINDING']._serialized_end=941
-  _globals['_VALIDATEFLOWRESPONSE']._serialized_start=944
-  _globals['_VALIDATEFLOWRESPONSE']._serialized_end=1189
-  _globals['_VALIDATEFLOWRESPONSE_GUARANTEESENTRY']._serialized_start=1140
-  _globals['_VALIDATEFLOWRESPONSE_GUARANTEESENTRY']._serialized_end=1189
-  _globals['_GETFLOWSTATUSREQUEST']._serialized_start=1191
-  _globals['_GETFLOWSTATUSREQUEST']._serialized_end=1230
-  _globals['_GETFLOWSTATUSRESPONSE']._serialized_start=1232
-  _globals['_GETFLOWSTATUSRESPONSE']._serialized_end=1351
-  _globals['_PAUSEFLOWREQUEST']._serialized_start=1353
-  _globals['_PAUSEFLOWREQUEST']._serialized_end=1388
-  _globals['_PLANFLOWREQUEST']._serialized_start=1390
-  _globals['_PLANFLOWREQUEST']._serialized_end=1465
-  _globals['_PLANNEDCHANGE']._serialized_start=1467
-  _globals['_PLANNEDCHANGE']._serialized_end=1580
-  _globals['_PLANFLOWRESPONSE']._serialized_start=1583
-  _globals['_PLANFLOWRESPONSE']._serialized_end=1761
-  _globals['_WATCHFLOWREQUEST']._serialized_start=1763
-  _globals['_WATCHFLOWREQUEST']._serialized_end=1814
-  _globals['_WATCHFLOWRESPONSE']._serialized_start=1817
-  _globals['_WATCHFLOWRESPONSE']._serialized_end=2019
-  _globals['_FLOWSERVICE']._serialized_start=2178
-  _globals['_FLOWSERVICE']._serialized_end=3165
+  _globals['_PLANNEDACTION']._serialized_start=2108
+  _globals['_PLANNEDACTION']._serialized_end=2261
+  _globals['_CREATEFLOWREQUEST']._serialized_start=151
+  _globals['_CREATEFLOWREQUEST']._serialized_end=229
+  _globals['_UPDATEFLOWREQUEST']._serialized_start=231
+  _globals['_UPDATEFLOWREQUEST']._serialized_end=309
+  _globals['_STARTFLOWREQUEST']._serialized_start=311
+  _globals['_STARTFLOWREQUEST']._serialized_end=346
+  _globals['_RUNFLOWONCEREQUEST']._serialized_start=348
+  _globals['_RUNFLOWONCEREQUEST']._serialized_end=385
+  _globals['_RUNFLOWONCERESPONSE']._serialized_start=387
+  _globals['_RUNFLOWONCERESPONSE']._serialized_end=428
+  _globals['_STOPFLOWREQUEST']._serialized_start=430
+  _globals['_STOPFLOWREQUEST']._serialized_end=464
+  _globals['_RESUMEFLOWREQUEST']._serialized_start=466
+  _globals['_RESUMEFLOWREQUEST']._serialized_end=502
+  _globals['_GETFLOWREQUEST']._serialized_start=504
+  _globals['_GETFLOWREQUEST']._serialized_end=537
+  _globals['_LISTFLOWSREQUEST']._serialized_start=539
+  _globals['_LISTFLOWSREQUEST']._serialized_end=596
+  _globals['_LISTFLOWSRESPONSE']._serialized_start=598
+  _globals['_LISTFLOWSRESPONSE']._serialized_end=675
+  _globals['_DELETEFLOWREQUEST']._serialized_start=677
+  _globals['_DELETEFLOWREQUEST']._serialized_end=713
+  _globals['_DELETEFLOWRESPONSE']._serialized_start=715
+  _globals['_DELETEFLOWRESPONSE']._serialized_end=752
+  _globals['_VALIDATEFLOWREQUEST']._serialized_start=754
+  _globals['_VALIDATEFLOWREQUEST']._serialized_end=807
+  _globals['_FIELDPROBLEM']._serialized_start=809
+  _globals['_FIELDPROBLEM']._serialized_end=871
+  _globals['_FLOWFINDING']._serialized_start=873
+  _globals['_FLOWFINDING']._serialized_end=968
+  _globals['_VALIDATEFLOWRESPONSE']._serialized_start=971
+  _globals['_VALIDATEFLOWRESPONSE']._serialized_end=1216
+  _globals['_VALIDATEFLOWRESPONSE_GUARANTEESENTRY']._serialized_start=1167
+  _globals['_VALIDATEFLOWRESPONSE_GUARANTEESENTRY']._serialized_end=1216
+  _globals['_GETFLOWSTATUSREQUEST']._serialized_start=1218
+  _globals['_GETFLOWSTATUSREQUEST']._serialized_end=1257
+  _globals['_GETFLOWSTATUSRESPONSE']._serialized_start=1259
+  _globals['_GETFLOWSTATUSRESPONSE']._serialized_end=1378
+  _globals['_PAUSEFLOWREQUEST']._serialized_start=1380
+  _globals['_PAUSEFLOWREQUEST']._serialized_end=1415
+  _globals['_PLANFLOWREQUEST']._serialized_start=1417
+  _globals['_PLANFLOWREQUEST']._serialized_end=1492
+  _globals['_PLANNEDCHANGE']._serialized_start=1494
+  _globals['_PLANNEDCHANGE']._serialized_end=1607
+  _globals['_PLANFLOWRESPONSE']._serialized_start=1610
+  _globals['_PLANFLOWRESPONSE']._serialized_end=1788
+  _globals['_WATCHFLOWREQUEST']._serialized_start=1790
+  _globals['_WATCHFLOWREQUEST']._serialized_end=1860
+  _globals['_WATCHFLOWRESPONSE']._serialized_start=1863
+  _globals['_WATCHFLOWRESPONSE']._serialized_end=2105
+  _globals['_FLOWSERVICE']._serialized_start=2264
+  _globals['_FLOWSERVICE']._serialized_end=3251
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from wallaby.v1 import snapshot_pb2 as _snapshot_pb2
 from wallaby.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -211,15 +212,17 @@ class PlanFlowResponse(_message.Message):
     def __init__(self, flow_id: _Optional[str] = ..., action: _Optional[_Union[PlannedAction, str]] = ..., changes: _Optional[_Iterable[_Union[PlannedChange, _Mapping]]] = ..., state: _Optional[_Union[_types_pb2.FlowState, str]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class WatchFlowRequest(_message.Message):
-    __slots__ = ("flow_id", "cursor")
+    __slots__ = ("flow_id", "cursor", "snapshots")
     FLOW_ID_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     flow_id: str
     cursor: int
-    def __init__(self, flow_id: _Optional[str] = ..., cursor: _Optional[int] = ...) -> None: ...
+    snapshots: bool
+    def __init__(self, flow_id: _Optional[str] = ..., cursor: _Optional[int] = ..., snapshots: bool = ...) -> None: ...
 
 class WatchFlowResponse(_message.Message):
-    __slots__ = ("cursor", "flow_id", "command", "before", "after", "reason", "at")
+    __slots__ = ("cursor", "flow_id", "command", "before", "after", "reason", "at", "snapshot")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     FLOW_ID_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
@@ -227,6 +230,7 @@ class WatchFlowResponse(_message.Message):
     AFTER_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     cursor: int
     flow_id: str
     command: str
@@ -234,4 +238,5 @@ class WatchFlowResponse(_message.Message):
     after: _types_pb2.FlowState
     reason: str
     at: _timestamp_pb2.Timestamp
-    def __init__(self, cursor: _Optional[int] = ..., flow_id: _Optional[str] = ..., command: _Optional[str] = ..., before: _Optional[_Union[_types_pb2.FlowState, str]] = ..., after: _Optional[_Union[_types_pb2.FlowState, str]] = ..., reason: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    snapshot: _snapshot_pb2.Snapshot
+    def __init__(self, cursor: _Optional[int] = ..., flow_id: _Optional[str] = ..., command: _Optional[str] = ..., before: _Optional[_Union[_types_pb2.FlowState, str]] = ..., after: _Optional[_Union[_types_pb2.FlowState, str]] = ..., reason: _Optional[str] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., snapshot: _Optional[_Union[_snapshot_pb2.Snapshot, _Mapping]] = ...) -> None: ...

@@ -85,6 +85,7 @@ SERVED = [
     if path.split("/")[1].split(".")[-1]
     in (
         "FlowService",
+        "SnapshotService",
         "CheckpointService",
         "DDLService",
         "DeadLetterService",
@@ -205,6 +206,7 @@ def contents(store: Store) -> Any:
     return (
         store.list_flows().flows,
         store.list_checkpoints(),
+        store.list_snapshots().snapshots,
         store.list_ddl().events,
         store.list_letters(LetterFilter()),
         store.list_tokens(),
@@ -277,6 +279,8 @@ MOVES = {
     "PauseFlow": Command.PAUSE,
     "ResumeFlow": Command.RESUME,
     "RunFlowOnce": Command.RUN_ONCE,
+    "RestartSnapshot": Command.RESNAPSHOT,
+    "CancelSnapshot": Command.UPDATE,
     "UpdateFlow": Command.UPDATE,
     "DeleteFlow": Command.DELETE,
 }
@@ -292,12 +296,13 @@ async def test_in_every_state_each_command_moves_as_the_table_says_or_changes_no
         flow_id = name.lower()
         store.create_flow(a_flow(flow_id), state=state)
         before = store.get_flow(flow_id)
+        [path] = [path for path, method in SERVED if method.name == name]
         request = (
             flow_pb2.UpdateFlowRequest(flow=a_message(id=flow_id))
-            if command is Command.UPDATE
-            else GetMessageClass(dict(SERVED)[f"/wallaby.v1.FlowService/{name}"].input_type)(flow_id=flow_id)
+            if name == "UpdateFlow"
+            else GetMessageClass(dict(SERVED)[path].input_type)(flow_id=flow_id)
         )
-        code, text, _ = await calling(f"/wallaby.v1.FlowService/{name}", request.SerializeToString())
+        code, text, _ = await calling(path, request.SerializeToString())
         if state in LEGAL[command]:
             assert code is Code.OK, f"{name} in {state}: {text}"
         else:

@@ -152,7 +152,7 @@ def test_a_table_published_through_its_schema_cannot_be_removed_alone(
         (("publication", "add", *OF, "-tables", " , "), "names nothing"),
         (("publication", "add", *OF, "-tables", "a b"), "must be a table"),
         (("publication", "sync", *OF, "-tables", "a"), "flow-id is required"),
-        (("publication", "sync", "-flow-id", "shop", "-snapshot"), "not supported yet"),
+        (("publication", "sync", "-flow-id", "shop", "-snapshot"), "cannot copy single tables"),
         (("slot", "drop", "-dsn", "env:SOURCE_DSN"), "slot is required"),
     ],
 )

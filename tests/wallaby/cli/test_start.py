@@ -87,6 +87,7 @@ def start(folder: Path, *words: str) -> tuple[int, set[str]]:
         (("plan", "-f", "shop.yaml"), (*HEAVY, *OTHERS, "psycopg", "sqlite3", "wallaby.store")),
         (("diff", "-f", "shop.yaml"), (*HEAVY, *OTHERS, "psycopg", "sqlite3", "wallaby.store")),
         (("ddl", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
+        (("snapshot", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("checkpoint", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("token", "list"), (*HEAVY, "pydantic", "yaml", "psycopg")),
         (("audit", "--limit", "9"), (*HEAVY, "pydantic", "yaml", "psycopg")),

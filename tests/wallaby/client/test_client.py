@@ -12,6 +12,8 @@ import pytest
 from tests.wallaby.api.certificates import Authority
 from tests.wallaby.api.running import Running
 from tests.wallaby.api.test_guard import add_token
+from tests.wallaby.api.test_snapshots import begun
+from tests.wallaby.api.test_snapshots import tables as snapshot_tables
 from wallaby.access import Role
 from wallaby.api.access import RULES
 from wallaby.client import AsyncClient, Client, ClientSettings
@@ -32,6 +34,7 @@ from wallaby.flow import FlowSpec
 from wallaby.flow.plan import PlannedAction
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import START, Lsn, Position
+from wallaby.snapshot.progress import CopyState
 from wallaby.store.opening import open_sqlite
 from wallaby.v1 import access_pb2, ddl_pb2, flow_pb2
 
@@ -169,6 +172,35 @@ def test_statuses_come_back_as_our_errors(running: Running) -> None:
             next(wallaby.watch(cursor=-1))
     with Client.connect("127.0.0.1:1") as nobody, pytest.raises(StoreUnavailable, match="wallaby up"):
         nobody.get_flow("shop")
+
+
+async def test_copies_are_read_and_asked_for_by_both_faces(running: Running) -> None:
+    begun(running.store, snapshot_tables(3))
+    with Client.connect(running.address) as wallaby:
+        waited = (
+            wallaby.get_snapshot("shop"),
+            list(wallaby.list_snapshots()),
+            list(wallaby.list_table_snapshots("shop")),
+        )
+        assert wallaby.restart_snapshot("shop").state is FlowState.RUNNING
+        assert wallaby.get_snapshot("shop").is_wanted
+    async with AsyncClient.connect(running.address) as wallaby:
+        awaited = (
+            replace(await wallaby.get_snapshot("shop"), is_wanted=False),
+            [replace(item, is_wanted=False) async for item in wallaby.list_snapshots(page_size=1)],
+            [item async for item in wallaby.list_table_snapshots("shop")],
+        )
+        assert (await wallaby.restart_snapshot("shop")).state is FlowState.RUNNING
+        running.store.move_flow("shop", Command.FAIL)
+        assert (await wallaby.cancel_snapshot("shop")).state is FlowState.FAILED
+    with Client.connect(running.address) as wallaby:
+        assert wallaby.cancel_snapshot("shop").state is FlowState.FAILED
+    assert awaited == waited
+    assert [(item.name, item.state, item.expected_rows) for item in waited[2]] == [
+        (f"t{i}", CopyState.PENDING, 100) for i in range(3)
+    ]
+    assert (waited[0].share, waited[0].rows_per_s, waited[0].seconds_left) == (0.0, 0.0, None)
+    assert running.store.copy_due("shop") == 0
 
 
 def test_any_method_can_be_called_by_name(running: Running) -> None:

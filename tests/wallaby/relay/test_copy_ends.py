@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,6 +17,7 @@ from wallaby.postgres.slot import SourceIdentity, create_slot, drop_slot
 from wallaby.relay.session import SessionConfig, SourceSession
 from wallaby.schema import TableName
 from wallaby.settings import Limits
+from wallaby.snapshot.progress import TableCopy
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.testing.in_process import InProcessTransport
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
@@ -42,7 +43,10 @@ class Notes:
         if self.calls.count("begin_copy") >= self.fenced_from:
             raise Fenced("epoch 1 is over")
 
-    def finish_copy(self) -> None:
+    def plan_copy(self, tables: Sequence[TableCopy]) -> None:
+        self.calls.append("plan_copy")
+
+    def finish_copy(self, tables: Sequence[TableCopy]) -> None:
         self.calls.append("finish_copy")
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:

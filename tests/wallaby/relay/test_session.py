@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ import pytest
 from tests.wallaby.relay.world import Died
 from wallaby.clock import SystemClock
 from wallaby.content import canonical_hash
-from wallaby.errors import BinaryUnsupported, CheckFailed, Retry
+from wallaby.errors import BinaryUnsupported, CheckFailed, Fenced, Retry, StoreUnavailable, WallabyError
 from wallaby.flow import FlowSpec
 from wallaby.lane import Lane, LaneReport
 from wallaby.lsn import START, Position
@@ -26,6 +26,7 @@ from wallaby.relay.session import SessionConfig, SourceSession
 from wallaby.schema import TableName
 from wallaby.settings import Limits
 from wallaby.sink import WriteMode
+from wallaby.snapshot.progress import CopyState, TableCopy
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.testing.in_process import InProcessTransport
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
@@ -33,8 +34,14 @@ from wallaby.testing.postgres import ScratchDatabase
 from wallaby.window import LaneId, Window
 
 _T = TypeVar("_T")
-_LIMITS = Limits(copy_chunk_bytes=16 << 10, checkpoint_interval_ms=1)
+_LIMITS = Limits(copy_chunk_bytes=16 << 10, checkpoint_interval_ms=1, copy_note_interval_ms=0)
 _EPOCHS_MAX = 200
+
+
+class Killed(Died):
+    """A death that nobody mistakes for a store that is away."""
+
+    retry = Retry.NEVER
 
 
 @dataclass
@@ -50,10 +57,10 @@ class Fate:
         self.steps += 1
         self.beside()
         if self.steps == self.dies_at and not self.is_after:
-            raise Died("died before the step")
+            raise Killed("died before the step")
         result = call()
         if self.steps == self.dies_at:
-            raise Died("died after the step")
+            raise Killed("died after the step")
         return result
 
 
@@ -83,6 +90,10 @@ class World:
     written: int = 0
     fate: Fate = field(init=False)
     lanes: dict[LaneId, FatedLane] = field(default_factory=dict)
+    copies: dict[TableName, TableCopy] = field(default_factory=dict)
+    notes: int = 0
+    refuses: Callable[[int], WallabyError | None] | None = None
+    """The store's error at the n-th note, if any."""
 
     def live(
         self,
@@ -162,7 +173,7 @@ class World:
             once=once,
             as_text=as_text,
         )
-        transport = InProcessTransport(self.lanes, checkpoint=self._checkpoint)
+        transport = InProcessTransport(self.lanes, checkpoint=self._checkpoint, note=self.note_copy)
         session = SourceSession(config, transport=transport, ledger=self, clock=SystemClock(), limits=_LIMITS)
         return session, transport
 
@@ -190,8 +201,27 @@ class World:
         self.facts = replace(self.facts, position=START, lanes={}, snapshot=SnapshotState.COPYING)
         self._remember(identity)
 
-    def finish_copy(self) -> None:
+    def plan_copy(self, tables: Sequence[TableCopy]) -> None:
+        def plan() -> None:
+            self.copies = {item.table: item for item in tables}
+
+        self.fate.take(plan)
+
+    def note_copy(self, tables: Sequence[TableCopy]) -> None:
+        """The control store's side of the copy's progress."""
+
+        def note() -> None:
+            self.notes += 1
+            if self.refuses is not None and (error := self.refuses(self.notes)) is not None:
+                raise error
+            assert self.facts.snapshot is SnapshotState.COPYING
+            self.copies |= {item.table: item for item in tables}
+
+        self.fate.take(note)
+
+    def finish_copy(self, tables: Sequence[TableCopy]) -> None:
         def finish() -> None:
+            self.copies |= {item.table: item for item in tables}
             self.facts = replace(self.facts, snapshot=SnapshotState.DONE)
 
         self.fate.take(finish)
@@ -264,6 +294,54 @@ def test_copy_and_stream_are_exact_after_a_death_at_every_step(world: World, is_
     log = world.log.targets[TableName("public", "a")].rows.to_pylist()
     assert _derived(log) == expected
     assert TableName("public", "empty") in world.mirror.targets
+    assert {name.name: item.state for name, item in world.copies.items()} == {
+        "a": CopyState.COPIED,
+        "empty": CopyState.COPIED,
+    }
+
+
+def test_the_store_hears_of_a_copy_while_it_goes_on_and_at_its_end(world: World) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def look(_: int) -> None:
+        item = world.copies[TableName("public", "a")]
+        seen.append((item.state, item.rows))
+
+    world.database.execute("ANALYZE")
+    world.refuses = look
+    world.live(is_busy=False)
+    rows = [rows for _, rows in seen]
+    assert rows == sorted(rows)
+    assert len(set(rows)) > 3
+    states = [state for state, _ in seen]
+    assert list(dict.fromkeys(states)) == ["pending", "copying", "copied"]
+    whole, empty = (world.copies[TableName("public", name)] for name in ("a", "empty"))
+    assert (whole.state, whole.rows, whole.estimated_rows) == (CopyState.COPIED, 2000, 2000)
+    assert whole.estimated_bytes > 0
+    assert whole.bytes > 0
+    assert (empty.state, empty.rows) == (CopyState.COPIED, 0)
+    assert {item.snapshot_lsn for item in (whole, empty)} == {
+        row["__commit_lsn"] for row in world.log.targets[TableName("public", "a")].rows.to_pylist()
+    }
+    assert whole.started_at is not None
+    assert whole.finished_at is not None
+    assert whole.started_at <= whole.finished_at
+
+
+def test_a_store_that_is_away_for_a_moment_does_not_end_a_copy(world: World) -> None:
+    world.refuses = lambda number: None if number % 2 else StoreUnavailable("away")
+    world.live(is_busy=False)
+    assert world.notes > 2
+    assert world.copies[TableName("public", "a")].rows == 2000
+    assert world.epoch == 1
+
+
+@pytest.mark.must_not_fail(20)
+def test_a_copy_whose_note_is_fenced_ends(world: World) -> None:
+    world.refuses = lambda number: Fenced("epoch 1 is over") if number == 2 else None
+    with pytest.raises(Fenced):
+        world.live(is_busy=False)
+    assert world.facts.snapshot is SnapshotState.COPYING
 
 
 def _derived(log: list[dict[str, Any]]) -> dict[int, str]:

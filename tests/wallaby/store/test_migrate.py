@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -113,12 +114,19 @@ def test_a_store_of_the_first_release_is_brought_forward_by_many_at_once_with_al
     edges = [SqliteEdge(tmp_path) if kind == "sqlite" else PostgresEdge(place) for _ in range(4)]
     known = migrations(edges[0].dialect)
     assert migrate(edges[0], known[:1]) == 1
-    SqlStore(edges[0]).create_flow(a_flow())
+    with edges[0].transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO wallaby.flows"
+            " (id, name, spec, spec_version, state, run_once, revision, reason, created_at, updated_at)"
+            " VALUES ('shop', 'Shop', %s, 1, 'created', false, 1, '', %s, %s)",
+            (json.dumps(a_flow().to_mapping()), "2026-01-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00"),
+        )
     with ThreadPoolExecutor(len(edges)) as threads:
         assert sorted(threads.map(migrate, edges)) == [0, 0, 0, len(known) - 1]
     for edge in edges:
         assert SqlStore(edge).get_flow("shop").spec == a_flow()
         assert SqlStore(edge).list_tokens() == ()
+        assert SqlStore(edge).copy_due("shop") == 0
         edge.close()
 
 
@@ -135,5 +143,6 @@ def test_schema_and_ledger_live_in_schema_wallaby(database: ScratchDatabase) -> 
         "requests",
         "schema_migrations",
         "secrets",
+        "table_copies",
         "tokens",
     ]
