@@ -179,7 +179,7 @@ class Store(AccessStore, LetterStore, SnapshotStore, Protocol):
         ...
 
     def delete_flow(self, flow_id: str) -> None:
-        """Remove a flow that is not running, with its checkpoint, progress of its copy, schema changes and dead letters.
+        """Remove a flow that is not running, with checkpoint, progress of its copy, schema changes and dead letters.
 
         Its epoch goes up and stays known. `NotFound`.
         """
