@@ -3,6 +3,7 @@
 from wallaby.store.access import CallKind, CallRecord, RequestKey, SealedSecret, TokenRecord
 from wallaby.store.opening import open_store, store_exists
 from wallaby.store.port import (
+    ActiveFlow,
     Checkpoint,
     DdlEvent,
     DdlPage,
@@ -16,6 +17,7 @@ from wallaby.store.port import (
 )
 
 __all__ = [
+    "ActiveFlow",
     "CallKind",
     "CallRecord",
     "Checkpoint",
