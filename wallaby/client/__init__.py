@@ -19,7 +19,7 @@ Calls raise our errors: `NotFound`, `AlreadyExists`, `IllegalMove`, `ConfigError
 from wallaby.client.aio import AsyncClient
 from wallaby.client.calls import PlannedFlow
 from wallaby.client.sync import Client
-from wallaby.client.values import Checkpoint, DdlEvent, Flow, FlowEvent, Validity
+from wallaby.client.values import Checkpoint, DdlEvent, Flow, FlowEvent, FlowRun, Validity
 from wallaby.settings import ClientSettings
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "DdlEvent",
     "Flow",
     "FlowEvent",
+    "FlowRun",
     "PlannedFlow",
     "Validity",
 ]
