@@ -338,15 +338,16 @@ class FlowSupervisor:
         stopping = asyncio.ensure_future(self._stopping.wait())
         heartbeat = Heartbeat(self._limits.heartbeat_misses_max)
         began = last_ping = time.monotonic()
+        is_stop_sent = False
         try:
             while not done.done():
-                waited = [done] if stopping.done() else [done, stopping]
-                is_told = stopping.done()
+                if self._stopping.is_set() and not is_stop_sent:
+                    self._region.source.request_stop.remote()
+                    is_stop_sent = True
+                waited = [done] if is_stop_sent else [done, stopping]
                 await asyncio.wait(waited, timeout=self._share.poll_interval_s, return_when=asyncio.FIRST_COMPLETED)
                 if done.done():
                     break
-                if stopping.done() and not is_told:
-                    self._region.source.request_stop.remote()
                 heartbeat.note("source", has_answered=await self._poll_status())
                 if time.monotonic() - last_ping >= self._limits.heartbeat_interval_ms / 1000:
                     last_ping = time.monotonic()
