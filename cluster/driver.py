@@ -32,6 +32,7 @@ from wallaby.errors import AlreadyExists, CheckFailed, Fenced, NotFound, Retry, 
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved, stored_secrets
 from wallaby.lifecycle import Command, FlowState
+from wallaby.lsn import Lsn
 from wallaby.postgres.connect import application_name
 from wallaby.settings import Limits, Settings
 from wallaby.sink import Severity
@@ -135,7 +136,7 @@ class Driver:
     async def run_flow(self, flow: FlowSpec, mode: RunMode) -> Outcome:
         """Run one flow of our own until it ends; the store and the API know it meanwhile."""
         await self._register(flow)
-        supervisor = self._supervisor(await self._resolved(flow), mode)
+        supervisor = self._supervisor(_beginning_at(await self._resolved(flow), mode.start_lsn), mode)
         watch = asyncio.create_task(self._watch_wanted(flow.id, supervisor))
         try:
             outcome = await supervisor.run()
@@ -340,6 +341,13 @@ class Driver:
             return await _awaited(self._coordinator.call.remote(method, *args, **kwargs))
         except ray.exceptions.RayError as error:
             raise cause_of(error, actor="coordinator") from error
+
+
+def _beginning_at(flow: FlowSpec, start_lsn: Lsn | None) -> FlowSpec:
+    if start_lsn is None:
+        return flow
+    options = {**flow.source.options, "start_lsn": str(start_lsn)}
+    return flow.model_copy(update={"source": flow.source.model_copy(update={"options": options})})
 
 
 async def _awaited(ref: Any) -> Any:

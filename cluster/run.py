@@ -41,8 +41,11 @@ def run(words: argparse.Namespace) -> int:
     return _run(FlowSpec.from_file(words.flow), words)
 
 
-def run_stored(flow_id: str, *, once: bool) -> int:
-    """Run one flow of the control store; `NotFound` when it has none of this id."""
+def run_stored(flow_id: str, *, once: bool, start_lsn: str = "") -> int:
+    """Run one flow of the control store; `NotFound` when it has none of this id.
+
+    ``start_lsn`` is for a flow that has no position yet; `ConfigError` for another.
+    """
     words = argparse.Namespace(
         once=once,
         until_lsn=None,
@@ -52,17 +55,24 @@ def run_stored(flow_id: str, *, once: bool) -> int:
         state_dir=None,
         listen=None,
         no_dashboard=True,
+        start_lsn=_parse_lsn(start_lsn or None, "-start-lsn"),
     )
     store = open_store(_settings(words))
     try:
         flow = store.get_flow(flow_id).spec
+        if start_lsn and (checkpoint := store.get_checkpoint(flow_id)) is not None:
+            raise ConfigError(
+                f"would skip changes, or repeat them: the flow stands at {checkpoint.position.lsn}",
+                field="-start-lsn",
+                advice="Leave it out: the flow goes on where it is",
+            )
     finally:
         store.close()
     return _run(flow, words)
 
 
 def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
-    until = _parse_lsn(words.until_lsn)
+    until = _parse_lsn(words.until_lsn, "--until-lsn")
     settings = _beside_others(_settings(words), words)
     ready = _resolved(flow, settings)
     if not words.no_check:
@@ -77,7 +87,8 @@ def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
     from cluster.ray_runtime import attached
     from cluster.supervisor import Outcome, RunMode
 
-    mode = RunMode(once=words.once, until=until, resnapshot=words.resnapshot)
+    start_lsn = getattr(words, "start_lsn", None)
+    mode = RunMode(once=words.once, until=until, resnapshot=words.resnapshot, start_lsn=start_lsn)
     with (
         open_view(as_json=words.json) as view,
         machines_only(words.json),
@@ -194,10 +205,10 @@ def _beside_others(settings: Settings, words: argparse.Namespace) -> Settings:
         return replace(settings, grpc_listen="127.0.0.1:0")
 
 
-def _parse_lsn(text: str | None) -> Lsn | None:
+def _parse_lsn(text: str | None, field: str) -> Lsn | None:
     if text is None:
         return None
     try:
         return Lsn.parse(text)
     except ValueError as error:
-        raise ConfigError(str(error), field="--until-lsn") from None
+        raise ConfigError(str(error), field=field) from None

@@ -70,6 +70,8 @@ class RunMode:
     once: bool = False
     until: Lsn | None = None
     resnapshot: bool = False
+    start_lsn: Lsn | None = None
+    """Where a flow that has no position yet begins; as ``source.options.start_lsn``, for this run alone."""
 
 
 @dataclass(slots=True)

@@ -88,10 +88,10 @@ def _get(client: Client, arguments: _Arguments, report: Report) -> int:
 def _list(client: Client, arguments: _Arguments, report: Report) -> int:
     flows = list(client.list_flows(page_size=arguments.page_size))
     rows = [
-        (flow.id, state_name(flow), _run_text(flow), flow.name, ", ".join(d.name for d in flow.message.destinations))
+        (flow.id, state_name(flow), flow.name, ", ".join(d.name for d in flow.message.destinations), _run_text(flow))
         for flow in flows
     ]
-    lines = table(("ID", "STATE", "RUN", "NAME", "DESTINATIONS"), rows) if rows else ["No flows found."]
+    lines = table(("ID", "STATE", "NAME", "DESTINATIONS", "RUN"), rows) if rows else ["No flows found."]
     lines += [f"{flow.id}: {flow.run.error}" for flow in flows if flow.run is not None and flow.run.retry_at]
     report.show({"count": len(flows), "flows": [_summary(flow) | _run(flow) for flow in flows]}, lines)
     return EXIT_OK
