@@ -73,7 +73,9 @@ class Driver:
         limits: Limits,
         observe: Callable[[FlowStatus], None],
         tell: Callable[[str], None] = _LOG.info,
+        coordinator: Any = None,
     ) -> None:
+        """``coordinator``: one that serves already, or stands in for one; `start` makes one otherwise."""
         self._settings = settings
         self._tell = tell
         self._limits = limits
@@ -84,7 +86,7 @@ class Driver:
             observe(status)
 
         self._observe = remember
-        self._coordinator: Any = None
+        self._coordinator = coordinator
         self._stopping = asyncio.Event()
         self._share = Share(limits)
         self._supervisors: dict[str, FlowSupervisor] = {}
