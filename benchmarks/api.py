@@ -5,7 +5,7 @@ Server and clients are processes of one machine; calls are made one after the ot
 (at most 5,000 are made per run); for ``watchers told`` they are watchers told of one change.
 
 ``a flow`` is the stream of one slot into nothing (a blackhole destination): from copies of one slot, by turns alone and
-beside 100 calls/s and 200 watchers. Wanted: the ratio is at least 0.98. The clients run at the lowest priority, but on
+beside 100 calls/s and 200 watchers. Wanted: the ratio is at least 0.98. The clients run at a lower priority, but on
 a machine whose processors are all at work the share of the API itself shows: it is in the note, per call.
 """
 
@@ -77,6 +77,7 @@ def _measure_flows(words: argparse.Namespace) -> Iterator[Line]:
     beside: list[Run] = []
     delays: list[float] = []
     costs: list[float] = []
+    rates: list[float] = []
     with measuring_server() as server, Flows() as flows:
         content = narrow_inserts(server, words.rows)
         address, coordinator = flows.api()
@@ -93,11 +94,14 @@ def _measure_flows(words: argparse.Namespace) -> Iterator[Line]:
                     said = json.loads(caller.communicate()[0])
                 delays += said["delays"]
                 costs.append(cpu_s / said["calls"] * 1e3)
-                assert said["calls"] > 0.9 * CALLS_PER_S * said["wall_s"], f"the clients did not keep up: {said}"
+                rates.append(said["calls"] / said["wall_s"])
     first = summarise("api", "a flow", alone, is_peer=True)
     yield first
     tail = _tail(delays)
-    note = f"GetFlow {tail['note']}; {statistics.median(costs):.1f} ms CPU of the coordinator per call"
+    note = (
+        f"{statistics.median(rates):.0f} calls/s made; GetFlow {tail['note']};"
+        f" {statistics.median(costs):.1f} ms CPU of the coordinator per call"
+    )
     subject = f"a flow, {CALLS_PER_S} calls/s, {WATCHERS} watch"
     yield summarise("api", subject, beside, peer=first, note=note, extra=tail["extra"])
 

@@ -1,8 +1,8 @@
 """``python -m benchmarks.caller ADDRESS CALLS_PER_S WATCHERS``: clients of an API, until standard input ends.
 
 Calls go out on a schedule of their own, however long answers take: a third each GetFlow, ListFlows and GetFlowStatus.
-Prints a line once all watch, and at the end the number of calls and the seconds GetFlow took, as JSON. Its niceness is
-19: clients belong on other machines, and shall take from this one no more than is left.
+Prints a line once all watch, and at the end the number of calls and the seconds GetFlow took, as JSON. It is nicer than
+what it calls: clients belong on other machines, and shall take little from this one.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import os
 import sys
 import time
 from contextlib import AsyncExitStack
+from typing import Final
 
 from wallaby.client import AsyncClient
+
+_NICER: Final = 5
 
 
 async def _call(address: str, per_s: float, watchers: int) -> None:
@@ -61,5 +64,5 @@ async def _drain(wallaby: AsyncClient) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(19)
+    os.nice(_NICER)
     asyncio.run(_call(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])))
