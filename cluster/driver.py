@@ -203,6 +203,7 @@ class Driver:
         """Run a flow of the control store and write down how it ended. Never raises: there is no caller."""
         backoff = Backoff(self._limits, seed=f"{wanted.id} at the driver")
         attempt = 0
+        noted: type[WallabyError] | None = None
         while not followed.stopping.is_set():
             attempt += 1
             try:
@@ -231,6 +232,10 @@ class Driver:
             )
             self._observe(status)
             self._coordinator.report.remote(status)
+            if noted is not type(failure):
+                with contextlib.suppress(WallabyError):  # the store may be what is away
+                    await self._call("move_flow", wanted.id, Command.RETRY, str(failure))
+                    noted = type(failure)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(followed.stopping.wait(), pause.total_seconds())
 

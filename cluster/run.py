@@ -55,12 +55,12 @@ def run_stored(flow_id: str, *, once: bool, start_lsn: str = "") -> int:
         state_dir=None,
         listen=None,
         no_dashboard=True,
-        start_lsn=_parse_lsn(start_lsn or None, "-start-lsn"),
     )
+    first = _parse_lsn(start_lsn or None, "-start-lsn")
     store = open_store(_settings(words))
     try:
         flow = store.get_flow(flow_id).spec
-        if start_lsn and (checkpoint := store.get_checkpoint(flow_id)) is not None:
+        if first is not None and (checkpoint := store.get_checkpoint(flow_id)) is not None:
             raise ConfigError(
                 f"would skip changes, or repeat them: the flow stands at {checkpoint.position.lsn}",
                 field="-start-lsn",
@@ -68,10 +68,10 @@ def run_stored(flow_id: str, *, once: bool, start_lsn: str = "") -> int:
             )
     finally:
         store.close()
-    return _run(flow, words)
+    return _run(flow, words, start_lsn=first)
 
 
-def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
+def _run(flow: FlowSpec, words: argparse.Namespace, *, start_lsn: Lsn | None = None) -> int:
     until = _parse_lsn(words.until_lsn, "--until-lsn")
     settings = _beside_others(_settings(words), words)
     ready = _resolved(flow, settings)
@@ -87,7 +87,6 @@ def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
     from cluster.ray_runtime import attached
     from cluster.supervisor import Outcome, RunMode
 
-    start_lsn = getattr(words, "start_lsn", None)
     mode = RunMode(once=words.once, until=until, resnapshot=words.resnapshot, start_lsn=start_lsn)
     with (
         open_view(as_json=words.json) as view,

@@ -118,7 +118,9 @@ async def test_what_fails_around_a_flow_backs_off_and_says_when_it_is_tried_next
         assert {status.phase for status in statuses} == {"backoff"}
         assert all(status.retry_at is not None and status.error for status in statuses)
         assert "secret row" not in f"{statuses}{caplog.text}"
-    assert {flow.state for flow in store.list_flows().flows} == {FlowState.RUNNING}
+    assert {(flow.state, flow.reason) for flow in store.list_flows().flows} == {
+        (FlowState.RUNNING, statuses[0].error) for statuses in coordinator.reported.values()
+    }
 
 
 async def test_a_look_at_the_wanted_states_is_one_question_however_many_flows_there_are(store: Store) -> None:
@@ -132,7 +134,8 @@ async def test_a_look_at_the_wanted_states_is_one_question_however_many_flows_th
             looks = coordinator.asked["active_flows"]
             await coordinator.wake()
             await coordinator.until(lambda before=looks: coordinator.asked["active_flows"] > before)  # type: ignore[misc]
-    assert set(coordinator.asked) == {"active_flows", "get_flow"}
+    assert set(coordinator.asked) == {"active_flows", "get_flow", "move_flow"}
+    assert coordinator.asked["move_flow"] == 3, "the trouble of each flow is noted once"
     assert coordinator.asked["get_flow"] == sum(map(len, coordinator.reported.values()))
 
 
