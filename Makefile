@@ -76,7 +76,11 @@ types: $(VENV)/.dev ## mypy, strict
 
 .PHONY: chaos
 chaos: $(VENV)/.dev ## The long tests that kill processes and servers (WALLABY_CHAOS_SEED=1 WALLABY_CHAOS_FAULTS=36)
-	$(BIN)/python -m pytest -m chaos --timeout 1800 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m chaos --timeout 1800 tests/chaos $(PYTEST_ARGS)
+
+.PHONY: fleet
+fleet: $(VENV)/.dev ## The long test of many flows: 200 stored, more than 20 running (some 8 GB and minutes)
+	$(BIN)/python -m pytest -m chaos --timeout 3600 tests/cluster/test_fleet.py $(PYTEST_ARGS)
 
 .PHONY: test-majors
 test-majors: $(VENV)/.dev ## All tests against each supported PostgreSQL (MAJORS="14 15 16 17 18")

@@ -1,27 +1,37 @@
 """How long does GetFlow take over loopback, alone and while 200 clients watch, and how soon have all of them heard?
+And how much slower are flows while the API is busy?
 
 Server and clients are processes of one machine; calls are made one after the other by one client. ``rows`` are calls
-(at most 5,000 are made per run); for the last line they are watchers told of one change.
+(at most 5,000 are made per run); for ``watchers told`` they are watchers told of one change.
+
+``a flow`` is the stream of one slot into nothing (a blackhole destination): from copies of one slot, by turns alone and
+beside 100 calls/s and 200 watchers. Wanted: the ratio is at least 0.98. The clients run at a lower priority, but on
+a machine whose processors are all at work the share of the API itself shows: it is in the note, per call.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final
 
+from benchmarks.flows import SINK, SOURCE, Flows
 from benchmarks.measure import Line, Run, cpu_seconds, main, summarise
+from benchmarks.processes import Watch
+from benchmarks.servers import Content, measuring_server, narrow_inserts
 from wallaby.client import AsyncClient, FlowEvent
 
 WATCHERS: Final = 200
 CALLS_MAX: Final = 5_000
+CALLS_PER_S: Final = 100
 _FLOW: Final[dict[str, Any]] = {
     "name": "shop",
     "source": {"type": "postgres", "options": {"dsn": "env:SHOP_DSN", "publication_tables": ["a.b", "c.*"]}},
@@ -30,7 +40,12 @@ _FLOW: Final[dict[str, Any]] = {
 
 
 def measure(words: argparse.Namespace) -> Iterator[Line]:
-    """Three lines: calls alone, calls beside watchers, watchers told."""
+    """Calls alone, calls beside watchers, watchers told; a flow alone and beside calls."""
+    yield from _measure_calls(words)
+    yield from _measure_flows(words)
+
+
+def _measure_calls(words: argparse.Namespace) -> Iterator[Line]:
     alone: list[Run] = []
     beside: list[Run] = []
     told: list[Run] = []
@@ -55,6 +70,65 @@ def measure(words: argparse.Namespace) -> Iterator[Line]:
     yield summarise("api", f"GetFlow, {WATCHERS} watch", beside, peer=first, **_tail(delays["beside"]))
     longest = max(run.wall_s for run in told) * 1e3
     yield summarise("api", "watchers told", told, note=f"all {WATCHERS} within {longest:.0f} ms at the slowest")
+
+
+def _measure_flows(words: argparse.Namespace) -> Iterator[Line]:
+    alone: list[Run] = []
+    beside: list[Run] = []
+    delays: list[float] = []
+    costs: list[float] = []
+    rates: list[float] = []
+    with measuring_server() as server, Flows() as flows:
+        content = narrow_inserts(server, words.rows)
+        address, coordinator = flows.api()
+        _flow(content, flows)  # the first run of processes and caches, in no figure
+        for number in range(words.runs):
+            for is_busy in (False, True) if number % 2 == 0 else (True, False):
+                if not is_busy:
+                    alone.append(_flow(content, flows))
+                    continue
+                with _caller(address) as caller:
+                    cpu_s = cpu_seconds(coordinator)
+                    beside.append(_flow(content, flows))
+                    cpu_s = cpu_seconds(coordinator) - cpu_s
+                    said = json.loads(caller.communicate()[0])
+                delays += said["delays"]
+                costs.append(cpu_s / said["calls"] * 1e3)
+                rates.append(said["calls"] / said["wall_s"])
+    first = summarise("api", "a flow", alone, is_peer=True)
+    yield first
+    tail = _tail(delays)
+    note = (
+        f"{statistics.median(rates):.0f} calls/s made; GetFlow {tail['note']};"
+        f" {statistics.median(costs):.1f} ms CPU of the coordinator per call"
+    )
+    subject = f"a flow, {CALLS_PER_S} calls/s, {WATCHERS} watch"
+    yield summarise("api", subject, beside, peer=first, note=note, extra=tail["extra"])
+
+
+def _flow(content: Content, flows: Flows) -> Run:
+    with content.copied_slot() as slot, Watch(content.dsn, slot, content.target, until_confirmed=False) as watch:
+        flows.drain(content, slot, {"type": "blackhole"}, watch)
+        watch.wait()
+        return Run(
+            rows=content.rows,
+            wall_s=watch.wall_s,
+            cpu_s=watch.cpu_s(SOURCE, SINK),
+            server_cpu_s=watch.walsender_cpu_s,
+        )
+
+
+@contextmanager
+def _caller(address: str) -> Iterator[subprocess.Popen[str]]:
+    """Clients at work."""
+    command = [sys.executable, "-m", "benchmarks.caller", address, str(CALLS_PER_S), str(WATCHERS)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as caller:
+        try:
+            assert caller.stdout is not None
+            assert caller.stdout.readline() == "ready\n"
+            yield caller
+        finally:
+            caller.kill()
 
 
 async def _run(

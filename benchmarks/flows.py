@@ -60,6 +60,15 @@ class Flows:
     ) -> None:
         self._stack.close()
 
+    def api(self) -> tuple[str, int]:
+        """``host:port`` of the driver's API, and the process id of the coordinator that serves it."""
+
+        async def ask() -> tuple[str, int]:
+            answer: tuple[str, int] = await self._driver.coordinator.ready.remote()
+            return answer
+
+        return self._runner.run(ask())
+
     def drain(self, content: Content, slot: str, destination: Mapping[str, Any], watch: Watch) -> FlowStatus:
         """Stream the content of ``slot`` into a destination until all of it is durable there."""
         return self._runner.run(self._drain(self._flow(content, slot, destination), content, watch))

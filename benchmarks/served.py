@@ -1,6 +1,6 @@
-"""``python -m benchmarks.served DIRECTORY``: the API over a SQLite store there, without anybody who runs flows.
+"""``python -m benchmarks.served DIRECTORY [STREAM_DSN]``: the API over a SQLite store there, nobody running flows.
 
-Prints its address, and ends when its standard input does.
+Serves the streams of that database, if one is named. Prints its address, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class _Nobody:
         return None
 
 
-async def _serve(directory: str) -> None:
+async def _serve(directory: str, stream_dsn: str = "") -> None:
     store = open_sqlite(directory)
-    server = await serve(store, _Nobody(), Settings(grpc_listen="127.0.0.1:0"))
+    server = await serve(store, _Nobody(), Settings(grpc_listen="127.0.0.1:0", stream_dsn=stream_dsn))
     print(server.address, flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await server.stop(0)
@@ -35,4 +35,4 @@ async def _serve(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1]))
+    asyncio.run(_serve(*sys.argv[1:]))

@@ -43,10 +43,11 @@ def worker(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--max-empty-reads", type=int, default=0, metavar="N", help="above 0: stop at the source's present position"
     )
-    parser.add_argument("--mode", default="cdc", help="cdc; backfill is refused: see snapshot restart")
-    parser.add_argument("--start-lsn", metavar="LSN", default="", help="refused: a flow knows where it is")
-    for name in ("--tables", "--schemas", "--partition-column"):
-        parser.add_argument(name, metavar="TEXT", default="", help="belongs to -mode backfill; no effect")
+    parser.add_argument("--mode", default="cdc", help="cdc (default); backfill is refused: see snapshot restart")
+    parser.add_argument("--start-lsn", metavar="LSN", default="", help="where a flow without a position begins")
+    for name in ("--tables", "--schemas"):
+        parser.add_argument(name, metavar="LIST", default="", help="belongs to -mode backfill; no effect")
+    parser.add_argument("--partition-column", metavar="NAME", default="", help="belongs to -mode backfill; no effect")
     for name in ("--snapshot-workers", "--partition-count"):
         parser.add_argument(name, type=int, metavar="N", default=0, help="belongs to -mode backfill; no effect")
     parser.add_argument("--resolve-staging", action=argparse.BooleanOptionalAction, default=False, help="no effect")
@@ -56,22 +57,21 @@ def worker(arguments: Sequence[str] | None = None) -> int:
 def _run_stored(words: argparse.Namespace) -> int:
     if not words.flow_id:
         raise ConfigError("flow-id is required", field="-flow-id")
-    if words.mode != "cdc":
+    if words.mode == "backfill":
+        what = ", ".join(filter(None, (words.tables, words.schemas))) or "its tables"
         raise ConfigError(
-            "only cdc is supported: a flow copies all its tables or none",
+            "a worker does not copy tables of a flow by themselves",
             field="-mode",
-            advice="A new flow copies existing rows first, and `wallaby snapshot restart` copies them anew; give single"
-            " tables a flow of their own",
+            advice=f"A new flow copies {what} first, see source.options.snapshot; `wallaby snapshot restart` copies"
+            " everything again",
         )
-    if words.start_lsn:
-        raise ConfigError(
-            "would skip changes, or repeat them",
-            field="-start-lsn",
-            advice="Set source.options.start_lsn, which counts for a flow that has no position yet",
-        )
+    if words.mode != "cdc":
+        raise ConfigError("must be cdc or backfill", field="-mode")
+    if words.max_empty_reads < 0:
+        raise ConfigError("must not be negative", field="-max-empty-reads")
     from cluster.run import run_stored
 
-    return run_stored(words.flow_id, once=words.max_empty_reads > 0)
+    return run_stored(words.flow_id, once=words.max_empty_reads > 0, start_lsn=words.start_lsn)
 
 
 def _ended(parser: argparse.ArgumentParser, arguments: Sequence[str] | None, run: Callable[[Any], int]) -> int:

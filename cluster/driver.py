@@ -12,8 +12,10 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import ray
@@ -21,19 +23,22 @@ import ray
 from actors.coordinator import CoordinatorShell
 from actors.failures import cause_of
 from actors.options import coordinator_options
+from cluster.backoff import Backoff
+from cluster.share import Share
 from cluster.supervisor import FlowSupervisor, Outcome, RunMode
 from wallaby import secret
 from wallaby.check import check_flow
-from wallaby.errors import AlreadyExists, CheckFailed, Fenced, NotFound, Retry, Superseded, WallabyError
+from wallaby.errors import AlreadyExists, CheckFailed, Fenced, NotFound, Retry, Superseded, Transient, WallabyError
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved, stored_secrets
 from wallaby.letter_box import keeps_content
 from wallaby.lifecycle import Command, FlowState
+from wallaby.lsn import Lsn
 from wallaby.postgres.connect import application_name
 from wallaby.settings import Limits, Settings
 from wallaby.sink import Severity
 from wallaby.status import FlowStatus
-from wallaby.store import FlowRecord
+from wallaby.store import ActiveFlow
 from wallaby.vault import Vault
 
 _LOG: Final = logging.getLogger(__name__)
@@ -54,6 +59,14 @@ EXIT_INTERRUPTED: Final = 130
 """A second Ctrl-C."""
 
 
+@dataclass(slots=True)
+class _Followed:
+    """A flow of the control store that runs here."""
+
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+
 class Driver:
     """Owns the coordinator and the supervisors. Use inside one asyncio loop, after ``ray.init``."""
 
@@ -64,7 +77,9 @@ class Driver:
         limits: Limits,
         observe: Callable[[FlowStatus], None],
         tell: Callable[[str], None] = _LOG.info,
+        coordinator: Any = None,
     ) -> None:
+        """``coordinator``: one that serves already, or stands in for one; `start` makes one otherwise."""
         self._settings = settings
         self._tell = tell
         self._limits = limits
@@ -75,10 +90,11 @@ class Driver:
             observe(status)
 
         self._observe = remember
-        self._coordinator: Any = None
+        self._coordinator = coordinator
         self._stopping = asyncio.Event()
+        self._share = Share(limits)
         self._supervisors: dict[str, FlowSupervisor] = {}
-        self._tasks: dict[str, asyncio.Task[Outcome]] = {}
+        self._followed: dict[str, _Followed] = {}
         self._ceded: dict[str, datetime] = {}
         """Flows another driver has taken over, with the time of the wanted state that was ours."""
         self.address = ""
@@ -101,6 +117,8 @@ class Driver:
         self._tell("draining: what was read becomes durable; asked again, it ends at once and loses nothing")
         for supervisor in self._supervisors.values():
             supervisor.stop()
+        for followed in self._followed.values():
+            followed.stopping.set()
 
     def install_signals(self) -> None:
         """SIGTERM and SIGINT drain. Call after ``ray.init``, which installs handlers of its own."""
@@ -127,7 +145,14 @@ class Driver:
         ``command`` is START, or RESNAPSHOT to copy anew first.
         """
         await self._register(flow, command)
-        outcome = await self._launch(await self._resolved(flow), mode)
+        supervisor = self._supervisor(_beginning_at(await self._resolved(flow), mode.start_lsn), mode)
+        watch = asyncio.create_task(self._watch_wanted(flow.id, supervisor))
+        try:
+            outcome = await supervisor.run()
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
         await self._settle(flow.id, outcome)
         return outcome
 
@@ -144,12 +169,13 @@ class Driver:
                 await asyncio.wait([stopped], timeout=_PAUSE_S)
                 continue
             changed = asyncio.ensure_future(self._wait_changed(seen))
-            waited = [changed, stopped, *self._tasks.values()]
+            waited = [changed, stopped, *self._tasks()]
             await asyncio.wait(waited, timeout=2 * _POLL_S, return_when=asyncio.FIRST_COMPLETED)
             if changed.done():
                 seen = changed.result()
             changed.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        stopped.cancel()
+        await asyncio.gather(*self._tasks(), return_exceptions=True)
 
     async def close(self) -> None:
         """End the coordinator."""
@@ -159,41 +185,86 @@ class Driver:
     # -- wanted and observed ------------------------------------------------------------------------------------------
 
     async def _reconcile(self) -> None:
-        for name in [name for name, task in self._tasks.items() if task.done()]:
-            del self._tasks[name]
-        for record in await self._records():
-            running = record.id in self._tasks
-            if record.state is FlowState.RUNNING and not running:
-                if self._ceded.get(record.id) != record.updated_at:
-                    self._tasks[record.id] = asyncio.create_task(self._follow(record))
-            elif record.state is FlowState.STOPPING and running:
-                if (supervisor := self._supervisors.get(record.id)) is not None:
+        """Start what should run and does not, stop what runs and should not: one query for all flows there are."""
+        for name in [name for name, followed in self._followed.items() if followed.task and followed.task.done()]:
+            del self._followed[name]
+        active = {flow.id: flow for flow in await self._call("active_flows")}
+        for name, followed in self._followed.items():
+            if name not in active or active[name].state is not FlowState.RUNNING:
+                followed.stopping.set()
+                if (supervisor := self._supervisors.get(name)) is not None:
                     supervisor.stop()
-            elif record.state is FlowState.STOPPING:
-                await self._call("move_flow", record.id, Command.FINISH, "not running")
+        for flow in active.values():
+            if flow.id in self._followed:
+                if (supervisor := self._supervisors.get(flow.id)) is not None:
+                    supervisor.decided(flow.letter_decision)
+                    supervisor.want_copy(flow.copy_due)
+                continue
+            if flow.state is FlowState.STOPPING:
+                await self._call("move_flow", flow.id, Command.FINISH, "not running")
+            elif self._ceded.get(flow.id) != flow.updated_at:
+                followed = self._followed[flow.id] = _Followed()
+                followed.task = asyncio.create_task(self._follow(flow, followed))
 
-    async def _follow(self, record: FlowRecord) -> Outcome:
-        """Run a flow of the control store and write down how it ended. Never raises our errors: there is no caller."""
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [followed.task for followed in self._followed.values() if followed.task is not None]
+
+    async def _follow(self, wanted: ActiveFlow, followed: _Followed) -> None:
+        """Run a flow of the control store and write down how it ended. Never raises: there is no caller."""
+        backoff = Backoff(self._limits, seed=f"{wanted.id} at the driver")
+        attempt = 0
+        noted: type[WallabyError] | None = None
+        while not followed.stopping.is_set():
+            attempt += 1
+            try:
+                await self._run_stored(wanted, followed)
+                return
+            except WallabyError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 a flow that dies unseen would be started again at once, for ever
+                where = "".join(traceback.format_tb(error.__traceback__))  # without its text, which may hold values
+                _LOG.error("unexpected %s around flow %s\n%s", type(error).__name__, wanted.id, where)
+                failure = Transient(f"an unexpected {type(error).__name__} around the flow", flow=wanted.id)
+            if failure.retry is Retry.NEVER:
+                self._tell(f"{wanted.id}: failed: {failure}")
+                with contextlib.suppress(WallabyError):
+                    await self._call("move_flow", wanted.id, Command.FAIL, str(failure))
+                    return
+            pause = timedelta(milliseconds=backoff.next_pause_ms())
+            self._tell(f"{wanted.id}: tried again: {failure}")
+            status = FlowStatus(
+                flow=wanted.id,
+                state="running",
+                phase="backoff",
+                restarts=attempt,
+                error=str(failure),
+                retry_at=datetime.now(UTC) + pause,
+            )
+            self._observe(status)
+            self._coordinator.report.remote(status)
+            if noted is not type(failure):
+                with contextlib.suppress(WallabyError):  # the store may be what is away
+                    await self._call("move_flow", wanted.id, Command.RETRY, str(failure))
+                    noted = type(failure)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(followed.stopping.wait(), pause.total_seconds())
+
+    async def _run_stored(self, wanted: ActiveFlow, followed: _Followed) -> None:
+        record = await self._call("get_flow", wanted.id)
+        if record.state is not FlowState.RUNNING:
+            return
         self._tell(f"{record.id}: started" + (", up to the present position" if record.run_once else ""))
-        outcome = Outcome.FAILED
-        try:
-            flow = await self._resolved(record.spec)
-            await self._require_fit(flow, copies_anew=record.is_copy_wanted)
-            outcome = await self._launch(flow, RunMode(once=record.run_once))
-            if await self._settle(record.id, outcome):
-                self._tell(f"{record.id}: {outcome}")
-            else:
-                self._ceded[record.id] = record.updated_at
-                self._tell(f"{record.id}: another wallaby runs it now")
-        except WallabyError as error:
-            if error.retry is not Retry.NEVER:
-                self._tell(f"{record.id}: tried again: {error}")
-                await asyncio.sleep(_PAUSE_S)  # the next look at the wanted states starts it again
-                return outcome
-            self._tell(f"{record.id}: failed: {error}")
-            with contextlib.suppress(WallabyError):
-                await self._call("move_flow", record.id, Command.FAIL, str(error))
-        return outcome
+        flow = await self._resolved(record.spec)
+        await self._require_fit(flow, copies_anew=record.is_copy_wanted)
+        supervisor = self._supervisor(flow, RunMode(once=record.run_once))
+        if followed.stopping.is_set():
+            supervisor.stop()
+        outcome = await supervisor.run()
+        if await self._settle(record.id, outcome):
+            self._tell(f"{record.id}: {outcome}")
+        else:
+            self._ceded[record.id] = record.updated_at
+            self._tell(f"{record.id}: another wallaby runs it now")
 
     async def _require_fit(self, flow: FlowSpec, *, copies_anew: bool) -> None:
         """`CheckFailed` when a flow that never ran cannot run as things are; what may pass is left to retries."""
@@ -206,19 +277,15 @@ class Driver:
             lines = "; ".join(f"{item.subject}: {item.message}" for item in errors)
             raise CheckFailed(lines, advice=errors[0].advice)
 
-    async def _launch(self, flow: FlowSpec, mode: RunMode) -> Outcome:
+    def _supervisor(self, flow: FlowSpec, mode: RunMode) -> FlowSupervisor:
         keeps_content(Vault.from_reference(self._settings.secret_key), flow.config.dead_letters.payload)
-        supervisor = FlowSupervisor(flow, self._coordinator, mode=mode, limits=self._limits, observe=self._observe)
+        supervisor = FlowSupervisor(
+            flow, self._coordinator, mode=mode, limits=self._limits, share=self._share, observe=self._observe
+        )
         self._supervisors[flow.id] = supervisor
         if self._stopping.is_set():
             supervisor.stop()
-        watch = asyncio.create_task(self._watch_wanted(flow.id, supervisor))
-        try:
-            return await supervisor.run()
-        finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+        return supervisor
 
     async def _watch_wanted(self, flow_id: str, supervisor: FlowSupervisor) -> None:
         """A StopFlow or RestartSnapshot through the API reaches a flow we were started for, too."""
@@ -284,15 +351,6 @@ class Driver:
             await self._call("update_flow", flow.id, stored)
         await self._call("move_flow", flow.id, command, "run from a file")
 
-    async def _records(self) -> list[FlowRecord]:
-        records: list[FlowRecord] = []
-        token = ""
-        while True:
-            page = await self._call("list_flows", 0, token)
-            records += page.flows
-            if not (token := page.next_page_token):
-                return records
-
     async def _wait_changed(self, seen: int) -> int:
         try:
             return int(await _awaited(self._coordinator.wait_changed.remote(seen, _POLL_S)))
@@ -305,6 +363,13 @@ class Driver:
             return await _awaited(self._coordinator.call.remote(method, *args, **kwargs))
         except ray.exceptions.RayError as error:
             raise cause_of(error, actor="coordinator") from error
+
+
+def _beginning_at(flow: FlowSpec, start_lsn: Lsn | None) -> FlowSpec:
+    if start_lsn is None:
+        return flow
+    options = {**flow.source.options, "start_lsn": str(start_lsn)}
+    return flow.model_copy(update={"source": flow.source.model_copy(update={"options": options})})
 
 
 async def _awaited(ref: Any) -> Any:

@@ -42,8 +42,11 @@ def run(words: argparse.Namespace) -> int:
     return _run(FlowSpec.from_file(words.flow), words)
 
 
-def run_stored(flow_id: str, *, once: bool) -> int:
-    """Run one flow of the control store; `NotFound` when it has none of this id."""
+def run_stored(flow_id: str, *, once: bool, start_lsn: str = "") -> int:
+    """Run one flow of the control store; `NotFound` when it has none of this id.
+
+    ``start_lsn`` is for a flow that has no position yet; `ConfigError` for another.
+    """
     words = argparse.Namespace(
         once=once,
         until_lsn=None,
@@ -54,16 +57,23 @@ def run_stored(flow_id: str, *, once: bool) -> int:
         listen=None,
         no_dashboard=True,
     )
+    first = _parse_lsn(start_lsn or None, "-start-lsn")
     store = open_store(_settings(words))
     try:
         flow = store.get_flow(flow_id).spec
+        if first is not None and (checkpoint := store.get_checkpoint(flow_id)) is not None:
+            raise ConfigError(
+                f"would skip changes, or repeat them: the flow stands at {checkpoint.position.lsn}",
+                field="-start-lsn",
+                advice="Leave it out: the flow goes on where it is",
+            )
     finally:
         store.close()
-    return _run(flow, words)
+    return _run(flow, words, start_lsn=first)
 
 
-def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
-    until = _parse_lsn(words.until_lsn)
+def _run(flow: FlowSpec, words: argparse.Namespace, *, start_lsn: Lsn | None = None) -> int:
+    until = _parse_lsn(words.until_lsn, "--until-lsn")
     settings = _beside_others(_settings(words), words)
     ready = _resolved(flow, settings)
     if not words.no_check:
@@ -78,7 +88,7 @@ def _run(flow: FlowSpec, words: argparse.Namespace) -> int:
     from cluster.ray_runtime import attached
     from cluster.supervisor import Outcome, RunMode
 
-    mode = RunMode(once=words.once, until=until)
+    mode = RunMode(once=words.once, until=until, start_lsn=start_lsn)
     command = Command.RESNAPSHOT if words.resnapshot else Command.START
     with (
         open_view(as_json=words.json) as view,
@@ -196,10 +206,10 @@ def _beside_others(settings: Settings, words: argparse.Namespace) -> Settings:
         return replace(settings, grpc_listen="127.0.0.1:0")
 
 
-def _parse_lsn(text: str | None) -> Lsn | None:
+def _parse_lsn(text: str | None, field: str) -> Lsn | None:
     if text is None:
         return None
     try:
         return Lsn.parse(text)
     except ValueError as error:
-        raise ConfigError(str(error), field="--until-lsn") from None
+        raise ConfigError(str(error), field=field) from None

@@ -12,11 +12,11 @@ import copy
 import functools
 import logging
 import os
-import random
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -26,9 +26,12 @@ from actors.failures import ProcessLost, cause_of
 from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, source_options
 from actors.sink import SinkShell
 from actors.source import SourceShell
+from cluster.backoff import Backoff
 from cluster.heartbeat import Heartbeat
+from cluster.share import Share
 from wallaby.errors import BinaryUnsupported, CheckFailed, Retry, StreamingUnfit, Superseded, Transient, WallabyError
 from wallaby.flow import FailureMode, FlowSpec, GiveUpPolicy
+from wallaby.lifecycle import Command
 from wallaby.lsn import START, Lsn, Position
 from wallaby.postgres.connect import application_name
 from wallaby.postgres.slot import drop_slot
@@ -41,7 +44,6 @@ from wallaby.window import LaneId
 
 _LOG: Final = logging.getLogger(__name__)
 _PING_TIMEOUT_S: Final = 10.0
-_POLL_S: Final = 0.25
 _LEASE_S: Final = 60.0
 _UNKNOWN_ERRORS_MAX: Final = 5
 _SNAPSHOTS: Final = {
@@ -66,6 +68,8 @@ class RunMode:
 
     once: bool = False
     until: Lsn | None = None
+    start_lsn: Lsn | None = None
+    """Where a flow that has no position yet begins; as ``source.options.start_lsn``, for this run alone."""
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ class CopyWishes:
         self._told = max(self._told, due)
 
     def hear(self, number: int) -> None:
-        """Somebody asked for this copy. Old news changes nothing."""
+        """Somebody asked for this copy; 0: nobody. Old news changes nothing."""
         self._heard = max(self._heard, number)
 
     @property
@@ -100,8 +104,12 @@ class _Region:
     sinks: dict[LaneId, Any] = field(default_factory=dict)
 
     @property
-    def actors(self) -> list[Any]:
-        return [actor for actor in (self.source, *self.sinks.values()) if actor is not None]
+    def named_sinks(self) -> dict[str, Any]:
+        return {f"sink {lane}": sink for lane, sink in self.sinks.items()}
+
+    @property
+    def named(self) -> dict[str, Any]:
+        return self.named_sinks if self.source is None else {"source": self.source, **self.named_sinks}
 
 
 class FlowSupervisor:
@@ -114,8 +122,10 @@ class FlowSupervisor:
         *,
         mode: RunMode,
         limits: Limits,
+        share: Share,
         observe: Callable[[FlowStatus], None],
     ) -> None:
+        self._share = share
         self._flow = flow
         self._coordinator = coordinator
         self._mode = mode
@@ -124,6 +134,12 @@ class FlowSupervisor:
         self._stopping = asyncio.Event()
         self._region = _Region()
         self._restarts = 0
+        self._backoff = Backoff(limits, seed=flow.id)
+        self._noted: type[WallabyError] | None = None
+        self._may_be_noted = True
+        """The control store may say that the run broke off: a driver before us may have noted it."""
+        self._told: tuple[FlowStatus, float] | None = None
+        """What the coordinator was told last, and when."""
         self._unknown_errors = 0
         self._fruitless_epochs = 0
         self.epoch = 0
@@ -160,7 +176,13 @@ class FlowSupervisor:
 
     async def run(self) -> Outcome:
         """Epoch after epoch; returns when there is nothing left to do or nothing we may try."""
-        delay_ms = self._limits.restart_delay_min_ms
+        self._share.enter()
+        try:
+            return await self._run()
+        finally:
+            self._share.leave()
+
+    async def _run(self) -> Outcome:
         while True:
             began, furthest = time.monotonic(), self._furthest()
             try:
@@ -184,27 +206,40 @@ class FlowSupervisor:
             if (time.monotonic() - began) * 1000 >= self._limits.healthy_after_ms:
                 is_fruitful, self._unknown_errors = True, 0
             if is_fruitful:
-                delay_ms = self._limits.restart_delay_min_ms
+                self._backoff.reset()
             self._restarts += 1
-            # Full jitter, so that many flows behind one failed server do not come back in step.
-            pause_ms = random.uniform(self._limits.restart_delay_min_ms, delay_ms)
-            delay_ms = min(2 * delay_ms, self._limits.restart_delay_max_ms)
+            pause = timedelta(milliseconds=self._backoff.next_pause_ms())
             status = replace(self.status, phase="backoff", restarts=self._restarts, error=str(error))
-            await self._publish(status)
+            await self._publish(replace(status, retry_at=datetime.now(UTC) + pause))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause_ms / 1000)
+                async with asyncio.timeout(pause.total_seconds()):
+                    await self._note_trouble(error)
+                    await self._stopping.wait()
                 return await self._drained()
 
     async def _drained(self) -> Outcome:
-        await self._publish(replace(self.status, state="stopped", phase="idle", error=""))
+        await self._publish(replace(self.status, state="stopped", phase="idle", error="", retry_at=None))
         return Outcome.DRAINED
 
     async def _failed(self, error: WallabyError) -> Outcome:
         if self._flow.config.failure_mode is FailureMode.DROP_SLOT and not isinstance(error, Superseded):
             error = await self._relieve_source(error)
         self.error = error
-        await self._publish(replace(self.status, state="failed", phase="idle", error=str(error)))
+        await self._publish(replace(self.status, state="failed", phase="idle", error=str(error), retry_at=None))
         return Outcome.FAILED
+
+    async def _note_trouble(self, error: WallabyError) -> None:
+        """Tell the control store that the run broke off, once for each kind of error in a row."""
+        if self._noted is not type(error):
+            with contextlib.suppress(WallabyError):  # the store may be the trouble; the next epoch finds out
+                await self._call("move_flow", self._flow.id, Command.RETRY, str(error))
+                self._noted, self._may_be_noted = type(error), True
+
+    async def _note_health(self) -> None:
+        """Tell the control store that all is well again."""
+        with contextlib.suppress(WallabyError):  # asked again at the next heartbeat
+            await self._call("move_flow", self._flow.id, Command.RECOVER, "runs well again")
+            self._noted, self._may_be_noted = None, False
 
     def _furthest(self) -> Position:
         """How far the slowest lane is; START before the first epoch reported."""
@@ -243,18 +278,19 @@ class FlowSupervisor:
     async def _run_epoch(self) -> None:
         grant = await self._call("begin_epoch", self._flow.id)
         self.epoch = grant.epoch
-        await self._publish(replace(self.status, phase="starting", epoch=grant.epoch, restarts=self._restarts))
+        status = replace(self.status, phase="starting", epoch=grant.epoch, restarts=self._restarts, retry_at=None)
+        await self._publish(status)
         remembered = await self._remembered(grant)
+        await self._start_processes(grant.epoch)
+        if self._stopping.is_set():
+            return
         try:
-            started = await self._start_sinks(grant.epoch)
+            started = await self._start_sinks()
         except Superseded as error:
             raise await self._overtaken(error) from error
         if started is None:
             return
         lanes, intervals = started
-        options = self._flow.source_options()
-        source = _actor_class(SourceShell).options(**source_options(self._flow.id, grant.epoch))
-        self._region.source = source.remote(self._flow.id, options.slot, grant.epoch, _LEASE_S)
         config = SessionConfig(
             flow=self._flow,
             epoch=grant.epoch,
@@ -287,18 +323,30 @@ class FlowSupervisor:
         await self._call("begin_epoch", self._flow.id, above=owner)
         return Transient("a destination knows newer epochs than the control store; taking one above", owner=owner)
 
-    async def _start_sinks(self, epoch: int) -> tuple[dict[LaneId, Position], dict[LaneId, int]] | None:
+    async def _start_processes(self, epoch: int) -> None:
+        """Source and sinks, once it is our turn; none when a stop was asked for meanwhile."""
+        async with self._share.starting:
+            if self._stopping.is_set():
+                return
+            for lane in self._flow.lanes():
+                sink = _actor_class(SinkShell).options(**sink_options(lane.flow, lane.destination, lane.index, epoch))
+                self._region.sinks[lane] = sink.remote(lane, epoch, _LEASE_S)
+            source = _actor_class(SourceShell).options(**source_options(self._flow.id, epoch))
+            self._region.source = source.remote(self._flow.id, self._flow.source_options().slot, epoch, _LEASE_S)
+            timeout_s = self._limits.process_start_ms_max / 1000
+            # Each answers once it is up.
+            asked = [(actor.ping.remote(), name) for name, actor in self._region.named.items()]
+            await asyncio.gather(*(self._get(answer, name, timeout_s) for answer, name in asked))
+
+    async def _start_sinks(self) -> tuple[dict[LaneId, Position], dict[LaneId, int]] | None:
         """Every lane's position and commit interval; None when a stop was asked for meanwhile.
 
         A destination may take its time (another writer's locks, a long log to read), so there is no other limit than
         the processes' answers; the questions also keep those alive that were faster than their neighbours.
         """
         starts: dict[LaneId, asyncio.Task[tuple[Position, int]]] = {}
-        for lane in self._flow.lanes():
+        for lane, actor in self._region.sinks.items():
             spec = next(spec for spec in self._flow.destinations if spec.name == lane.destination)
-            options = sink_options(lane.flow, lane.destination, lane.index, epoch)
-            actor = _actor_class(SinkShell).options(**options).remote(lane, epoch, _LEASE_S)
-            self._region.sinks[lane] = actor
             starts[lane] = asyncio.create_task(
                 self._answer(
                     actor.start.remote(
@@ -325,7 +373,7 @@ class FlowSupervisor:
                 for task in done:
                     task.result()
                 if not done:
-                    await self._ping_sinks(heartbeat)
+                    await self._ping(self._region.named, heartbeat)
                     self._require_answers(heartbeat)
         finally:
             for task in (stopping, *starts.values()):
@@ -337,8 +385,9 @@ class FlowSupervisor:
     async def _watch(self, run: Any) -> None:
         """Wait for the source's end; meanwhile report, ping, and pass a stop on."""
         done = asyncio.ensure_future(_as_awaitable(run))
+        stopping = asyncio.ensure_future(self._stopping.wait())
         heartbeat = Heartbeat(self._limits.heartbeat_misses_max)
-        last_ping = time.monotonic()
+        began = last_ping = time.monotonic()
         is_stop_sent = False
         # Whatever was asked for while no lane could look.
         self._is_replay_due = True
@@ -348,7 +397,8 @@ class FlowSupervisor:
                 if self._stopping.is_set() and not is_stop_sent:
                     self._region.source.request_stop.remote()
                     is_stop_sent = True
-                await asyncio.wait([done], timeout=_POLL_S)
+                waited = [done] if is_stop_sent else [done, stopping]
+                await asyncio.wait(waited, timeout=self._share.poll_interval_s, return_when=asyncio.FIRST_COMPLETED)
                 if done.done():
                     break
                 self._require_no_newer_copy()
@@ -356,7 +406,9 @@ class FlowSupervisor:
                 replays = self._replaying(replays)
                 if time.monotonic() - last_ping >= self._limits.heartbeat_interval_ms / 1000:
                     last_ping = time.monotonic()
-                    await self._ping_sinks(heartbeat)
+                    await self._ping(self._region.named_sinks, heartbeat)
+                    if self._may_be_noted and (last_ping - began) * 1000 >= self._limits.healthy_after_ms:
+                        await self._note_health()
                 self._require_answers(heartbeat)
             try:
                 done.result()
@@ -365,6 +417,7 @@ class FlowSupervisor:
             await self._poll_status()
         finally:
             done.cancel()
+            stopping.cancel()
             for task in replays:
                 if not task.cancel() and not task.cancelled():
                     task.exception()  # seen, or asyncio complains
@@ -405,11 +458,8 @@ class FlowSupervisor:
             await self._publish(replace(status, restarts=self._restarts, error=self.status.error))
         return True
 
-    async def _ping_sinks(self, heartbeat: Heartbeat) -> None:
-        asked = {
-            asyncio.ensure_future(_as_awaitable(sink.ping.remote())): f"sink {lane}"
-            for lane, sink in self._region.sinks.items()
-        }
+    async def _ping(self, actors: Mapping[str, Any], heartbeat: Heartbeat) -> None:
+        asked = {asyncio.ensure_future(_as_awaitable(actor.ping.remote())): name for name, actor in actors.items()}
         done, pending = await asyncio.wait(asked, timeout=_PING_TIMEOUT_S)
         for task in pending:
             task.cancel()
@@ -425,7 +475,7 @@ class FlowSupervisor:
                 await self._get(sink.close.remote(), f"sink {lane}", 30)
 
     def _end_region(self) -> None:
-        for actor in self._region.actors:
+        for actor in self._region.named.values():
             ray.kill(actor)
         self._region = _Region()
 
@@ -462,6 +512,13 @@ class FlowSupervisor:
     async def _publish(self, status: FlowStatus) -> None:
         self.status = status
         self._observe(status)
+        now = time.monotonic()
+        if self._told is not None:
+            told, at = self._told
+            # Again after a while even so: the coordinator forgets when Ray restarts it.
+            if told == status and (now - at) * 1000 < self._limits.heartbeat_interval_ms:
+                return
+        self._told = status, now
         with contextlib.suppress(ray.exceptions.RayError):
             await _as_awaitable(self._coordinator.report.remote(status))
 

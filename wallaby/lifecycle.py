@@ -58,10 +58,17 @@ class Command(StrEnum):
     """The driver gave up."""
     FINISH = "finish"
     """The driver drained: after ``stop`` the flow is paused, after its own end it is stopped."""
+    RETRY = "retry"
+    """The run broke off and the driver tries again; the state stays, the reason says why."""
+    RECOVER = "recover"
+    """The run goes well again after a ``retry``; the state stays."""
 
 
-DRIVER_COMMANDS: Final = frozenset({Command.FAIL, Command.FINISH})
+DRIVER_COMMANDS: Final = frozenset({Command.FAIL, Command.FINISH, Command.RETRY, Command.RECOVER})
 """Commands only the driver gives; all others belong to operators."""
+
+NOTES: Final = frozenset({Command.RETRY, Command.RECOVER})
+"""Commands that move nothing and are told to whoever watches: how a run goes."""
 
 _CREATED, _RUNNING, _PAUSED, _STOPPING, _STOPPED, _FAILED = FlowState
 _IDLE: Final = (_CREATED, _PAUSED, _STOPPED, _FAILED)
@@ -85,6 +92,8 @@ MOVES: Final[Mapping[Command, Mapping[FlowState, FlowState]]] = {
     Command.DELETE: {state: state for state in _IDLE},
     Command.FAIL: {_RUNNING: _FAILED, _STOPPING: _FAILED, _FAILED: _FAILED},
     Command.FINISH: {_RUNNING: _STOPPED, _STOPPING: _PAUSED, _PAUSED: _PAUSED, _STOPPED: _STOPPED},
+    Command.RETRY: {_RUNNING: _RUNNING, _STOPPING: _STOPPING},
+    Command.RECOVER: {_RUNNING: _RUNNING, _STOPPING: _STOPPING},
 }
 """The legal moves; a pair that is missing is forbidden."""
 

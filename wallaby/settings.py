@@ -340,6 +340,14 @@ class Limits:
     heartbeat_interval_ms: int = 5_000
     """The supervisor pings source and sinks this often."""
     heartbeat_misses_max: int = 6
+    process_start_ms_max: int = 120_000
+    """A process that does not answer its first question for this long is given up; a busy machine needs a minute."""
+    flows_starting_max: int = 4
+    """Flows of one driver whose processes come up at once: each takes seconds of CPU."""
+    status_poll_ms: int = 250
+    """The supervisor asks a flow for its status this often,"""
+    status_polls_per_s_max: int = 40
+    """... unless that would be more questions than these, over all flows of the driver."""
     restart_delay_min_ms: int = 200
     restart_delay_max_ms: int = 30_000
     fruitless_epochs_max: int = 10

@@ -85,8 +85,12 @@ def plan_start(
     lanes: Mapping[LaneId, Position],
     copies_initially: bool,
     resnapshot: bool,
+    start_lsn: Lsn | None = None,
 ) -> StartPlan:
-    """Decide, or raise `SlotLost`, `Refused` or `CheckFailed` with the way out."""
+    """Decide, or raise `SlotLost`, `Refused` or `CheckFailed` with the way out.
+
+    ``start_lsn``: where a flow that never got anywhere is to begin, instead of at the slot's own position.
+    """
     exists = source.confirmed is not None
     if resnapshot:
         return StartPlan(StartMode.COPY, Lsn(0), drop_slot=exists)
@@ -98,6 +102,12 @@ def plan_start(
         return StartPlan(StartMode.COPY, Lsn(0), drop_slot=exists)
     if source.confirmed is None:
         if is_new and untouched:
+            if start_lsn is not None:
+                raise CheckFailed(
+                    f"there is no slot that still holds {start_lsn}",
+                    advice="Leave source.options.start_lsn out, or name a slot that was made before that position",
+                    slot=slot,
+                )
             return StartPlan(StartMode.COPY if copies_initially else StartMode.FRESH_STREAM, Lsn(0), drop_slot=False)
         raise SlotLost(
             "the replication slot is gone, but this flow has streamed from it before",
@@ -118,7 +128,7 @@ def plan_start(
                 "the existing rows, or run once with --resnapshot",
                 slot=slot,
             )
-        return StartPlan(StartMode.RESUME, source.confirmed, drop_slot=False)
+        return StartPlan(StartMode.RESUME, _first(slot, source, source.confirmed, start_lsn), drop_slot=False)
     if source.confirmed > remembered.position.lsn and not is_new:
         raise SlotLost(
             f"the slot stands at {source.confirmed}, beyond our checkpoint {remembered.position.lsn}: "
@@ -130,6 +140,25 @@ def plan_start(
     _require_same_lanes(remembered, lanes)
     _require_destinations_kept(remembered, lanes)
     return StartPlan(StartMode.RESUME, source.confirmed, drop_slot=False)
+
+
+def _first(slot: str, source: SourceFacts, confirmed: Lsn, start_lsn: Lsn | None) -> Lsn:
+    """Where a new flow begins on a slot that exists. The server would silently begin later than it is told."""
+    if start_lsn is None:
+        return confirmed
+    if start_lsn < confirmed:
+        raise CheckFailed(
+            f"the slot stands at {confirmed} and no longer holds {start_lsn}",
+            advice="Leave source.options.start_lsn out to begin where the slot stands",
+            slot=slot,
+        )
+    if source.written is not None and start_lsn > source.written:
+        raise CheckFailed(
+            f"{start_lsn} lies beyond the source's present position {source.written}",
+            advice="Correct source.options.start_lsn",
+            slot=slot,
+        )
+    return start_lsn
 
 
 def _require_same_server(slot: str, source: SourceFacts, remembered: RememberedFacts) -> None:

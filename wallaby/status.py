@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from wallaby.lsn import START, Lsn, Position
@@ -90,6 +91,8 @@ class FlowStatus:
     unfinished: UnfinishedStatus = UnfinishedStatus()
     error: str = ""
     """Why the flow is not running, or why it last restarted; one sentence with advice."""
+    retry_at: datetime | None = None
+    """In back-off: when it is tried next."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values; LSNs as PostgreSQL prints them."""
@@ -100,6 +103,8 @@ def _plain(value: Any) -> Any:
     match value:
         case Lsn():
             return str(value)
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="milliseconds")
         case dict():
             if value.keys() == {"lsn", "ordinal"}:
                 return str(Position(**value))

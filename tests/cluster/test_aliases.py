@@ -15,6 +15,7 @@ from tests.cluster.conftest import START_S, RayHost
 from tests.cluster.test_run import contents, drop_slots
 from tests.wallaby.api.running import Running
 from wallaby.flow import FlowSpec
+from wallaby.lsn import START, Lsn, Position
 from wallaby.store.opening import open_sqlite
 from wallaby.testing.postgres import ScratchDatabase
 
@@ -60,8 +61,11 @@ def test_failures_of_admin_end_with_1(running: Running, capsys: pytest.CaptureFi
     ("words", "rule"),
     [
         ((), "flow-id is required"),
-        (("-flow-id", "shop", "-mode", "backfill"), "only cdc is supported"),
-        (("-flow-id", "shop", "-start-lsn", "0/1"), "would skip changes"),
+        (("-flow-id", "shop", "-mode", "backfill", "-tables", "a.b,c.d"), "A new flow copies a.b,c.d first"),
+        (("-flow-id", "shop", "-mode", "snapshot"), "must be cdc or backfill"),
+        (("-flow-id", "shop", "-max-empty-reads", "-1"), "must not be negative"),
+        (("-flow-id", "shop", "-start-lsn", "here"), "expected two hexadecimal numbers"),
+        (("-flow-id", "shop", "-start-lsn", "0/1"), "the flow stands at 0/64"),
         (("-flow-id", "nope", "-config", "x", "-tables", "a.b", "-snapshot-workers", "4"), "no flow of this id"),
         (("-flow-id", "shop", "-max-empty-reads", "many"), "invalid int value"),
     ],
@@ -74,6 +78,11 @@ def test_what_a_worker_cannot_do_ends_with_1_and_the_reason(
     rule: str,
 ) -> None:
     monkeypatch.setenv("WALLABY_STATE_DIR", str(tmp_path))
+    store = open_sqlite(tmp_path)
+    store.create_flow(FlowSpec.from_mapping({**FLOW, "id": "shop"}))
+    epoch = store.begin_epoch("shop").epoch
+    store.commit_checkpoint("shop", epoch=epoch, after=START, upto=Position(Lsn(0x64)), lanes={})
+    store.close()
     assert aliases.worker(list(words)) == 1
     assert rule in capsys.readouterr().err
 

@@ -19,6 +19,8 @@ update    created  -         paused   -         stopped  failed
 delete    created  -         paused   -         stopped  failed
 fail      -        failed    -        failed    -        failed
 finish    -        stopped   paused   paused    stopped  -
+retry     -        running   -        stopping  -        -
+recover   -        running   -        stopping  -        -
 """
 CELLS = [
     (Command(words[0]), state, word)

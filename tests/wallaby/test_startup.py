@@ -30,6 +30,7 @@ def plan(
     lane: Position = Position(Lsn(95)),  # noqa: B008
     copies_initially: bool = True,
     resnapshot: bool = False,
+    start_lsn: Lsn | None = None,
 ) -> StartPlan:
     return plan_start(
         slot="s",
@@ -38,6 +39,7 @@ def plan(
         lanes={LANE: lane},
         copies_initially=copies_initially,
         resnapshot=resnapshot,
+        start_lsn=start_lsn,
     )
 
 
@@ -128,3 +130,24 @@ def test_another_number_of_lanes_or_a_new_destination_is_refused_while_the_flow_
 ) -> None:
     with pytest.raises(Refused, match=r"lanes|new in a flow"):
         plan_start(slot="s", source=SOURCE, remembered=KNOWN, lanes=lanes, copies_initially=True, resnapshot=False)
+
+
+def test_a_new_flow_begins_where_it_is_told_if_the_slot_still_holds_it() -> None:
+    ahead = replace(SOURCE, written=Lsn(200))
+
+    def start(lsn: int, source: SourceFacts = ahead) -> Lsn:
+        return plan(source, NEW, START, copies_initially=False, start_lsn=Lsn(lsn)).start
+
+    assert [start(100), start(150), start(200)] == [Lsn(100), Lsn(150), Lsn(200)]
+    with pytest.raises(CheckFailed, match="no longer holds"):
+        start(99)
+    with pytest.raises(CheckFailed, match="beyond the source's present position"):
+        start(201)
+    with pytest.raises(CheckFailed, match="no slot that still holds"):
+        start(150, replace(ahead, confirmed=None))
+
+
+@pytest.mark.must_not_fail(2)
+def test_a_flow_that_has_a_position_never_begins_elsewhere() -> None:
+    assert plan(start_lsn=Lsn(150)).start == Lsn(100)
+    assert plan(start_lsn=Lsn(50)).start == Lsn(100)

@@ -15,6 +15,7 @@ from wallaby.flow import DeadLetters, EndpointSpec, FlowSpec, InvalidFlow, Probl
 from wallaby.flow.plan import FlowPlan
 from wallaby.lifecycle import FlowState
 from wallaby.lsn import Lsn, Position
+from wallaby.status import FlowStatus
 from wallaby.v1 import checkpoint_pb2, ddl_pb2, dead_letter_pb2, flow_pb2, snapshot_pb2, types_pb2
 
 if TYPE_CHECKING:
@@ -95,6 +96,17 @@ def message_from_record(record: FlowRecord) -> types_pb2.Flow:
     message.revision = record.revision
     message.reason = record.reason
     return message
+
+
+def message_from_status(status: FlowStatus) -> types_pb2.FlowRun:
+    """How the run of a flow goes."""
+    return types_pb2.FlowRun(
+        phase=status.phase,
+        epoch=status.epoch,
+        restarts=status.restarts,
+        error=status.error,
+        retry_at=None if status.retry_at is None else _timestamp(status.retry_at),
+    )
 
 
 def message_from_spec(spec: FlowSpec) -> types_pb2.Flow:

@@ -17,6 +17,7 @@ from wallaby.api.conversion import (
     message_from_event,
     message_from_plan,
     message_from_record,
+    message_from_status,
     position_from_message,
     spec_from_message,
     state_number,
@@ -30,7 +31,7 @@ from wallaby.flow.plan import plan_flow
 from wallaby.flow.storable import refuse_hidden_secrets, refuse_literal_secrets
 from wallaby.lifecycle import Command, FlowState
 from wallaby.status import FlowStatus
-from wallaby.store import Store
+from wallaby.store import FlowRecord, Store
 from wallaby.v1 import (
     checkpoint_pb2,
     checkpoint_pb2_grpc,
@@ -109,14 +110,13 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     @answers_errors
     async def GetFlow(self, request: flow_pb2.GetFlowRequest, context: Any) -> types_pb2.Flow:
         flow_id = _required(request.flow_id, "flow_id")
-        return message_from_record(await self._store.run(lambda store: store.get_flow(flow_id)))
+        return await self._shown(await self._store.run(lambda store: store.get_flow(flow_id)))
 
     @answers_errors
     async def ListFlows(self, request: flow_pb2.ListFlowsRequest, context: Any) -> flow_pb2.ListFlowsResponse:
         page = await self._store.run(lambda store: store.list_flows(request.page_size, request.page_token))
-        return flow_pb2.ListFlowsResponse(
-            flows=[message_from_record(record) for record in page.flows], next_page_token=page.next_page_token
-        )
+        flows = [await self._shown(record) for record in page.flows]
+        return flow_pb2.ListFlowsResponse(flows=flows, next_page_token=page.next_page_token)
 
     @answers_errors
     async def DeleteFlow(self, request: flow_pb2.DeleteFlowRequest, context: Any) -> flow_pb2.DeleteFlowResponse:
@@ -166,6 +166,15 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         async with aclosing(following) as events:
             async for cursor, event in events:
                 yield message_from_event(cursor, event)
+
+    async def _shown(self, record: FlowRecord) -> types_pb2.Flow:
+        """A stored flow, and how its run goes."""
+        message = message_from_record(record)
+        if record.state in (FlowState.RUNNING, FlowState.STOPPING):
+            status = await self._control.status(record.id)
+            if status is not None:
+                message.run.CopyFrom(message_from_status(status))
+        return message
 
     async def _tell(self, flow_id: str) -> None:
         self._feed.nudge()

@@ -25,7 +25,7 @@ from wallaby.lsn import Lsn
 from wallaby.settings import Limits, Settings
 from wallaby.streams import Ack, Claim, Delivery, GroupStatus, Streams
 from wallaby.streams.bell import Bell
-from wallaby.streams.model import checked_number
+from wallaby.streams.model import ClaimedRow, checked_number
 from wallaby.v1 import stream_pb2, stream_pb2_grpc
 
 PULL_MESSAGES: Final = 100
@@ -172,8 +172,8 @@ class StreamServicer(stream_pb2_grpc.StreamServiceServicer):
         size = request.max_bytes or limits.stream_pull_bytes_max
         checked_number(size, "max_bytes", low=1, high=limits.stream_pull_bytes_max)
 
-        def pull(streams: Streams) -> list[Delivery]:
-            return streams.pull(
+        def pull(streams: Streams) -> stream_pb2.StreamPullResponse:
+            rows = streams.pull_rows(
                 request.stream,
                 request.consumer_group,
                 max_messages=request.max_messages or PULL_MESSAGES,
@@ -181,9 +181,9 @@ class StreamServicer(stream_pb2_grpc.StreamServiceServicer):
                 consumer=request.consumer_id,
                 max_bytes=size,
             )
+            return _pulled(request.stream, rows)
 
-        found = await self._threads.run(pull) if wait_s == 0 else await self._waiting_pull(request.stream, pull, wait_s)
-        return stream_pb2.StreamPullResponse(messages=[_message(request.stream, delivery) for delivery in found])
+        return await self._threads.run(pull) if wait_s == 0 else await self._waiting_pull(request.stream, pull, wait_s)
 
     @answers_errors
     async def Ack(self, request: stream_pb2.StreamAckRequest, context: Any) -> stream_pb2.StreamAckResponse:
@@ -270,8 +270,8 @@ class StreamServicer(stream_pb2_grpc.StreamServiceServicer):
         return stream_pb2.StreamRedriveResponse(redriven=redriven)
 
     async def _waiting_pull(
-        self, stream: str, pull: Callable[[Streams], list[Delivery]], wait_s: float
-    ) -> list[Delivery]:
+        self, stream: str, pull: Callable[[Streams], stream_pb2.StreamPullResponse], wait_s: float
+    ) -> stream_pb2.StreamPullResponse:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         async with self._listeners.listening(stream) as rung:
@@ -280,7 +280,7 @@ class StreamServicer(stream_pb2_grpc.StreamServiceServicer):
                 rung.clear()
                 found = await self._threads.run(pull)
                 remaining = deadline - loop.time()
-                if found or remaining <= 0:
+                if found.messages or remaining <= 0:
                     return found
                 try:
                     await asyncio.wait_for(rung.wait(), min(remaining, self._limits.stream_poll_ms / 1000))
@@ -327,6 +327,42 @@ def _stamp(moment: datetime) -> timestamp_pb2.Timestamp:
     stamp = timestamp_pb2.Timestamp()
     stamp.FromDatetime(moment)
     return stamp
+
+
+def _pulled(stream: str, rows: Iterable[ClaimedRow]) -> stream_pb2.StreamPullResponse:
+    """The busiest conversion of the API: one call per message, nothing made twice that neighbours share."""
+    answer = stream_pb2.StreamPullResponse()
+    add, stamp = answer.messages.add, _Stamps()
+    for id_, namespace, table, operation, key, lsn, wire_format, payload, created_at, attempts, claim, until in rows:
+        add(
+            id=id_,
+            stream=stream,
+            namespace=namespace,
+            table=table,
+            lsn=lsn,
+            wire_format=wire_format,
+            payload=payload,
+            created_at=stamp.of(created_at),
+            claim=claim,
+            attempts=attempts,
+            visible_at=stamp.of(until),
+            operation=operation,
+            key=key or "",
+        )
+    return answer
+
+
+class _Stamps:
+    """Timestamps of moments: messages of one transaction were published at one, claims of one pull end at one."""
+
+    def __init__(self) -> None:
+        self._known: dict[datetime, timestamp_pb2.Timestamp] = {}
+
+    def of(self, moment: datetime) -> timestamp_pb2.Timestamp:
+        found = self._known.get(moment)
+        if found is None:
+            found = self._known[moment] = _stamp(moment)
+        return found
 
 
 def _message(stream: str, delivery: Delivery) -> stream_pb2.StreamMessage:

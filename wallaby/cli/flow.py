@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -78,7 +79,8 @@ def _get(client: Client, arguments: _Arguments, report: Report) -> int:
     import yaml
 
     flow = client.get_flow(_flow_id(arguments))
-    value = {"state": state_name(flow), "revision": flow.revision, "reason": flow.reason} | flow.definition
+    value = {"state": state_name(flow), "revision": flow.revision, "reason": flow.reason, **_run(flow)}
+    value |= flow.definition
     report.show(value, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).splitlines())
     return EXIT_OK
 
@@ -86,11 +88,12 @@ def _get(client: Client, arguments: _Arguments, report: Report) -> int:
 def _list(client: Client, arguments: _Arguments, report: Report) -> int:
     flows = list(client.list_flows(page_size=arguments.page_size))
     rows = [
-        (flow.id, state_name(flow), flow.name, ", ".join(item.name for item in flow.message.destinations))
+        (flow.id, state_name(flow), flow.name, ", ".join(d.name for d in flow.message.destinations), _run_text(flow))
         for flow in flows
     ]
-    lines = table(("ID", "STATE", "NAME", "DESTINATIONS"), rows) if rows else ["No flows found."]
-    report.show({"count": len(flows), "flows": [_summary(flow) for flow in flows]}, lines)
+    lines = table(("ID", "STATE", "NAME", "DESTINATIONS", "RUN"), rows) if rows else ["No flows found."]
+    lines += [f"{flow.id}: {flow.run.error}" for flow in flows if flow.run is not None and flow.run.retry_at]
+    report.show({"count": len(flows), "flows": [_summary(flow) | _run(flow) for flow in flows]}, lines)
     return EXIT_OK
 
 
@@ -219,6 +222,22 @@ def _summary(flow: Flow) -> dict[str, Any]:
     }
 
 
+def _run(flow: Flow) -> dict[str, Any]:
+    """How the run goes, where there is one; the key is ours, the Go tool has no such thing."""
+    if flow.run is None:
+        return {}
+    retry_at = None if flow.run.retry_at is None else flow.run.retry_at.isoformat(timespec="milliseconds")
+    return {"run": asdict(flow.run) | {"retry_at": retry_at}}
+
+
+def _run_text(flow: Flow) -> str:
+    run = flow.run
+    if run is None:
+        return ""
+    restarts = f", {run.restarts} restarts" if run.restarts else ""
+    return f"{run.phase} until {run.retry_at:%H:%M:%S}{restarts}" if run.retry_at else f"{run.phase}{restarts}"
+
+
 def _status_lines(status: Mapping[str, Any]) -> list[str]:
     lines = [
         f"Flow {status.get('flow')}: {status.get('state')}, {status.get('phase')}, epoch {status.get('epoch')},"
@@ -240,4 +259,6 @@ def _status_lines(status: Mapping[str, Any]) -> list[str]:
         lines.append(f"  copy {copy['state']}, {copy['copied_rows']} rows, {done}{wanted}")
     if status.get("error"):
         lines.append(f"  {status['error']}")
+    if status.get("retry_at"):
+        lines.append(f"  tried again at {status['retry_at']}")
     return lines

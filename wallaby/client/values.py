@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRun:
+    """How the run of a flow goes, as last reported."""
+
+    phase: str
+    """starting, snapshot, streaming, draining, backoff or idle."""
+    epoch: int
+    restarts: int
+    """Since its driver started it."""
+    error: str
+    """Why it last restarted, with advice."""
+    retry_at: datetime | None
+    """In back-off: when it is tried next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
     """A stored flow."""
 
@@ -28,7 +43,9 @@ class Flow:
     revision: int
     """Grows by one with every change of the definition."""
     reason: str
-    """Why it is in its state."""
+    """Why it is in its state, or why a run broke off."""
+    run: FlowRun | None
+    """Of a flow that runs or drains; None when nobody reported of it."""
     message: types_pb2.Flow = field(repr=False)
     """As it came, for what has no name here."""
 
@@ -215,7 +232,19 @@ def flow_from(message: types_pb2.Flow) -> Flow:
         state=state_from(message.state),
         revision=message.revision,
         reason=message.reason,
+        run=run_from(message.run) if message.HasField("run") else None,
         message=message,
+    )
+
+
+def run_from(message: types_pb2.FlowRun) -> FlowRun:
+    """How a run goes, from its message."""
+    return FlowRun(
+        phase=message.phase,
+        epoch=message.epoch,
+        restarts=message.restarts,
+        error=message.error,
+        retry_at=message.retry_at.ToDatetime(UTC) if message.HasField("retry_at") else None,
     )
 
 

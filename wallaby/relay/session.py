@@ -145,6 +145,7 @@ class SourceSession:
                 lanes=config.lanes,
                 copies_initially=options.snapshot == "initial",
                 resnapshot=config.resnapshot,
+                start_lsn=options.start_lsn,
             )
             stop_at = config.until or (current_wal_lsn(connection) if config.once else None)
             if facts is not None and facts.active:

@@ -13,6 +13,7 @@ from wallaby.store.letters import (
 )
 from wallaby.store.opening import open_store, store_exists
 from wallaby.store.port import (
+    ActiveFlow,
     Checkpoint,
     DdlEvent,
     DdlPage,
@@ -27,6 +28,7 @@ from wallaby.store.port import (
 from wallaby.store.snapshots import Snapshot, SnapshotPage, TableCopyPage
 
 __all__ = [
+    "ActiveFlow",
     "CallKind",
     "CallRecord",
     "Checkpoint",

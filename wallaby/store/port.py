@@ -28,6 +28,8 @@ from wallaby.store.snapshots import SnapshotStore
 PAGE_SIZE_DEFAULT: Final = 100
 PAGE_SIZE_MAX: Final = 1_000
 REASON_CHARACTERS_MAX: Final = 2_000
+EVENTS_MAX: Final = 100_000
+"""Moves and changes of flows that are kept, over all flows; the oldest are forgotten first."""
 DDL_CHARACTERS_MAX: Final = 1 << 20
 """Of one captured statement, and of its plan; a longer one is refused, never cut."""
 
@@ -55,6 +57,20 @@ class FlowRecord:
     def is_copy_wanted(self) -> bool:
         """A copy that was asked for has not begun."""
         return self.copies_wanted > self.copies_begun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveFlow:
+    """A flow somebody should run or drain, without its definition."""
+
+    id: str
+    state: FlowState
+    """Running or stopping."""
+    updated_at: datetime
+    copy_due: int = 0
+    """As `Store.copy_due`."""
+    letter_decision: int = 0
+    """As `Store.newest_letter_decision`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +186,10 @@ class Store(AccessStore, LetterStore, SnapshotStore, Protocol):
         """A page in order of ids. ``page_size`` 0 means 100, at most 1,000; `ConfigError` for a foreign token."""
         ...
 
+    def active_flows(self) -> tuple[ActiveFlow, ...]:
+        """Every flow that is running or stopping, in order of ids: one statement however many flows there are."""
+        ...
+
     def update_flow(self, flow_id: str, spec: FlowSpec, *, expected_revision: int | None = None) -> FlowRecord:
         """Replace the definition of a flow that is not running.
 
@@ -186,7 +206,11 @@ class Store(AccessStore, LetterStore, SnapshotStore, Protocol):
         ...
 
     def move_flow(self, flow_id: str, command: Command, reason: str = "") -> FlowRecord:
-        """Make a legal move and log it; a move to the present state changes and logs nothing. `IllegalMove`."""
+        """Make a legal move and log it; a move to the present state changes and logs nothing. `IllegalMove`.
+
+        A ``retry`` and a ``recover`` stay in the state: the reason is kept and logged. One that says what the flow's
+        newest event says already changes nothing, and so does a ``recover`` that follows no ``retry``.
+        """
         ...
 
     def cancel_copy(self, flow_id: str) -> FlowRecord:
@@ -197,7 +221,7 @@ class Store(AccessStore, LetterStore, SnapshotStore, Protocol):
         ...
 
     def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
-        """The newest moves first; kept after the flow is deleted."""
+        """The newest moves first, of the `EVENTS_MAX` that are kept; also after the flow is deleted."""
         ...
 
     def newest_cursor(self) -> int:
@@ -205,7 +229,10 @@ class Store(AccessStore, LetterStore, SnapshotStore, Protocol):
         ...
 
     def events_after(self, cursor: int, flow_id: str = "", limit: int = 100) -> tuple[StateEvent, ...]:
-        """The events beyond ``cursor``, oldest first, of one flow or of all; none appears before one already seen."""
+        """The events beyond ``cursor``, oldest first, of one flow or of all; none appears before one already seen.
+
+        `ConfigError` when events beyond it may be forgotten already. From cursor 0 on: those that are kept.
+        """
         ...
 
     def record_ddl(self, flow_id: str, *, position: Position, ddl: str, plan_json: str = "") -> DdlEvent:

@@ -13,14 +13,16 @@ from wallaby.ddl.approval import DdlStatus, Decision, next_status
 from wallaby.errors import AlreadyExists, CheckFailed, ConfigError, NotFound, Refused, Superseded
 from wallaby.flow import FlowSpec
 from wallaby.flow.storable import refuse_literal_secrets
-from wallaby.lifecycle import Command, FlowState, next_state
+from wallaby.lifecycle import NOTES, Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
 from wallaby.snapshot.progress import TableCopy
 from wallaby.store.edge import Transaction
 from wallaby.store.port import (
     DDL_CHARACTERS_MAX,
+    EVENTS_MAX,
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
+    ActiveFlow,
     Checkpoint,
     DdlEvent,
     DdlPage,
@@ -102,6 +104,25 @@ class SqlStore(SqlAccess, SqlLetters):
         flows = tuple(_flow(row) for row in rows[:size])
         return FlowPage(flows, token_for(flows[-1].id) if len(rows) > size else "")
 
+    def active_flows(self) -> tuple[ActiveFlow, ...]:
+        with self._edge.transaction() as transaction:
+            rows = transaction.execute(
+                "SELECT id, state, updated_at, CASE WHEN copies_wanted > copies_begun THEN copies_wanted ELSE 0 END,"
+                " (SELECT max(decision) FROM wallaby.dead_letters WHERE flow_id = flows.id)"
+                " FROM wallaby.flows WHERE state IN (%s, %s) ORDER BY id",
+                (FlowState.RUNNING, FlowState.STOPPING),
+            )
+        return tuple(
+            ActiveFlow(
+                id=flow_id,
+                state=FlowState(state),
+                updated_at=time_of(updated_at),
+                copy_due=int(copy_due),
+                letter_decision=int(decision or 0),
+            )
+            for flow_id, state, updated_at, copy_due, decision in rows
+        )
+
     def update_flow(self, flow_id: str, spec: FlowSpec, *, expected_revision: int | None = None) -> FlowRecord:
         if spec.id != flow_id:
             raise ConfigError("a flow keeps its id", field="id", advice="Create a new flow for a new id")
@@ -142,6 +163,8 @@ class SqlStore(SqlAccess, SqlLetters):
         with self._edge.transaction() as transaction:
             record = _read_flow(transaction, flow_id, lock=True)
             state = next_state(record.state, command)
+            if command in NOTES:
+                return _note(transaction, record, command, storable_text(reason))
             once = command is Command.RUN_ONCE if _says_how_long(command, record.state) else record.run_once
             is_asked = command is Command.RESNAPSHOT and not record.is_copy_wanted
             if (state, once) == (record.state, record.run_once) and not is_asked:
@@ -187,6 +210,11 @@ class SqlStore(SqlAccess, SqlLetters):
     def events_after(self, cursor: int, flow_id: str = "", limit: int = 100) -> tuple[StateEvent, ...]:
         chosen, parameters = (" AND flow_id = %s", (cursor, flow_id)) if flow_id else ("", (cursor,))
         with self._edge.transaction() as transaction:
+            [(oldest,)] = transaction.execute("SELECT min(id) FROM wallaby.flow_state_events")
+            if 0 < cursor < int(oldest or 0) - 1:
+                raise ConfigError(
+                    "lies before the oldest event that is kept", field="cursor", advice="Watch from 0 again"
+                )
             rows = transaction.execute(
                 f"SELECT {_EVENT} FROM wallaby.flow_state_events WHERE id > %s{chosen} ORDER BY id LIMIT %s",
                 (*parameters, limit),
@@ -483,6 +511,22 @@ def _reset(transaction: Transaction, flow_id: str) -> None:
     forget_tables(transaction, flow_id)
 
 
+def _note(transaction: Transaction, record: FlowRecord, command: Command, reason: str) -> FlowRecord:
+    """Keep and log a reason. The time of the last move stays: nothing else is wanted than before."""
+    newest = transaction.execute(
+        "SELECT command, reason FROM wallaby.flow_state_events WHERE flow_id = %s ORDER BY id DESC LIMIT 1",
+        (record.id,),
+    )
+    follows_retry = [word for word, _ in newest] == [Command.RETRY]
+    if newest == [(command, reason)] or (command is Command.RECOVER and not follows_retry):
+        return record
+    rows = transaction.execute(
+        f"UPDATE wallaby.flows SET reason = %s WHERE id = %s RETURNING {_FLOW}", (reason, record.id)
+    )
+    _log_change(transaction, record.id, command, record.state, record.state, reason, datetime.now(UTC))
+    return _flow(rows[0])
+
+
 def _log_change(
     transaction: Transaction,
     flow_id: str,
@@ -495,11 +539,12 @@ def _log_change(
     # Counting first locks the one row every change counts in: ids of events are then given in the order of commits,
     # and whoever has seen one never misses an earlier one.
     count_change(transaction)
-    transaction.execute(
+    [(number,)] = transaction.execute(
         "INSERT INTO wallaby.flow_state_events (flow_id, command, from_state, to_state, reason, created_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s)",
+        " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
         (flow_id, command, before, after, reason, at.isoformat()),
     )
+    transaction.execute("DELETE FROM wallaby.flow_state_events WHERE id <= %s", (number - EVENTS_MAX,))
 
 
 def _says_how_long(command: Command, state: FlowState) -> bool:

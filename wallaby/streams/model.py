@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from wallaby.errors import ConfigError
 from wallaby.lsn import Lsn
@@ -39,6 +39,24 @@ class Delivery:
     visible_at: datetime
     """When the claim runs out; for a dead message, when the last one did."""
     consumer: str = ""
+
+
+class ClaimedRow(NamedTuple):
+    """A claimed message as the database answers it: `Delivery` field by field, for who hands on many of them."""
+
+    id: int
+    namespace: str
+    table: str
+    operation: str
+    key: str | None
+    lsn: str
+    """As PostgreSQL prints it."""
+    wire_format: str
+    payload: bytes
+    created_at: datetime
+    attempts: int
+    claim: int
+    visible_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from wallaby.streams.model import (
     DELAY_MAX_S,
     Ack,
     Claim,
+    ClaimedRow,
     Delivery,
     GroupOptions,
     GroupStatus,
@@ -67,6 +68,27 @@ class Streams:
         oldest message. A stream nobody has published to yet is empty. ``max_bytes`` bounds the payloads, but one
         message always comes.
         """
+        rows = self.pull_rows(
+            stream,
+            group,
+            max_messages=max_messages,
+            visibility_s=visibility_s,
+            consumer=consumer,
+            max_bytes=max_bytes,
+        )
+        return [_delivery(row, consumer) for row in rows]
+
+    def pull_rows(
+        self,
+        stream: str,
+        group: str,
+        *,
+        max_messages: int,
+        visibility_s: int,
+        consumer: str,
+        max_bytes: int | None = None,
+    ) -> list[ClaimedRow]:
+        """As `pull`; rows as they came, each a tuple with the fields of `ClaimedRow` in their order."""
         limits = self._limits
         checked_name(stream, "stream")
         checked_name(group, "consumer_group")
@@ -77,15 +99,15 @@ class Streams:
         ahead = limits.stream_lookahead + max_messages
         wanted = (stream, group, max_messages, visibility_s, consumer, size, ahead, limits.stream_blocked_max)
 
-        def claim(connection: _Connection) -> list[Delivery] | None:
+        def claim(connection: _Connection) -> list[ClaimedRow] | None:
             # One round trip, one transaction; each statement sees what was committed before it began.
             with connection.pipeline():
                 locked = _raw(connection, self._sql.lock_group, stream, group)
                 _raw(connection, self._sql.bury, stream, group, limits.stream_pull_messages_max)
                 found = psycopg.RawCursor(connection).execute(self._sql.pull, wanted, binary=True)
-            return None if locked.fetchone() is None else [_delivery(row, consumer) for row in found]
+            return None if locked.fetchone() is None else found.fetchall()
 
-        def pull(connection: _Connection) -> list[Delivery]:
+        def pull(connection: _Connection) -> list[ClaimedRow]:
             found = claim(connection)
             if found is None:
                 _raw(connection, self._sql.make_group, stream, group)

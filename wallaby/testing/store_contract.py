@@ -163,6 +163,34 @@ class FlowContract(StoreCase):
         assert store.move_flow("shop", Command.START) == first
         assert [event.command for event in store.state_events("shop")] == [Command.START, None]
 
+    def test_how_a_run_goes_is_noted_once_and_moves_nothing(self, store: Store) -> None:
+        store.create_flow(a_flow())
+        started = store.move_flow("shop", Command.START, "go")
+        assert store.move_flow("shop", Command.RECOVER, "well") == started, "nothing was wrong"
+        noted = [store.move_flow("shop", Command.RETRY, "the source is away") for _ in range(3)]
+        assert [(record.state, record.reason) for record in noted] == [(FlowState.RUNNING, "the source is away")] * 3
+        assert {record.updated_at for record in noted} == {started.updated_at}
+        store.move_flow("shop", Command.RETRY, "the target is full")
+        for _ in range(2):
+            assert store.move_flow("shop", Command.RECOVER, "well").reason == "well"
+        events = store.state_events("shop")[:4]
+        assert [(event.command, event.reason) for event in events] == [
+            (Command.RECOVER, "well"),
+            (Command.RETRY, "the target is full"),
+            (Command.RETRY, "the source is away"),
+            (Command.START, "go"),
+        ]
+
+    def test_active_flows_are_those_somebody_should_run_or_drain(self, store: Store) -> None:
+        for state in FlowState:
+            store.create_flow(a_flow(f"is_{state}", dsn=f"env:{state.upper()}"), state=state)
+        active = store.active_flows()
+        assert [(flow.id, flow.state) for flow in active] == [
+            ("is_running", FlowState.RUNNING),
+            ("is_stopping", FlowState.STOPPING),
+        ]
+        assert [flow.updated_at for flow in active] == [store.get_flow(flow.id).updated_at for flow in active]
+
     def test_run_once_is_remembered_until_the_flow_is_told_to_run_on(self, store: Store) -> None:
         store.create_flow(a_flow())
         assert store.move_flow("shop", Command.RUN_ONCE).run_once
@@ -238,6 +266,25 @@ class EventContract(StoreCase):
         assert store.events_after(0, "other") == (events[1],)
         assert store.events_after(cursors[-1]) == ()
         assert store.state_events("shop")[0] == events[-1]
+
+    def test_the_number_of_events_is_bounded_and_a_cursor_before_them_is_refused(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("wallaby.store.sql.EVENTS_MAX", 5)
+        store.create_flow(a_flow())
+        first = store.newest_cursor()
+        for _ in range(4):
+            store.move_flow("shop", Command.START)
+            store.move_flow("shop", Command.FINISH)
+        kept = store.events_after(0)
+        assert len(kept) == 5
+        assert store.state_events("shop") == kept[::-1]
+        assert kept[-1].cursor == store.newest_cursor()
+        assert store.events_after(kept[0].cursor - 1) == kept, "the last forgotten event: nothing is missing behind it"
+        for name in ("", "shop", "other"):
+            with pytest.raises(ConfigError, match="oldest event") as refused:
+                store.events_after(first, name)
+            assert refused.value.where["field"] == "cursor"
 
     def test_who_follows_the_cursor_misses_no_event_of_concurrent_writers(
         self, make_store: Callable[[], Store]

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16wallaby/v1/types.proto\x12\nwallaby.v1\"\xb7\x01\n\x08\x45ndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04type\x18\x02 \x01(\x0e\x32\x18.wallaby.v1.EndpointType\x12\x32\n\x07options\x18\x03 \x03(\x0b\x32!.wallaby.v1.Endpoint.OptionsEntry\x12\x11\n\ttype_name\x18\x64 \x01(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"{\n\tDDLPolicy\x12\x11\n\x04gate\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x0c\x61uto_approve\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x17\n\nauto_apply\x18\x03 \x01(\x08H\x02\x88\x01\x01\x42\x07\n\x05_gateB\x0f\n\r_auto_approveB\r\n\x0b_auto_apply\"\x81\x01\n\x0f\x44\x65\x61\x64LetterRules\x12,\n\x06policy\x18\x01 \x01(\x0e\x32\x1c.wallaby.v1.DeadLetterPolicy\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x05\x12.\n\x07payload\x18\x03 \x01(\x0e\x32\x1d.wallaby.v1.DeadLetterPayload\"\x8c\x02\n\nFlowConfig\x12)\n\nack_policy\x18\x01 \x01(\x0e\x32\x15.wallaby.v1.AckPolicy\x12\x1b\n\x13primary_destination\x18\x02 \x01(\t\x12-\n\x0c\x66\x61ilure_mode\x18\x03 \x01(\x0e\x32\x17.wallaby.v1.FailureMode\x12\x30\n\x0egive_up_policy\x18\x04 \x01(\x0e\x32\x18.wallaby.v1.GiveUpPolicy\x12\"\n\x03\x64\x64l\x18\x05 \x01(\x0b\x32\x15.wallaby.v1.DDLPolicy\x12\x31\n\x0c\x64\x65\x61\x64_letters\x18\x64 \x01(\x0b\x32\x1b.wallaby.v1.DeadLetterRules\"\xa4\x02\n\x04\x46low\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06source\x18\x03 \x01(\x0b\x32\x14.wallaby.v1.Endpoint\x12*\n\x0c\x64\x65stinations\x18\x04 \x03(\x0b\x32\x14.wallaby.v1.Endpoint\x12$\n\x05state\x18\x05 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12+\n\x0bwire_format\x18\x06 \x01(\x0e\x32\x16.wallaby.v1.WireFormat\x12\x13\n\x0bparallelism\x18\x07 \x01(\x05\x12&\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x16.wallaby.v1.FlowConfig\x12\x10\n\x08revision\x18\x64 \x01(\x03\x12\x0e\n\x06reason\x18\x65 \x01(\t\"\xa1\x01\n\nCheckpoint\x12\x0b\n\x03lsn\x18\x01 \x01(\t\x12\x1d\n\x15timestamp_unix_millis\x18\x02 \x01(\x03\x12\x36\n\x08metadata\x18\x03 \x03(\x0b\x32$.wallaby.v1.Checkpoint.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xb6\x01\n\tFlowState\x12\x1a\n\x16\x46LOW_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46LOW_STATE_CREATED\x10\x01\x12\x16\n\x12\x46LOW_STATE_RUNNING\x10\x02\x12\x15\n\x11\x46LOW_STATE_PAUSED\x10\x03\x12\x17\n\x13\x46LOW_STATE_STOPPING\x10\x04\x12\x15\n\x11\x46LOW_STATE_FAILED\x10\x05\x12\x16\n\x12\x46LOW_STATE_STOPPED\x10\x64*\x8b\x04\n\x0c\x45ndpointType\x12\x1d\n\x19\x45NDPOINT_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45NDPOINT_TYPE_POSTGRES\x10\x01\x12\x1b\n\x17\x45NDPOINT_TYPE_SNOWFLAKE\x10\x02\x12\x14\n\x10\x45NDPOINT_TYPE_S3\x10\x03\x12\x17\n\x13\x45NDPOINT_TYPE_KAFKA\x10\x04\x12\x16\n\x12\x45NDPOINT_TYPE_HTTP\x10\x05\x12\x16\n\x12\x45NDPOINT_TYPE_GRPC\x10\x06\x12\x17\n\x13\x45NDPOINT_TYPE_PROTO\x10\x07\x12\x1a\n\x16\x45NDPOINT_TYPE_PGSTREAM\x10\x08\x12\x1a\n\x16\x45NDPOINT_TYPE_SNOWPIPE\x10\t\x12\x19\n\x15\x45NDPOINT_TYPE_PARQUET\x10\n\x12\x18\n\x14\x45NDPOINT_TYPE_DUCKDB\x10\x0b\x12\x1b\n\x17\x45NDPOINT_TYPE_BUFSTREAM\x10\x0c\x12\x1c\n\x18\x45NDPOINT_TYPE_CLICKHOUSE\x10\r\x12\x1a\n\x16\x45NDPOINT_TYPE_DUCKLAKE\x10\x0e\x12\x17\n\x13\x45NDPOINT_TYPE_FILES\x10\x64\x12\x19\n\x15\x45NDPOINT_TYPE_ICEBERG\x10\x65\x12\x17\n\x13\x45NDPOINT_TYPE_DELTA\x10\x66\x12\x1a\n\x16\x45NDPOINT_TYPE_REDPANDA\x10g*\x9c\x01\n\nWireFormat\x12\x1b\n\x17WIRE_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11WIRE_FORMAT_ARROW\x10\x01\x12\x17\n\x13WIRE_FORMAT_PARQUET\x10\x02\x12\x15\n\x11WIRE_FORMAT_PROTO\x10\x03\x12\x14\n\x10WIRE_FORMAT_AVRO\x10\x04\x12\x14\n\x10WIRE_FORMAT_JSON\x10\x05*S\n\tAckPolicy\x12\x1a\n\x16\x41\x43K_POLICY_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x43K_POLICY_ALL\x10\x01\x12\x16\n\x12\x41\x43K_POLICY_PRIMARY\x10\x02*c\n\x0b\x46\x61ilureMode\x12\x1c\n\x18\x46\x41ILURE_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x41ILURE_MODE_HOLD_SLOT\x10\x01\x12\x1a\n\x16\x46\x41ILURE_MODE_DROP_SLOT\x10\x02*p\n\x0cGiveUpPolicy\x12\x1e\n\x1aGIVE_UP_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14GIVE_UP_POLICY_NEVER\x10\x01\x12&\n\"GIVE_UP_POLICY_ON_RETRY_EXHAUSTION\x10\x02*\x8d\x01\n\x10\x44\x65\x61\x64LetterPolicy\x12\"\n\x1e\x44\x45\x41\x44_LETTER_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45\x41\x44_LETTER_POLICY_STOP\x10\x01\x12\x1b\n\x17\x44\x45\x41\x44_LETTER_POLICY_PARK\x10\x02\x12\x1b\n\x17\x44\x45\x41\x44_LETTER_POLICY_SKIP\x10\x03*\x9a\x01\n\x11\x44\x65\x61\x64LetterPayload\x12#\n\x1f\x44\x45\x41\x44_LETTER_PAYLOAD_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x41\x44_LETTER_PAYLOAD_AUTO\x10\x01\x12!\n\x1d\x44\x45\x41\x44_LETTER_PAYLOAD_ENCRYPTED\x10\x02\x12\x1f\n\x1b\x44\x45\x41\x44_LETTER_PAYLOAD_OMITTED\x10\x03\x42\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16wallaby/v1/types.proto\x12\nwallaby.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x01\n\x08\x45ndpoint\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x04type\x18\x02 \x01(\x0e\x32\x18.wallaby.v1.EndpointType\x12\x32\n\x07options\x18\x03 \x03(\x0b\x32!.wallaby.v1.Endpoint.OptionsEntry\x12\x11\n\ttype_name\x18\x64 \x01(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"{\n\tDDLPolicy\x12\x11\n\x04gate\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x19\n\x0c\x61uto_approve\x18\x02 \x01(\x08H\x01\x88\x01\x01\x12\x17\n\nauto_apply\x18\x03 \x01(\x08H\x02\x88\x01\x01\x42\x07\n\x05_gateB\x0f\n\r_auto_approveB\r\n\x0b_auto_apply\"\x81\x01\n\x0f\x44\x65\x61\x64LetterRules\x12,\n\x06policy\x18\x01 \x01(\x0e\x32\x1c.wallaby.v1.DeadLetterPolicy\x12\x10\n\x08\x61ttempts\x18\x02 \x01(\x05\x12.\n\x07payload\x18\x03 \x01(\x0e\x32\x1d.wallaby.v1.DeadLetterPayload\"\x8c\x02\n\nFlowConfig\x12)\n\nack_policy\x18\x01 \x01(\x0e\x32\x15.wallaby.v1.AckPolicy\x12\x1b\n\x13primary_destination\x18\x02 \x01(\t\x12-\n\x0c\x66\x61ilure_mode\x18\x03 \x01(\x0e\x32\x17.wallaby.v1.FailureMode\x12\x30\n\x0egive_up_policy\x18\x04 \x01(\x0e\x32\x18.wallaby.v1.GiveUpPolicy\x12\"\n\x03\x64\x64l\x18\x05 \x01(\x0b\x32\x15.wallaby.v1.DDLPolicy\x12\x31\n\x0c\x64\x65\x61\x64_letters\x18\x64 \x01(\x0b\x32\x1b.wallaby.v1.DeadLetterRules\"v\n\x07\x46lowRun\x12\r\n\x05phase\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x10\n\x08restarts\x18\x03 \x01(\x05\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12,\n\x08retry_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc6\x02\n\x04\x46low\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12$\n\x06source\x18\x03 \x01(\x0b\x32\x14.wallaby.v1.Endpoint\x12*\n\x0c\x64\x65stinations\x18\x04 \x03(\x0b\x32\x14.wallaby.v1.Endpoint\x12$\n\x05state\x18\x05 \x01(\x0e\x32\x15.wallaby.v1.FlowState\x12+\n\x0bwire_format\x18\x06 \x01(\x0e\x32\x16.wallaby.v1.WireFormat\x12\x13\n\x0bparallelism\x18\x07 \x01(\x05\x12&\n\x06\x63onfig\x18\x08 \x01(\x0b\x32\x16.wallaby.v1.FlowConfig\x12\x10\n\x08revision\x18\x64 \x01(\x03\x12\x0e\n\x06reason\x18\x65 \x01(\t\x12 \n\x03run\x18\x66 \x01(\x0b\x32\x13.wallaby.v1.FlowRun\"\xa1\x01\n\nCheckpoint\x12\x0b\n\x03lsn\x18\x01 \x01(\t\x12\x1d\n\x15timestamp_unix_millis\x18\x02 \x01(\x03\x12\x36\n\x08metadata\x18\x03 \x03(\x0b\x32$.wallaby.v1.Checkpoint.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xb6\x01\n\tFlowState\x12\x1a\n\x16\x46LOW_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46LOW_STATE_CREATED\x10\x01\x12\x16\n\x12\x46LOW_STATE_RUNNING\x10\x02\x12\x15\n\x11\x46LOW_STATE_PAUSED\x10\x03\x12\x17\n\x13\x46LOW_STATE_STOPPING\x10\x04\x12\x15\n\x11\x46LOW_STATE_FAILED\x10\x05\x12\x16\n\x12\x46LOW_STATE_STOPPED\x10\x64*\x8b\x04\n\x0c\x45ndpointType\x12\x1d\n\x19\x45NDPOINT_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45NDPOINT_TYPE_POSTGRES\x10\x01\x12\x1b\n\x17\x45NDPOINT_TYPE_SNOWFLAKE\x10\x02\x12\x14\n\x10\x45NDPOINT_TYPE_S3\x10\x03\x12\x17\n\x13\x45NDPOINT_TYPE_KAFKA\x10\x04\x12\x16\n\x12\x45NDPOINT_TYPE_HTTP\x10\x05\x12\x16\n\x12\x45NDPOINT_TYPE_GRPC\x10\x06\x12\x17\n\x13\x45NDPOINT_TYPE_PROTO\x10\x07\x12\x1a\n\x16\x45NDPOINT_TYPE_PGSTREAM\x10\x08\x12\x1a\n\x16\x45NDPOINT_TYPE_SNOWPIPE\x10\t\x12\x19\n\x15\x45NDPOINT_TYPE_PARQUET\x10\n\x12\x18\n\x14\x45NDPOINT_TYPE_DUCKDB\x10\x0b\x12\x1b\n\x17\x45NDPOINT_TYPE_BUFSTREAM\x10\x0c\x12\x1c\n\x18\x45NDPOINT_TYPE_CLICKHOUSE\x10\r\x12\x1a\n\x16\x45NDPOINT_TYPE_DUCKLAKE\x10\x0e\x12\x17\n\x13\x45NDPOINT_TYPE_FILES\x10\x64\x12\x19\n\x15\x45NDPOINT_TYPE_ICEBERG\x10\x65\x12\x17\n\x13\x45NDPOINT_TYPE_DELTA\x10\x66\x12\x1a\n\x16\x45NDPOINT_TYPE_REDPANDA\x10g*\x9c\x01\n\nWireFormat\x12\x1b\n\x17WIRE_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11WIRE_FORMAT_ARROW\x10\x01\x12\x17\n\x13WIRE_FORMAT_PARQUET\x10\x02\x12\x15\n\x11WIRE_FORMAT_PROTO\x10\x03\x12\x14\n\x10WIRE_FORMAT_AVRO\x10\x04\x12\x14\n\x10WIRE_FORMAT_JSON\x10\x05*S\n\tAckPolicy\x12\x1a\n\x16\x41\x43K_POLICY_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41\x43K_POLICY_ALL\x10\x01\x12\x16\n\x12\x41\x43K_POLICY_PRIMARY\x10\x02*c\n\x0b\x46\x61ilureMode\x12\x1c\n\x18\x46\x41ILURE_MODE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x41ILURE_MODE_HOLD_SLOT\x10\x01\x12\x1a\n\x16\x46\x41ILURE_MODE_DROP_SLOT\x10\x02*p\n\x0cGiveUpPolicy\x12\x1e\n\x1aGIVE_UP_POLICY_UNSPECIFIED\x10\x00\x12\x18\n\x14GIVE_UP_POLICY_NEVER\x10\x01\x12&\n\"GIVE_UP_POLICY_ON_RETRY_EXHAUSTION\x10\x02*\x8d\x01\n\x10\x44\x65\x61\x64LetterPolicy\x12\"\n\x1e\x44\x45\x41\x44_LETTER_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45\x41\x44_LETTER_POLICY_STOP\x10\x01\x12\x1b\n\x17\x44\x45\x41\x44_LETTER_POLICY_PARK\x10\x02\x12\x1b\n\x17\x44\x45\x41\x44_LETTER_POLICY_SKIP\x10\x03*\x9a\x01\n\x11\x44\x65\x61\x64LetterPayload\x12#\n\x1f\x44\x45\x41\x44_LETTER_PAYLOAD_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x44\x45\x41\x44_LETTER_PAYLOAD_AUTO\x10\x01\x12!\n\x1d\x44\x45\x41\x44_LETTER_PAYLOAD_ENCRYPTED\x10\x02\x12\x1f\n\x1b\x44\x45\x41\x44_LETTER_PAYLOAD_OMITTED\x10\x03\x42\x16Z\x14wallaby/v1;wallabyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,36 +37,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINT_OPTIONSENTRY']._serialized_options = b'8\001'
   _globals['_CHECKPOINT_METADATAENTRY']._loaded_options = None
   _globals['_CHECKPOINT_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_FLOWSTATE']._serialized_start=1212
-  _globals['_FLOWSTATE']._serialized_end=1394
-  _globals['_ENDPOINTTYPE']._serialized_start=1397
-  _globals['_ENDPOINTTYPE']._serialized_end=1920
-  _globals['_WIREFORMAT']._serialized_start=1923
-  _globals['_WIREFORMAT']._serialized_end=2079
-  _globals['_ACKPOLICY']._serialized_start=2081
-  _globals['_ACKPOLICY']._serialized_end=2164
-  _globals['_FAILUREMODE']._serialized_start=2166
-  _globals['_FAILUREMODE']._serialized_end=2265
-  _globals['_GIVEUPPOLICY']._serialized_start=2267
-  _globals['_GIVEUPPOLICY']._serialized_end=2379
-  _globals['_DEADLETTERPOLICY']._serialized_start=2382
-  _globals['_DEADLETTERPOLICY']._serialized_end=2523
-  _globals['_DEADLETTERPAYLOAD']._serialized_start=2526
-  _globals['_DEADLETTERPAYLOAD']._serialized_end=2680
-  _globals['_ENDPOINT']._serialized_start=39
-  _globals['_ENDPOINT']._serialized_end=222
-  _globals['_ENDPOINT_OPTIONSENTRY']._serialized_start=176
-  _globals['_ENDPOINT_OPTIONSENTRY']._serialized_end=222
-  _globals['_DDLPOLICY']._serialized_start=224
-  _globals['_DDLPOLICY']._serialized_end=347
-  _globals['_DEADLETTERRULES']._serialized_start=350
-  _globals['_DEADLETTERRULES']._serialized_end=479
-  _globals['_FLOWCONFIG']._serialized_start=482
-  _globals['_FLOWCONFIG']._serialized_end=750
-  _globals['_FLOW']._serialized_start=753
-  _globals['_FLOW']._serialized_end=1045
-  _globals['_CHECKPOINT']._serialized_start=1048
-  _globals['_CHECKPOINT']._serialized_end=1209
-  _globals['_CHECKPOINT_METADATAENTRY']._serialized_start=1162
-  _globals['_CHECKPOINT_METADATAENTRY']._serialized_end=1209
+  _globals['_FLOWSTATE']._serialized_start=1399
+  _globals['_FLOWSTATE']._serialized_end=1581
+  _globals['_ENDPOINTTYPE']._serialized_start=1584
+  _globals['_ENDPOINTTYPE']._serialized_end=2107
+  _globals['_WIREFORMAT']._serialized_start=2110
+  _globals['_WIREFORMAT']._serialized_end=2266
+  _globals['_ACKPOLICY']._serialized_start=2268
+  _globals['_ACKPOLICY']._serialized_end=2351
+  _globals['_FAILUREMODE']._serialized_start=2353
+  _globals['_FAILUREMODE']._serialized_end=2452
+  _globals['_GIVEUPPOLICY']._serialized_start=2454
+  _globals['_GIVEUPPOLICY']._serialized_end=2566
+  _globals['_DEADLETTERPOLICY']._serialized_start=2569
+  _globals['_DEADLETTERPOLICY']._serialized_end=2710
+  _globals['_DEADLETTERPAYLOAD']._serialized_start=2713
+  _globals['_DEADLETTERPAYLOAD']._serialized_end=2867
+  _globals['_ENDPOINT']._serialized_start=72
+  _globals['_ENDPOINT']._serialized_end=255
+  _globals['_ENDPOINT_OPTIONSENTRY']._serialized_start=209
+  _globals['_ENDPOINT_OPTIONSENTRY']._serialized_end=255
+  _globals['_DDLPOLICY']._serialized_start=257
+  _globals['_DDLPOLICY']._serialized_end=380
+  _globals['_DEADLETTERRULES']._serialized_start=383
+  _globals['_DEADLETTERRULES']._serialized_end=512
+  _globals['_FLOWCONFIG']._serialized_start=515
+  _globals['_FLOWCONFIG']._serialized_end=783
+  _globals['_FLOWRUN']._serialized_start=785
+  _globals['_FLOWRUN']._serialized_end=903
+  _globals['_FLOW']._serialized_start=906
+  _globals['_FLOW']._serialized_end=1232
+  _globals['_CHECKPOINT']._serialized_start=1235
+  _globals['_CHECKPOINT']._serialized_end=1396
+  _globals['_CHECKPOINT_METADATAENTRY']._serialized_start=1349
+  _globals['_CHECKPOINT_METADATAENTRY']._serialized_end=1396
 # @@protoc_insertion_point(module_scope)

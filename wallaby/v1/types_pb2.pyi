@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -184,8 +187,22 @@ class FlowConfig(_message.Message):
     dead_letters: DeadLetterRules
     def __init__(self, ack_policy: _Optional[_Union[AckPolicy, str]] = ..., primary_destination: _Optional[str] = ..., failure_mode: _Optional[_Union[FailureMode, str]] = ..., give_up_policy: _Optional[_Union[GiveUpPolicy, str]] = ..., ddl: _Optional[_Union[DDLPolicy, _Mapping]] = ..., dead_letters: _Optional[_Union[DeadLetterRules, _Mapping]] = ...) -> None: ...
 
+class FlowRun(_message.Message):
+    __slots__ = ("phase", "epoch", "restarts", "error", "retry_at")
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AT_FIELD_NUMBER: _ClassVar[int]
+    phase: str
+    epoch: int
+    restarts: int
+    error: str
+    retry_at: _timestamp_pb2.Timestamp
+    def __init__(self, phase: _Optional[str] = ..., epoch: _Optional[int] = ..., restarts: _Optional[int] = ..., error: _Optional[str] = ..., retry_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class Flow(_message.Message):
-    __slots__ = ("id", "name", "source", "destinations", "state", "wire_format", "parallelism", "config", "revision", "reason")
+    __slots__ = ("id", "name", "source", "destinations", "state", "wire_format", "parallelism", "config", "revision", "reason", "run")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -196,6 +213,7 @@ class Flow(_message.Message):
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     source: Endpoint
@@ -206,7 +224,8 @@ class Flow(_message.Message):
     config: FlowConfig
     revision: int
     reason: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., source: _Optional[_Union[Endpoint, _Mapping]] = ..., destinations: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., state: _Optional[_Union[FlowState, str]] = ..., wire_format: _Optional[_Union[WireFormat, str]] = ..., parallelism: _Optional[int] = ..., config: _Optional[_Union[FlowConfig, _Mapping]] = ..., revision: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    run: FlowRun
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., source: _Optional[_Union[Endpoint, _Mapping]] = ..., destinations: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ..., state: _Optional[_Union[FlowState, str]] = ..., wire_format: _Optional[_Union[WireFormat, str]] = ..., parallelism: _Optional[int] = ..., config: _Optional[_Union[FlowConfig, _Mapping]] = ..., revision: _Optional[int] = ..., reason: _Optional[str] = ..., run: _Optional[_Union[FlowRun, _Mapping]] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("lsn", "timestamp_unix_millis", "metadata")

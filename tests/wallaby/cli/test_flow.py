@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_flow_is_steered_from_creation_to_deletion(
     assert wallaby("resume", "--flow-id=shop") == "Resumed flow shop (state=FLOW_STATE_RUNNING)\n"
     listing = wallaby("list").splitlines()
     assert [line.split() for line in listing] == [
-        ["ID", "STATE", "NAME", "DESTINATIONS"],
+        ["ID", "STATE", "NAME", "DESTINATIONS", "RUN"],
         ["shop", "FLOW_STATE_RUNNING", "Shop", "duckdb"],
     ]
     wallaby("stop", "shop")
@@ -250,3 +251,37 @@ def test_one_dash_and_two_dashes_mean_the_same() -> None:
         *("--endpoint", "x", "--json", "-h", "-", "-1", "--", "-raw"),
     ]
     assert cli.long_flags(["-file=a=b", "-start=TRUE", "--pause=0"]) == ["--file=a=b", "--start", "--no-pause"]
+
+
+def test_a_flow_in_back_off_is_shown_with_its_reason_and_its_next_attempt(
+    wallaby: Callable[..., str], running: Running, flow_file: Path
+) -> None:
+    wallaby("create", "-file", str(flow_file), "-start")
+    next_try = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+    running.control.statuses["shop"] = FlowStatus(
+        flow="shop",
+        state="running",
+        phase="backoff",
+        epoch=8,
+        restarts=7,
+        error="the source is away",
+        retry_at=next_try,
+    )
+    running.store.move_flow("shop", Command.RETRY, "the source is away")
+    lines = wallaby("list").splitlines()
+    assert lines[1].split("  ")[-1] == "backoff until 03:04:05, 7 restarts"
+    assert lines[2] == "shop: the source is away"
+    run = {
+        "phase": "backoff",
+        "epoch": 8,
+        "restarts": 7,
+        "error": "the source is away",
+        "retry_at": "2030-01-02T03:04:05.000+00:00",
+    }
+    [listed] = json.loads(wallaby("list", "-json"))["flows"]
+    shown = json.loads(wallaby("get", "shop", "-json"))
+    assert listed["run"] == shown["run"] == run
+    assert shown["reason"] == "the source is away"
+    assert "tried again at 2030-01-02T03:04:05" in wallaby("status", "shop")
+    running.store.move_flow("shop", Command.FAIL, "given up")
+    assert "run" not in json.loads(wallaby("get", "shop", "-json")), "what was reported of a run that ended is old"

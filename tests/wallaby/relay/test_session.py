@@ -479,3 +479,21 @@ def test_values_not_sent_are_filled_for_rows_that_only_the_copy_saw(world: World
         assert len(whole) == 6
     [mirrored] = [table.rows.to_pylist() for name, table in world.mirror.targets.items() if name.name == "docs"]
     assert {row["id"]: row["body"] for row in mirrored} == dict(world.database.fetch("SELECT id, body FROM docs"))
+
+
+@pytest.mark.must_not_fail(4)
+def test_a_new_flow_on_a_slot_that_exists_begins_at_the_position_it_is_told(world: World) -> None:
+    """What was committed before it is left out, what comes after is carried; the position is the operator's word."""
+    options = world.flow.source_options()
+    world.database.execute(
+        f"CREATE PUBLICATION {options.publication} FOR TABLE a",
+        f"SELECT pg_create_logical_replication_slot('{options.slot}', 'pgoutput')",
+        "INSERT INTO a VALUES (5001, 'before')",
+    )
+    [(told,)] = world.database.fetch("SELECT pg_current_wal_lsn()::text")
+    world.database.execute("INSERT INTO a VALUES (5002, 'after')")
+    source = dict(world.flow.source.options) | {"snapshot": "never", "start_lsn": told}
+    endpoint = world.flow.source.model_copy(update={"options": source})
+    world.flow = world.flow.model_copy(update={"source": endpoint})
+    world.live(is_busy=False)
+    assert [row["id"] for row in world.logged("a")] == [5002]
