@@ -26,9 +26,10 @@ from wallaby.errors import AlreadyExists, ConfigError, Fenced, IllegalMove, NotF
 from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow
 from wallaby.lifecycle import MOVES, Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
+from wallaby.store.letters import LetterDecision, LetterFilter
 from wallaby.store.port import DDL_CHARACTERS_MAX, DdlEvent, SnapshotState, SnapshotStatus, Store
 from wallaby.testing.access_contract import AccessContract
-from wallaby.testing.letter_contract import LetterContract
+from wallaby.testing.letter_contract import LetterContract, a_letter, put
 from wallaby.testing.snapshot_contract import SnapshotContract
 from wallaby.testing.store_case import StoreCase
 
@@ -190,6 +191,22 @@ class FlowContract(StoreCase):
             ("is_stopping", FlowState.STOPPING),
         ]
         assert [flow.updated_at for flow in active] == [store.get_flow(flow.id).updated_at for flow in active]
+
+    def test_active_flows_tell_of_a_copy_and_a_decision_that_somebody_waits_for(self, store: Store) -> None:
+        store.create_flow(a_flow(), state=FlowState.RUNNING)
+        [quiet] = store.active_flows()
+        assert (quiet.copy_due, quiet.letter_decision) == (0, 0)
+        put(store, a_letter(1, keys=(1,)))
+        [letter] = store.list_letters(LetterFilter()).letters
+        store.decide_letters(LetterDecision.REPLAY, ids=[letter.id])
+        store.move_flow("shop", Command.RESNAPSHOT)
+        [wanted] = store.active_flows()
+        assert (wanted.copy_due, wanted.letter_decision) == (
+            store.copy_due("shop"),
+            store.newest_letter_decision("shop"),
+        )
+        assert wanted.copy_due
+        assert wanted.letter_decision
 
     def test_run_once_is_remembered_until_the_flow_is_told_to_run_on(self, store: Store) -> None:
         store.create_flow(a_flow())
