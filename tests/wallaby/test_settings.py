@@ -49,6 +49,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 @pytest.mark.parametrize(("text", "value"), [("TRUE", True), ("yes", True), ("0", False), ("No", False)])
 def test_switches_read_what_the_go_wallaby_reads(text: str, value: bool) -> None:
     assert Settings.load({"WALLABY_GRPC_REFLECTION": text}).grpc_reflection is value
+    assert Settings.load({"WALLABY_STREAM_RDS_IAM": text}).stream_rds_iam is value
 
 
 def test_a_switch_that_is_neither_is_an_error_and_not_the_default() -> None:

@@ -23,7 +23,7 @@ from wallaby.flow.tables import parse_table_pattern
 from wallaby.postgres.operations import SourceOperations
 from wallaby.postgres.slot import SlotFacts
 from wallaby.settings import ApiLimits
-from wallaby.store import Store
+from wallaby.store import SealedSecret, Store
 from wallaby.v1 import source_pb2, source_pb2_grpc
 from wallaby.vault import Vault
 
@@ -143,9 +143,11 @@ class SourceServicer(source_pb2_grpc.SourceServiceServicer):
         """What ``work`` gives with the source of the flow, in a thread of our own."""
         if not flow_id:
             raise ConfigError("is required", field="flow_id")
-        options = await self._store.run(lambda store: self._source(store, flow_id))
+        spec, sealed = await self._store.run(lambda store: _definition(store, flow_id))
 
         def call() -> _Result:
+            # Here, and not in the store's one thread: what a reference leads to may be slow to read.
+            options = self._options(spec, sealed)
             source = SourceOperations(
                 options.login, application_name=_APPLICATION, statement_ms=self._limits.source_statement_ms
             )
@@ -153,23 +155,17 @@ class SourceServicer(source_pb2_grpc.SourceServiceServicer):
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
-    def _source(self, store: Store, flow_id: str) -> SourceOptions:
-        spec = store.get_flow(flow_id).spec
+    def _options(self, spec: FlowSpec, sealed: Collection[SealedSecret]) -> SourceOptions:
+        """The source's options with their secrets; `CheckFailed` when something of them is not here."""
         try:
-            return resolved_source(spec, self._opened(store, spec))
+            return resolved_source(spec, self._vault.open_all(sealed) if sealed else None)
         except ConfigError as error:
-            # Not the caller's mistake: what the definition refers to is not here.
+            # Not the caller's mistake.
             raise CheckFailed(
-                f"the source's options cannot be used by the server: {error.where.get('field', '')} {error.message}",
+                f"the server cannot use the source's options: {error.where.get('field', '')} {error.message}",
                 advice=error.advice,
-                flow=flow_id,
+                flow=spec.id,
             ) from None
-
-    def _opened(self, store: Store, spec: FlowSpec) -> dict[str, str]:
-        names = source_secrets(spec)
-        if not names:
-            return {}
-        return dict(self._vault.open_all(item for item in store.list_secrets() if item.name in names))
 
     def _names(
         self, names: Collection[str], field: str, check: Callable[[str], object], *, is_required: bool = True
@@ -184,6 +180,13 @@ class SourceServicer(source_pb2_grpc.SourceServiceServicer):
                 raise ConfigError("must not be empty", field=f"{field}[{index}]")
             _check(name, f"{field}[{index}]", check)
         return list(names)
+
+
+def _definition(store: Store, flow_id: str) -> tuple[FlowSpec, list[SealedSecret]]:
+    """The flow, and the secrets its source refers to, as they are stored."""
+    spec = store.get_flow(flow_id).spec
+    names = source_secrets(spec)
+    return spec, [item for item in store.list_secrets() if item.name in names] if names else []
 
 
 def _check(name: str, field: str, check: Callable[[str], object]) -> None:
