@@ -60,6 +60,11 @@ class SetAside:
         """Rows written since the last commit."""
         return sum(part.rows for part in self._kept)
 
+    @property
+    def has_letters(self) -> bool:
+        """Some wait to be sent."""
+        return bool(self._pending)
+
     def refresh(self, position: Position) -> None:
         """At a commit boundary: forget letters beyond the destination's ``position``, and learn what is set aside."""
         assert not self._kept, f"lane {self._lane} has uncommitted rows"
@@ -80,6 +85,9 @@ class SetAside:
             elif rest is not None:
                 taken.append(rest)
         if self._pending_bytes > self._limits.isolated_bytes_max // 2:
+            # Whatever might be found of this interval from now on would come too late for its place in the order.
+            self._kept.clear()
+            self._is_overfull = True
             self.send(upto)
         return tuple(taken)
 
@@ -146,10 +154,11 @@ class SetAside:
         return refusals > 0
 
     def send(self, upto: Position) -> None:
-        """Store the letters; they count once the destination's record reaches ``upto``."""
+        """Store the letters, in stream order; they count once the destination's record reaches ``upto``."""
         if not self._pending:
             return
-        waiting, self._pending, self._pending_bytes = tuple(self._pending), [], 0
+        waiting = tuple(sorted(self._pending, key=lambda letter: letter.position))
+        self._pending, self._pending_bytes = [], 0
         aside = self._letters.put(self._lane, self._epoch, waiting, upto, self._rules.payload)
         # What somebody released meanwhile flows again from the next window on; of this one it may be set aside already.
         self._learn(aside)
