@@ -215,7 +215,7 @@ class SetAside:
     def _keep(self, part: TablePart) -> TablePart:
         if self._rules.policy is DeadLetterPolicy.STOP:
             return part
-        copy = replace(part, data=pa.py_buffer(part.data.to_pybytes()))
+        copy = replace(part, data=_copied(part.data))
         self._kept_bytes += copy.nbytes
         if self._kept_bytes > self._limits.isolated_bytes_max:
             self._kept.clear()
@@ -291,6 +291,13 @@ class SetAside:
                     writer.rehearse()
 
         return attempt
+
+
+def _copied(data: pa.Buffer) -> pa.Buffer:
+    """A copy in Arrow's pool, which hands the same pages out again: fresh ones cost several times the copying."""
+    copy = pa.allocate_buffer(data.size)
+    np.copyto(np.frombuffer(copy, np.uint8), np.frombuffer(data, np.uint8))
+    return copy
 
 
 def _unisolated(error: RowRefused) -> Refused:
