@@ -32,16 +32,14 @@ from wallaby.store.port import (
 )
 from wallaby.store.sql_access import SqlAccess
 from wallaby.store.sql_letters import SqlLetters
-from wallaby.store.sql_rows import (
-    after_token,
-    count_change,
-    foreign_token,
-    hold,
-    refuse_epoch,
-    storable_text,
-    time_of,
-    token_for,
-)
+from wallaby.store.sql_rows import after_token as _after_token
+from wallaby.store.sql_rows import count_change as _count_change
+from wallaby.store.sql_rows import foreign_token as _foreign_token
+from wallaby.store.sql_rows import hold as _hold
+from wallaby.store.sql_rows import refuse_epoch as _refuse_epoch
+from wallaby.store.sql_rows import storable_text as _storable
+from wallaby.store.sql_rows import time_of as _time
+from wallaby.store.sql_rows import token_for as _token
 
 _SPEC_VERSION: Final = 1
 _ID_MAX: Final = 2**63 - 1
@@ -68,7 +66,7 @@ class SqlStore(SqlAccess, SqlLetters):
 
     def create_flow(self, spec: FlowSpec, *, state: FlowState = FlowState.CREATED, reason: str = "") -> FlowRecord:
         refuse_literal_secrets(spec)
-        now, reason = datetime.now(UTC), storable_text(reason)
+        now, reason = datetime.now(UTC), _storable(reason)
         with self._edge.transaction() as transaction:
             rows = transaction.execute(
                 "INSERT INTO wallaby.flows"
@@ -93,10 +91,10 @@ class SqlStore(SqlAccess, SqlLetters):
         with self._edge.transaction() as transaction:
             rows = transaction.execute(
                 f"SELECT {_FLOW} FROM wallaby.flows WHERE id > %s ORDER BY id LIMIT %s",
-                (after_token(page_token), size + 1),
+                (_after_token(page_token), size + 1),
             )
         flows = tuple(_flow(row) for row in rows[:size])
-        return FlowPage(flows, token_for(flows[-1].id) if len(rows) > size else "")
+        return FlowPage(flows, _token(flows[-1].id) if len(rows) > size else "")
 
     def update_flow(self, flow_id: str, spec: FlowSpec, *, expected_revision: int | None = None) -> FlowRecord:
         if spec.id != flow_id:
@@ -141,7 +139,7 @@ class SqlStore(SqlAccess, SqlLetters):
             once = command is Command.RUN_ONCE if _says_how_long(command) else record.run_once
             if (state, once) == (record.state, record.run_once):
                 return record
-            now, short = datetime.now(UTC), storable_text(reason)
+            now, short = datetime.now(UTC), _storable(reason)
             rows = transaction.execute(
                 "UPDATE wallaby.flows SET state = %s, run_once = %s, reason = %s, updated_at = %s WHERE id = %s"
                 f" RETURNING {_FLOW}",
@@ -176,7 +174,7 @@ class SqlStore(SqlAccess, SqlLetters):
 
     def record_ddl(self, flow_id: str, *, position: Position, ddl: str, plan_json: str = "") -> DdlEvent:
         for field, text in (("ddl", ddl), ("plan_json", plan_json)):
-            if len(text) > DDL_CHARACTERS_MAX or storable_text(text, None) != text:
+            if len(text) > DDL_CHARACTERS_MAX or _storable(text, None) != text:
                 raise ConfigError(
                     f"must be at most {DDL_CHARACTERS_MAX} characters of text without NUL", field=field, flow=flow_id
                 )
@@ -201,9 +199,9 @@ class SqlStore(SqlAccess, SqlLetters):
         if page_size < 0:
             raise ConfigError("must not be negative", field="page_size")
         size = min(page_size or PAGE_SIZE_MAX, PAGE_SIZE_MAX)
-        after = after_token(page_token) or "0"
+        after = _after_token(page_token) or "0"
         if not after.isdecimal() or int(after) > _ID_MAX:
-            raise foreign_token()
+            raise _foreign_token()
         chosen = {"status = %s": status, "flow_id = %s": flow_id or None}
         conditions = {text: value for text, value in chosen.items() if value is not None}
         with self._edge.transaction() as transaction:
@@ -213,7 +211,7 @@ class SqlStore(SqlAccess, SqlLetters):
                 (int(after), *conditions.values(), size + 1),
             )
         events = tuple(map(_ddl, rows[:size]))
-        return DdlPage(events, token_for(str(events[-1].id)) if len(rows) > size else "")
+        return DdlPage(events, _token(str(events[-1].id)) if len(rows) > size else "")
 
     def decide_ddl(self, event_id: int, decision: Decision) -> DdlEvent:
         with self._edge.transaction() as transaction:
@@ -225,7 +223,7 @@ class SqlStore(SqlAccess, SqlLetters):
                 f"UPDATE wallaby.ddl_events SET status = %s, decided_at = %s WHERE id = %s RETURNING {_DDL}",
                 (status, datetime.now(UTC).isoformat(), event_id),
             )
-            count_change(transaction)
+            _count_change(transaction)
         return _ddl(rows[0])
 
     # Epochs and checkpoints
@@ -293,7 +291,7 @@ class SqlStore(SqlAccess, SqlLetters):
 
     def put_source_identity(self, flow_id: str, identity: Mapping[str, str | int], *, epoch: int | None = None) -> None:
         with self._edge.transaction() as transaction:
-            hold(transaction, flow_id, epoch)
+            _hold(transaction, flow_id, epoch)
             transaction.execute(
                 "UPDATE wallaby.checkpoints SET source_identity = %s WHERE flow_id = %s",
                 (json.dumps(dict(identity)), flow_id),
@@ -313,7 +311,7 @@ class SqlStore(SqlAccess, SqlLetters):
         slot: str = "",
     ) -> None:
         with self._edge.transaction() as transaction:
-            hold(transaction, flow_id, epoch)
+            _hold(transaction, flow_id, epoch)
             transaction.execute(
                 "UPDATE wallaby.checkpoints SET snapshot_status = %s, snapshot_epoch = %s, snapshot_slot = %s,"
                 " snapshot_consistent_point = %s WHERE flow_id = %s",
@@ -322,7 +320,7 @@ class SqlStore(SqlAccess, SqlLetters):
 
     def begin_copy(self, flow_id: str, epoch: int, *, slot: str, identity: Mapping[str, str | int]) -> None:
         with self._edge.transaction() as transaction:
-            hold(transaction, flow_id, epoch)
+            _hold(transaction, flow_id, epoch)
             transaction.execute(
                 "UPDATE wallaby.checkpoints SET position = %s, lanes = '{}', committed_epoch = NULL,"
                 " committed_at = NULL, source_identity = %s, snapshot_status = %s, snapshot_epoch = %s,"
@@ -364,7 +362,7 @@ def _explain(transaction: Transaction, flow_id: str, epoch: int, after: Position
     )
     stored_epoch, position = (int(rows[0][0]), Position.parse(rows[0][1])) if rows else (0, START)
     if stored_epoch != epoch:
-        refuse_epoch(flow_id, mine=epoch, stored=stored_epoch)
+        _refuse_epoch(flow_id, mine=epoch, stored=stored_epoch)
     if position == upto:
         return
     if position > after:
@@ -413,7 +411,7 @@ def _log_change(
 ) -> None:
     # Counting first locks the one row every change counts in: ids of events are then given in the order of commits,
     # and whoever has seen one never misses an earlier one.
-    count_change(transaction)
+    _count_change(transaction)
     transaction.execute(
         "INSERT INTO wallaby.flow_state_events (flow_id, command, from_state, to_state, reason, created_at)"
         " VALUES (%s, %s, %s, %s, %s, %s)",
@@ -434,8 +432,8 @@ def _flow(row: tuple[Any, ...]) -> FlowRecord:
         run_once=bool(once),
         revision=int(revision),
         reason=reason,
-        created_at=time_of(created_at),
-        updated_at=time_of(updated_at),
+        created_at=_time(created_at),
+        updated_at=_time(updated_at),
     )
 
 
@@ -448,7 +446,7 @@ def _event(row: tuple[Any, ...]) -> StateEvent:
         before=FlowState(before) if before else None,
         after=FlowState(after),
         reason=reason,
-        at=time_of(at),
+        at=_time(at),
     )
 
 
@@ -470,8 +468,8 @@ def _ddl(row: tuple[Any, ...]) -> DdlEvent:
         ddl=ddl,
         plan_json=plan_json,
         status=DdlStatus(status),
-        created_at=time_of(created_at),
-        decided_at=None if decided_at is None else time_of(decided_at),
+        created_at=_time(created_at),
+        decided_at=None if decided_at is None else _time(decided_at),
     )
 
 
@@ -495,7 +493,7 @@ def _checkpoint(row: tuple[Any, ...]) -> Checkpoint | None:
         epoch=int(epoch),
         position=Position.parse(position),
         lanes={lane: Position.parse(text) for lane, text in _load(lanes).items()},
-        updated_at=time_of(committed_at),
+        updated_at=_time(committed_at),
     )
 
 
