@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from benchmarks import (
     api,
+    dead_letters,
     decode,
     files_and_duckdb,
     latency,
@@ -24,6 +25,7 @@ def measure(words: argparse.Namespace) -> Iterator[Line]:
     """Each with servers and a Ray of its own."""
     for benchmark in (
         startup,
+        dead_letters,
         decode,
         toast,
         stream,

@@ -20,7 +20,7 @@ from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.resume import drop_applied
 from wallaby.schema import TableName
 from wallaby.set_aside import SetAside
-from wallaby.sink import PASSING_CODES, Finding, Severity, Sink, SinkWriter
+from wallaby.sink import PASSING_CODES, Finding, Rehearsing, Severity, Sink, SinkWriter
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
 from wallaby.window_builder import encode_part
 
@@ -188,9 +188,12 @@ class Lane:
     def _durable(self, writer: SinkWriter, upto: Position, committed_at_us: int) -> Receipt:
         """Letters first, then the destination's record: see `wallaby.set_aside`."""
         while True:
-            if self._set_aside is not None:
-                self._set_aside.send(upto)
             try:
+                if self._set_aside is not None and self._set_aside.has_letters:
+                    # What is refused now comes before the letters that follow it: none is sent until all are known.
+                    if isinstance(writer, Rehearsing):
+                        writer.rehearse()
+                    self._set_aside.send(upto)
                 return writer.commit(self._token(upto, self._rows_uncommitted, committed_at_us))
             except RowRefused as error:
                 if not self._isolate(writer, error, upto):

@@ -60,6 +60,11 @@ class SetAside:
         """Rows written since the last commit."""
         return sum(part.rows for part in self._kept)
 
+    @property
+    def has_letters(self) -> bool:
+        """Some wait to be sent."""
+        return bool(self._pending)
+
     def refresh(self, position: Position) -> None:
         """At a commit boundary: forget letters beyond the destination's ``position``, and learn what is set aside."""
         assert not self._kept, f"lane {self._lane} has uncommitted rows"
@@ -80,6 +85,9 @@ class SetAside:
             elif rest is not None:
                 taken.append(rest)
         if self._pending_bytes > self._limits.isolated_bytes_max // 2:
+            # Whatever might be found of this interval from now on would come too late for its place in the order.
+            self._kept.clear()
+            self._is_overfull = True
             self.send(upto)
         return tuple(taken)
 
@@ -146,10 +154,11 @@ class SetAside:
         return refusals > 0
 
     def send(self, upto: Position) -> None:
-        """Store the letters; they count once the destination's record reaches ``upto``."""
+        """Store the letters, in stream order; they count once the destination's record reaches ``upto``."""
         if not self._pending:
             return
-        waiting, self._pending, self._pending_bytes = tuple(self._pending), [], 0
+        waiting = tuple(sorted(self._pending, key=lambda letter: letter.position))
+        self._pending, self._pending_bytes = [], 0
         aside = self._letters.put(self._lane, self._epoch, waiting, upto, self._rules.payload)
         # What somebody released meanwhile flows again from the next window on; of this one it may be set aside already.
         self._learn(aside)
@@ -206,7 +215,7 @@ class SetAside:
     def _keep(self, part: TablePart) -> TablePart:
         if self._rules.policy is DeadLetterPolicy.STOP:
             return part
-        copy = replace(part, data=pa.py_buffer(part.data.to_pybytes()))
+        copy = replace(part, data=_copied(part.data))
         self._kept_bytes += copy.nbytes
         if self._kept_bytes > self._limits.isolated_bytes_max:
             self._kept.clear()
@@ -282,6 +291,13 @@ class SetAside:
                     writer.rehearse()
 
         return attempt
+
+
+def _copied(data: pa.Buffer) -> pa.Buffer:
+    """A copy in Arrow's pool, which hands the same pages out again: fresh ones cost several times the copying."""
+    copy = pa.allocate_buffer(data.size)
+    np.copyto(np.frombuffer(copy, np.uint8), np.frombuffer(data, np.uint8))
+    return copy
 
 
 def _unisolated(error: RowRefused) -> Refused:

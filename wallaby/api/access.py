@@ -71,7 +71,7 @@ _WALLABY: Final[Mapping[str, Mapping[str, Rule]]] = {
         "ListDeadLetters": _SHOWS,
         "GetDeadLetter": _SHOWS,
         # The payload holds rows, which a viewer does not see.
-        "GetDeadLetterPayload": Rule(Role.OPERATOR, is_change=True, keeps_answer=False),
+        "GetDeadLetterPayload": _HANDS_ROWS,
         "ReplayDeadLetters": _STEERS,
         "DiscardDeadLetters": _STEERS,
     },

@@ -138,6 +138,7 @@ def test_schema_and_ledger_live_in_schema_wallaby(database: ScratchDatabase) -> 
         "changes",
         "checkpoints",
         "ddl_events",
+        "dead_letters",
         "flow_state_events",
         "flows",
         "requests",
