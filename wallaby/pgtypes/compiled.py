@@ -175,7 +175,7 @@ def _numba() -> Any:
 
 @cache
 def _options() -> Mapping[str, Any]:
-    """Without numba's memory management: kernels allocate nothing, and its start would cost more than they do."""
+    """Without numba's memory management: kernels allocate nothing, and an object file has nobody to ask for memory."""
     return {"cache": cache_path() is not None, "nogil": True, "_nrt": False}
 
 
@@ -209,7 +209,9 @@ def _directories() -> Iterator[Path]:
         yield Path(named)
         return
     yield Path(__file__).with_name("__pycache__")
-    yield Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "wallaby"
+    users = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if users.is_absolute():  # Else there is no home, and whoever owns the working directory could put code there.
+        yield users / "wallaby"
 
 
 class ArrayFields(ctypes.Structure):

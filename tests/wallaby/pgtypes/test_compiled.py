@@ -95,6 +95,14 @@ def test_settings_of_numba_have_object_files_of_their_own(monkeypatch: pytest.Mo
     assert not {path.name for path in usual} & {path.name for path in compiled.object_paths()}
 
 
+@pytest.mark.parametrize("home", ["XDG_CACHE_HOME", "HOME"])
+def test_code_is_never_looked_for_in_the_working_directory(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(home, "cache")
+    assert all(path.is_absolute() for path in compiled.object_paths())
+
+
 def test_the_object_file_is_named_by_every_file_with_compiled_functions() -> None:
     assert set(compiled.MODULES) == set(COMPILED)
 
