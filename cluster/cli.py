@@ -22,6 +22,7 @@ EXIT_INTERRUPTED: Final = 130
 
 _LAUNCHING: Final = frozenset({"run", "up", "check", "demo"})
 """Commands of this module that report errors as findings; clients print a line."""
+_OWN: Final = _LAUNCHING | {"version"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = cli.long_flags(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        words = _parser().parse_args(given)
+        words = _parser(given[0] if given else None).parse_args(given)
     except SystemExit as end:
         return _usage_code(given, end)
     try:
@@ -77,7 +78,8 @@ def _usage_code(given: Sequence[str], end: SystemExit) -> int:
     return EXIT_FAILED if code == EXIT_USAGE and given and given[0] == "diff" else code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Reads a line that begins with ``command``; every line when it is None."""
     from wallaby import cli
 
     parser = argparse.ArgumentParser(
@@ -117,7 +119,8 @@ def _parser() -> argparse.ArgumentParser:
 
     version = commands.add_parser("version", help="print the version")
     version.add_argument("--json", action="store_true")
-    cli.register(commands)
+    if command not in _OWN:
+        cli.register(commands, command)
     parser.set_defaults(whole_parser=parser)
     return parser
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from sinks.duckdb.ddl import OWN_SCHEMA, TargetName
 from sinks.duckdb.session import Session
-from wallaby.errors import Refused, Superseded
-from wallaby.lsn import START, Position
-from wallaby.window import CommitToken, LaneId
+from wallaby.errors import Refused
+from wallaby.lsn import Position
+from wallaby.record import LaneRecord
+from wallaby.window import LaneId
 
 FORMAT_VERSION: Final = 1
+RESTORED: Final = "the file was replaced"
+"""How a DuckDB file may stand behind what it confirmed."""
 _TABLES: Final = (
     "lanes (flow VARCHAR, destination VARCHAR, lane INTEGER, lanes INTEGER,"
     " epoch UBIGINT, position VARCHAR, committed_at_us BIGINT, rows UBIGINT)",
@@ -20,14 +22,6 @@ _TABLES: Final = (
     "format (version INTEGER)",
 )
 _WHERE: Final = "WHERE flow = ? AND destination = ? AND lane = ?"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Where a lane stands in this file. Epoch 0: nobody has written yet."""
-
-    position: Position = START
-    epoch: int = 0
 
 
 def prepare(session: Session) -> None:
@@ -66,13 +60,13 @@ def has_records(session: Session) -> bool:
     )
 
 
-def read(session: Session, lane: LaneId) -> Record:
+def read(session: Session, lane: LaneId) -> LaneRecord:
     """The lane's record as the open transaction sees it."""
     rows = session.query(f"SELECT position, epoch FROM {own_schema(session)}.lanes {_WHERE}", _key(lane), lane=lane)
-    return Record(Position.parse(str(rows[0][0])), int(str(rows[0][1]))) if rows else Record()
+    return LaneRecord(Position.parse(str(rows[0][0])), int(str(rows[0][1]))) if rows else LaneRecord()
 
 
-def store(session: Session, lane: LaneId, record: Record, *, rows: int = 0, committed_at_us: int = 0) -> None:
+def store(session: Session, lane: LaneId, record: LaneRecord, *, rows: int = 0, committed_at_us: int = 0) -> None:
     """Write the record in the open transaction; ``rows`` are added to the lane's count."""
     assert session.in_transaction, "a record moves with its data or not at all"
     known = session.query(
@@ -93,28 +87,4 @@ def _key(lane: LaneId) -> tuple[str, str, int]:
     return lane.flow, lane.destination, lane.index
 
 
-def require_epoch(record: Record, lane: LaneId, epoch: int) -> None:
-    """`Superseded` when a newer epoch wrote the record."""
-    if record.epoch > epoch:
-        raise Superseded("a writer of a newer epoch owns the lane", lane=lane, epoch=epoch, owner=record.epoch)
-
-
-def must_apply(record: Record, token: CommitToken) -> bool:
-    """The compare of compare-and-set: True to apply, False when it was applied before; raises otherwise."""
-    require_epoch(record, token.lane, token.epoch)
-    if record.position == token.after:
-        return True
-    if record.position == token.upto:
-        return False
-    if record.position > token.after:
-        raise Superseded("another writer moved the lane on", lane=token.lane, position=record.position)
-    raise Refused(
-        "the destination stands behind what it confirmed: it went back in time",
-        advice="A backup was put back or the file was replaced: copy the tables again with --resnapshot",
-        lane=token.lane,
-        position=record.position,
-        expected=token.after,
-    )
-
-
-__all__ = ["FORMAT_VERSION", "Record", "has_records", "must_apply", "prepare", "read", "require_epoch", "store"]
+__all__ = ["FORMAT_VERSION", "RESTORED", "has_records", "prepare", "read", "store"]

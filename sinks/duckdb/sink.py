@@ -12,6 +12,7 @@ from sinks.duckdb.tables import Tables
 from sinks.duckdb.writer import DuckDBWriter
 from wallaby.errors import WallabyError
 from wallaby.lsn import START, Position
+from wallaby.record import LaneRecord, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, SinkWriter
 from wallaby.window import LaneId
@@ -76,7 +77,7 @@ class DuckDBSink:
         lanes.prepare(self._session)
         self._abandon()
         with self._session.transaction():
-            lanes.require_epoch(lanes.read(self._session, lane), lane, epoch)
+            require_epoch(lanes.read(self._session, lane), lane, epoch)
             self._tables.reset(table)
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
@@ -84,17 +85,17 @@ class DuckDBSink:
         lanes.prepare(self._session)
         with self._session.transaction():
             record = lanes.read(self._session, lane)
-            lanes.require_epoch(record, lane, epoch)
+            require_epoch(record, lane, epoch)
             if record.epoch < epoch:
-                lanes.store(self._session, lane, lanes.Record(record.position, epoch))
+                lanes.store(self._session, lane, LaneRecord(record.position, epoch))
         return record.position
 
     def reset_lane(self, lane: LaneId, epoch: int) -> None:
         self._abandon()
         lanes.prepare(self._session)
         with self._session.transaction():
-            lanes.require_epoch(lanes.read(self._session, lane), lane, epoch)
-            lanes.store(self._session, lane, lanes.Record(START, epoch))
+            require_epoch(lanes.read(self._session, lane), lane, epoch)
+            lanes.store(self._session, lane, LaneRecord(START, epoch))
 
     def writer(self, lane: LaneId, epoch: int) -> SinkWriter:
         lanes.prepare(self._session)

@@ -24,6 +24,7 @@ from sinks.duckdb.tables import Tables
 from sinks.duckdb.types import for_scan, place_outliers
 from wallaby.errors import Refused
 from wallaby.flow import Unrepresentable
+from wallaby.record import LaneRecord, must_apply
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import WriteMode
 from wallaby.transform import append, mirror
@@ -93,9 +94,9 @@ class DuckDBWriter:
         assert token.lane == self._lane
         try:
             self._session.begin()
-            if lanes.must_apply(lanes.read(self._session, token.lane), token):
+            if must_apply(lanes.read(self._session, token.lane), token, restored=lanes.RESTORED):
                 work()
-                record = lanes.Record(token.upto, token.epoch)
+                record = LaneRecord(token.upto, token.epoch)
                 lanes.store(self._session, token.lane, record, rows=token.rows, committed_at_us=token.committed_at_us)
                 self._session.commit()
         except Conflict:
@@ -114,7 +115,7 @@ class DuckDBWriter:
     def _explain_conflict(self, token: CommitToken) -> None:
         """The other connection won the record: say so, as a writer that came too late."""
         with self._session.transaction():
-            lanes.must_apply(lanes.read(self._session, token.lane), token)
+            must_apply(lanes.read(self._session, token.lane), token, restored=lanes.RESTORED)
 
     def _gather(self, part: TablePart) -> bool:
         gathered = self._gathered.get(part.schema.name)

@@ -26,6 +26,7 @@ from sinks.files.errors import outcome_unknown, translated
 from sinks.files.layout import FORMAT_VERSION, LaneFolders
 from wallaby.errors import Refused, Transient
 from wallaby.lsn import START, Position
+from wallaby.record import LaneRecord
 from wallaby.schema import TableName
 
 ARCHIVE_ENTRIES: Final = 256
@@ -81,6 +82,11 @@ class Entry:
     committed_at_us: int = 0
     files: tuple[DataFile, ...] = ()
     tables: tuple[TableName, ...] = ()
+
+    @property
+    def record(self) -> LaneRecord:
+        """Where the lane stands after this entry."""
+        return LaneRecord(self.upto, self.epoch)
 
     def to_json(self) -> str:
         """One line."""

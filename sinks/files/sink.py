@@ -15,9 +15,10 @@ from sinks.files.ddl import file_schema
 from sinks.files.errors import translated
 from sinks.files.layout import FORMAT_VERSION, OWN_FOLDER, LaneFolders
 from sinks.files.manifests import Entry, Kind, ManifestLog, live_files, next_entry
-from sinks.files.writer import FilesWriter, put_in_place, require_epoch
+from sinks.files.writer import FilesWriter, put_in_place
 from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.lsn import START, Position
+from wallaby.record import require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, SinkWriter
 from wallaby.window import LaneId
@@ -88,7 +89,7 @@ class FilesSink:
         self._abandon(lane)
         folders, log = self._prepared(lane)
         last = log.last()
-        require_epoch(last, lane, epoch)
+        require_epoch(last.record, lane, epoch)
         if last.epoch < epoch:
             last = self._append(log, lane, epoch, Kind.FENCE)
         # After the fence: no older writer can add to the log any more, so what it does not name is refuse.
@@ -138,7 +139,7 @@ class FilesSink:
         """Add an entry that concerns no rows, whatever an older epoch is adding meanwhile."""
         for _ in range(_APPEND_ATTEMPTS_MAX):
             last = log.last()
-            require_epoch(last, lane, epoch)
+            require_epoch(last.record, lane, epoch)
             entry = next_entry(last, kind, epoch=epoch, **changes)
             if log.append(entry):
                 return entry

@@ -11,17 +11,20 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from sinks.files.config import FilesOptions
 from sinks.files.errors import outcome_unknown, translated
 from sinks.files.layout import LaneFolders, data_file
 from sinks.files.manifests import DataFile, Entry, Kind, ManifestLog, next_entry, sync_folder
 from sinks.files.parquet import ParquetFile
-from wallaby.errors import OutcomeUnknown, Refused, Superseded, Transient
+from wallaby.errors import OutcomeUnknown, Transient
+from wallaby.record import must_apply, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.transform.append import append_truncate
-from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
+from wallaby.window import Barrier, BarrierKind, CommitToken, Receipt, TablePart, Window
+
+_RESTORED: Final = "manifests were removed"
 
 
 class FilesWriter:
@@ -83,7 +86,7 @@ class FilesWriter:
         try:
             if self._last.upto != token.after or self._last.epoch != token.epoch:
                 self._last = self._log.last()
-            if not must_apply(self._last, token):
+            if not must_apply(self._last.record, token, restored=_RESTORED):
                 self.abort()
                 return receipt
             if barrier is not None and kind is Kind.TRUNCATE:
@@ -93,7 +96,7 @@ class FilesWriter:
             except Transient:
                 # A successor removes what older epochs staged: then say that, not what became of the files.
                 self._last = self._log.last()
-                require_epoch(self._last, token.lane, token.epoch)
+                require_epoch(self._last.record, token.lane, token.epoch)
                 raise
             entry = next_entry(
                 self._last,
@@ -108,7 +111,7 @@ class FilesWriter:
             if not self._log.append(entry):
                 self._last = self._log.last()
                 self.abort()
-                if must_apply(self._last, token):
+                if must_apply(self._last.record, token, restored=_RESTORED):
                     raise Transient("the lane's log moved on without moving the position", lane=token.lane)
                 return receipt
         except OutcomeUnknown:
@@ -198,30 +201,6 @@ def put_in_place(root: Path, files: tuple[DataFile, ...]) -> None:
             os.replace(root / file.staged, final)
 
 
-def require_epoch(last: Entry, lane: LaneId, epoch: int) -> None:
-    """`Superseded` when a newer epoch wrote to the log."""
-    if last.epoch > epoch:
-        raise Superseded("a writer of a newer epoch owns the lane", lane=lane, epoch=epoch, owner=last.epoch)
-
-
-def must_apply(last: Entry, token: CommitToken) -> bool:
-    """The compare of compare-and-set: True to apply, False when it was applied before; raises otherwise."""
-    require_epoch(last, token.lane, token.epoch)
-    if last.upto == token.after:
-        return True
-    if last.upto == token.upto:
-        return False
-    if last.upto > token.after:
-        raise Superseded("another writer moved the lane on", lane=token.lane, position=last.upto)
-    raise Refused(
-        "the destination stands behind what it confirmed: it went back in time",
-        advice="A backup was put back or manifests were removed: copy the tables again with --resnapshot",
-        lane=token.lane,
-        position=last.upto,
-        expected=token.after,
-    )
-
-
 def _footer(token: CommitToken, schema: TableSchema) -> dict[str, str]:
     content: dict[str, Any] = {
         "flow": token.lane.flow,
@@ -237,4 +216,4 @@ def _footer(token: CommitToken, schema: TableSchema) -> dict[str, str]:
     return {f"wallaby.{name}": str(value) for name, value in content.items()}
 
 
-__all__ = ["FilesWriter", "must_apply", "put_in_place", "require_epoch"]
+__all__ = ["FilesWriter", "put_in_place"]

@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from sinks.pgstream.config import PgstreamOptions
 from sinks.pgstream.types import in_stream_order, message_of_truncate, messages_of_changes
-from sinks.postgres.lanes import Lanes, Record, Verdict, judge
+from sinks.postgres.lanes import RESTORED, Lanes
 from sinks.postgres.session import connect, is_broken, translated
+from wallaby.record import LaneRecord, must_apply
 from wallaby.settings import Limits
 from wallaby.streams.publish import MESSAGE_SCHEMA, Publisher
 from wallaby.streams.retention import retain
@@ -41,7 +42,7 @@ class PgstreamWriter:
         self._connection: psycopg.Connection[Any] | None = None
         self._pending: list[pa.Table] = []
         self._pending_bytes = 0
-        self._record: Record | None = None
+        self._record: LaneRecord | None = None
         self._is_open = False
 
     def write(self, window: Window) -> None:
@@ -64,7 +65,7 @@ class PgstreamWriter:
         is_retention_due = False
         with self._translated() as connection:
             self._begin(connection)
-            if judge(self._record, token) is Verdict.APPLIED_BEFORE:
+            if not must_apply(self._record or LaneRecord(), token, restored=RESTORED):
                 self.abort()
                 return self._receipt(token)
             if self._pending or self._publisher.has_staged:

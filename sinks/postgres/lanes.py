@@ -1,55 +1,21 @@
-"""The position record of a lane, and the rules of the compare-and-set on it."""
+"""The position record of a lane: a row of a table beside the data, moved in its transaction."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
 import psycopg
 
-from wallaby.errors import Refused, Superseded
+from wallaby.errors import Refused
 from wallaby.lsn import START, Position
+from wallaby.record import LaneRecord, require_epoch
 from wallaby.schema import quote_identifier
 from wallaby.window import CommitToken, LaneId
 
+RESTORED: Final = "its state schema changed"
+"""How the destination may stand behind what it confirmed."""
 _EVICTION_MS: Final = 5_000
 """How long an ended session may take to be gone."""
-
-
-class Verdict(Enum):
-    """What a commit has to do, given the record."""
-
-    APPLY = "apply"
-    APPLIED_BEFORE = "applied before"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the destination remembers of a lane."""
-
-    epoch: int
-    position: Position
-
-
-def judge(record: Record | None, token: CommitToken) -> Verdict:
-    """The rules of `SinkWriter.commit`; raises `Superseded` or `Refused` where they forbid the commit."""
-    lane = token.lane
-    if record is not None and record.epoch > token.epoch:
-        raise Superseded("a writer of a newer epoch owns the lane", lane=lane, epoch=token.epoch, owner=record.epoch)
-    if record is None or record.epoch < token.epoch or record.position < token.after:
-        raise Refused(
-            "the destination's position record went back in time",
-            advice="The destination was restored or its state schema changed: copy the tables again",
-            lane=lane,
-            expected=token.after,
-            found=record.position if record else "nothing",
-        )
-    if record.position == token.after:
-        return Verdict.APPLY
-    if record.position == token.upto:
-        return Verdict.APPLIED_BEFORE
-    raise Superseded("another writer moved the lane's position", lane=lane, expected=token.after, found=record.position)
 
 
 class Lanes:
@@ -67,14 +33,14 @@ class Lanes:
         # A record that is not where it should be divides by zero: the pipeline's other statements are then not run.
         self._claim = f"WITH moved AS ({self._move} RETURNING 1) SELECT 1 / count(*) FROM moved"
 
-    def read(self, connection: psycopg.Connection[Any], lane: LaneId, *, locks: bool) -> Record | None:
+    def read(self, connection: psycopg.Connection[Any], lane: LaneId, *, locks: bool) -> LaneRecord | None:
         """The record; ``locks`` holds its row until the transaction ends, so that writers take turns."""
         row = (
             _raw(connection).execute(self._read + (" FOR UPDATE" if locks else ""), _key(lane), prepare=True).fetchone()
         )
         if row is None:
             return None
-        record = Record(row[0], Position.parse(row[1]))
+        record = LaneRecord(Position.parse(row[1]), row[0])
         if row[2] != lane.count and record.position != START:
             raise Refused(
                 f"the destination has positions of {row[2]} lanes, the flow now has {lane.count}",
@@ -83,7 +49,7 @@ class Lanes:
             )
         return record
 
-    def fence(self, connection: psycopg.Connection[Any], lane: LaneId, epoch: int) -> Record:
+    def fence(self, connection: psycopg.Connection[Any], lane: LaneId, epoch: int) -> LaneRecord:
         """Make sure the record exists, lock it, and raise its epoch; `Superseded` when the stored one is newer."""
         raw = _raw(connection)
         raw.execute(
@@ -93,13 +59,12 @@ class Lanes:
         )
         record = self.read(connection, lane, locks=True)
         assert record is not None, f"record of lane {lane} vanished under its lock"
-        if record.epoch > epoch:
-            raise Superseded("a writer of a newer epoch owns the lane", lane=lane, epoch=epoch, owner=record.epoch)
+        require_epoch(record, lane, epoch)
         raw.execute(
             f"UPDATE {self._table} SET epoch = $4, lanes = $5 WHERE flow = $1 AND destination = $2 AND lane = $3",
             (*_key(lane), epoch, lane.count),
         )
-        return Record(epoch, record.position)
+        return LaneRecord(record.position, epoch)
 
     def evict(self, connection: psycopg.Connection[Any], lane: LaneId, epoch: int) -> None:
         """End the session of an older epoch that holds the record's lock; its transaction is rolled back."""

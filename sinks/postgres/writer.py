@@ -17,11 +17,12 @@ import pyarrow as pa
 from sinks.postgres.apply import SOURCE, Step, TableApply
 from sinks.postgres.catalog import qualified, read_target
 from sinks.postgres.config import PostgresDestinationOptions
-from sinks.postgres.lanes import Lanes, Record, Verdict, judge
+from sinks.postgres.lanes import RESTORED, Lanes
 from sinks.postgres.session import connect, is_broken, translated
 from sinks.postgres.stage import Stages
 from sinks.postgres.tables import Tables
 from wallaby.errors import Refused
+from wallaby.record import LaneRecord, must_apply
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
 from wallaby.transform.append import OP_TRUNCATE
@@ -47,7 +48,7 @@ class PostgresWriter:
         self._pending: dict[tuple[TableName, int], tuple[TableSchema, list[pa.Table]]] = {}
         self._pending_rows = 0
         self._pending_bytes = 0
-        self._record: Record | None = None
+        self._record: LaneRecord | None = None
         self._is_open = False
 
     def write(self, window: Window) -> None:
@@ -74,7 +75,7 @@ class PostgresWriter:
             return self._receipt(token)
         with self._translated():
             self._begin()
-            if judge(self._record, token) is Verdict.APPLIED_BEFORE:
+            if not must_apply(self._record or LaneRecord(), token, restored=RESTORED):
                 self.abort()
                 return self._receipt(token)
             self._apply_pending()
@@ -87,7 +88,7 @@ class PostgresWriter:
         assert not self._pending, f"lane {self._lane} has uncommitted changes before a barrier"
         with self._translated():
             self._begin()
-            if judge(self._record, token) is Verdict.APPLIED_BEFORE:
+            if not must_apply(self._record or LaneRecord(), token, restored=RESTORED):
                 self.abort()
                 return self._receipt(token)
             connection, _ = self._session()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf import timestamp_pb2
 
@@ -15,8 +15,11 @@ from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow, Problem
 from wallaby.flow.plan import FlowPlan
 from wallaby.lifecycle import FlowState
 from wallaby.lsn import Lsn, Position
-from wallaby.store import Checkpoint, DdlEvent, FlowRecord, StateEvent
 from wallaby.v1 import checkpoint_pb2, ddl_pb2, flow_pb2, types_pb2
+
+if TYPE_CHECKING:
+    # Clients convert flows, too, and need no store for it.
+    from wallaby.store import Checkpoint, DdlEvent, FlowRecord, StateEvent
 
 _ENDPOINT: Final = "ENDPOINT_TYPE_"
 _UNSPECIFIED: Final = "unspecified"
@@ -150,6 +153,8 @@ def position_from_message(message: types_pb2.Checkpoint) -> Position:
 
 def message_from_event(cursor: int, event: StateEvent | FlowRecord) -> flow_pb2.WatchFlowResponse:
     """An event, or for a record the flow's present state."""
+    from wallaby.store import FlowRecord
+
     if isinstance(event, FlowRecord):
         return flow_pb2.WatchFlowResponse(
             cursor=cursor,

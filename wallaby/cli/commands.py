@@ -7,10 +7,11 @@ called when its command was given. Flags and words are the Go WALlaby's where it
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from wallaby.cli.connection import add_connection, add_switch, connection
 
@@ -23,25 +24,33 @@ Handler = Callable[[argparse.Namespace, "Report"], int]
 ClientWork = Callable[["Client", argparse.Namespace, "Report"], int]
 """The same, through a connection to the API."""
 
+_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "wanted": ("plan", "apply", "diff"),
+    "local": ("validate", "schema"),
+    "interview": ("init",),
+    "ddl": ("ddl",),
+    "publication": ("publication",),
+    "slot": ("slot",),
+    "checkpoint": ("checkpoint",),
+    "stream": ("stream",),
+    "security": ("token", "secret", "audit"),
+    "completion": (),
+}
+"""Modules besides this one, and the commands that each of them adds; ``completion`` needs all commands to be there."""
 
-def register(subparsers: Any) -> None:
-    """Add the commands of a client to the subparsers of the ``wallaby`` parser (``dest="command"``)."""
-    from wallaby.cli import (
-        checkpoint,
-        completion,
-        ddl,
-        interview,
-        local,
-        publication,
-        security,
-        slot,
-        stream,
-        wanted,
-    )
 
-    _register_flow(subparsers)
-    for group in (wanted, local, interview, ddl, publication, slot, checkpoint, stream, security, completion):
-        group.register(subparsers)
+def register(subparsers: Any, command: str | None = None) -> None:
+    """Add the commands of a client to the subparsers of the ``wallaby`` parser (``dest="command"``).
+
+    When the line to be read begins with ``command`` and that is one of them, only those that share a module with it.
+    """
+    only = [module for module, commands in _GROUPS.items() if command in commands]
+    if not only:
+        _register_flow(subparsers)
+    if command == "flow":
+        return
+    for module in only or _GROUPS:
+        importlib.import_module(f"wallaby.cli.{module}").register(subparsers)
 
 
 def run(arguments: argparse.Namespace, output: TextIO | None = None) -> int:

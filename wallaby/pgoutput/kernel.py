@@ -14,7 +14,7 @@ Every length is compared with the end of its frame before it is used: malformed 
 never with rows made of somebody else's bytes. The price is about 2 ns per cell.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d
+# Compiled in: endian ae271823, kernels 30dfcdd0
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -22,11 +22,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba as nb
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import CALLED, OPTIONS
+from wallaby.pgtypes.compiled import BYTES, I32, I64, INT64, U8, VOID, called, expanded, kernel
 from wallaby.pgtypes.endian import be16, be32, be64, le32
 from wallaby.pgtypes.kernels import MICROSECONDS_1970_TO_2000
 
@@ -97,13 +95,8 @@ PROBLEMS: Final[dict[int, str]] = {
 # Bits of ``row_flags``.
 HAS_UNCHANGED: Final = 1
 
-_BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
-_U8 = nb.uint8[::1]
-_I32 = nb.int32[::1]
-_I64 = nb.int64[::1]
 
-
-@njit(inline="always")
+@expanded
 def index_tuple(data, at, stop, columns, cell, cell_offset, cell_length):
     """Index one TupleData at ``at``; returns (where it ends or a negated problem, 1 if a cell is unchanged)."""
     if at + 2 > stop:
@@ -139,13 +132,13 @@ def index_tuple(data, at, stop, columns, cell, cell_offset, cell_length):
     return np.int64(at), unchanged
 
 
-@njit(**CALLED)
+@called
 def later(one, other):
     """The greater of two LSNs held as signed integers."""
     return one if np.uint64(one) > np.uint64(other) else other
 
 
-@njit(**CALLED)
+@called
 def read_keepalive(data, body, wal_end, state):
     """Note what the keepalive at ``body`` says; returns the newest end of WAL."""
     state[KEEPALIVE] = be64(data, body + 1)
@@ -154,12 +147,7 @@ def read_keepalive(data, body, wal_end, state):
     return later(be64(data, body + 1), wal_end)
 
 
-@njit(
-    nb.int64(
-        _BYTES, nb.int64, _I64, _I64, _I32, _I32, _U8, _U8, _I32, _I32, _I64, _I32, _I32, _I32, _I32, _I64, _I64, _I64
-    ),
-    **OPTIONS,
-)
+@kernel(INT64, BYTES, INT64, I64, I64, I32, I32, U8, U8, I32, I32, I64, I32, I32, I32, I32, I64, I64, I64)
 def parse(
     data,
     end,
@@ -357,7 +345,7 @@ def parse(
     return np.int64(ERROR) if problem != 0 else status
 
 
-@njit(nb.void(_I32, _I32, _I32), **OPTIONS)
+@kernel(VOID, I32, I32, I32)
 def order_by_table(row_relation, starts, order):
     """Stable counting sort: ``order`` lists rows table by table, slot s at ``starts[s]:starts[s + 1]``.
 
@@ -367,37 +355,17 @@ def order_by_table(row_relation, starts, order):
         starts[row_relation[i] + 1] += 1
     for s in range(1, starts.shape[0]):
         starts[s] += starts[s - 1]
-    cursor = starts.copy()
+    # Every slot counts up to the next one's start, and is moved to there.
     for i in range(row_relation.shape[0]):
         s = row_relation[i]
-        order[cursor[s]] = i
-        cursor[s] += 1
+        order[starts[s]] = i
+        starts[s] += 1
+    for s in range(starts.shape[0] - 1, 0, -1):
+        starts[s] = starts[s - 1]
+    starts[0] = 0
 
 
-@njit(
-    nb.void(
-        _I32,
-        nb.int64,
-        _U8,
-        _U8,
-        _I32,
-        _I64,
-        _I32,
-        _I32,
-        _I64,
-        _I64,
-        _I64,
-        _U8,
-        _I64,
-        _I64,
-        _I32,
-        _I64,
-        _I32,
-        _I32,
-        _I64,
-    ),
-    **OPTIONS,
-)
+@kernel(VOID, I32, INT64, U8, U8, I32, I64, I32, I32, I64, I64, I64, U8, I64, I64, I32, I64, I32, I32, I64)
 def take_rows(
     order,
     begin,
@@ -445,7 +413,7 @@ def take_rows(
     found[2] = flags
 
 
-@njit(nb.int64(_BYTES, nb.int64, nb.int64, nb.int64, _I32, _I32, _I64), **OPTIONS)
+@kernel(INT64, BYTES, INT64, INT64, INT64, I32, I32, I64)
 def parse_copy(data, at, end, columns, cell_offset, cell_length, state):
     """Index the rows of COPY BINARY frames, one row per frame; returns where it stopped.
 

@@ -6,7 +6,7 @@ looking at what they say. ``release`` copies a run without the ids and without w
 that reads ordinary transactions reads these, too.
 """
 
-# Compiled in: kernel 88516335, endian df3254ed
+# Compiled in: kernel 9409d851, endian ae271823
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba as nb
 import numpy as np
-from numba import njit
 
 from wallaby.pgoutput.kernel import (
     AT,
@@ -33,8 +31,8 @@ from wallaby.pgoutput.kernel import (
     later,
     read_keepalive,
 )
-from wallaby.pgtypes.compiled import OPTIONS
-from wallaby.pgtypes.endian import be32, be64, le32
+from wallaby.pgtypes.compiled import BOOLEAN, BYTES, I64, INT64, THREE_INT64, U8, kernel
+from wallaby.pgtypes.endian import be32, be64, copy_bytes, le32
 
 OWNER_UNKNOWN: Final = -1
 """In ``state[OWNER]``: nothing was scanned since the caller set it."""
@@ -44,15 +42,12 @@ OWNERS_MANY: Final = -2
 HELD_RELATION: Final = ord("h")
 """A Relation message of a transaction that was rolled back: only ``release`` writes this tag, no server does."""
 
-_BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
-_U8 = nb.uint8[::1]
-_I64 = nb.int64[::1]
 
 _HEADER: Final = 25
 """XLogData before its message."""
 
 
-@njit(nb.int64(_BYTES, nb.int64, nb.boolean, _I64), **OPTIONS)
+@kernel(INT64, BYTES, INT64, BOOLEAN, I64)
 def scan(data, end, has_owner, state):
     """Step from ``state[AT]`` over the frames of one waiting transaction, and keepalives between them.
 
@@ -115,7 +110,7 @@ def scan(data, end, has_owner, state):
     return np.int64(ERROR) if state[PROBLEM] != 0 else status
 
 
-@njit(nb.types.UniTuple(nb.int64, 3)(_BYTES, nb.int64, nb.int64, nb.boolean, _I64, _U8, nb.int64), **OPTIONS)
+@kernel(THREE_INT64, BYTES, INT64, INT64, BOOLEAN, I64, U8, INT64)
 def release(data, at, end, has_owner, aborted, out, out_at):
     """Copy whole frames of ``data[at:end]`` to ``out`` as those of an ordinary transaction.
 
@@ -153,10 +148,10 @@ def release(data, at, end, has_owner, aborted, out, out_at):
         out[out_at + 2] = (size >> 16) & 255
         out[out_at + 3] = (size >> 24) & 255
         out_at += 4
-        out[out_at : out_at + _HEADER] = data[body : body + _HEADER]
+        copy_bytes(out, out_at, data, body, np.int64(_HEADER))
         out[out_at + _HEADER] = tag
         message = body + _HEADER + 1 + shift
-        out[out_at + _HEADER + 1 : out_at + size] = data[message:stop]
+        copy_bytes(out, out_at + _HEADER + 1, data, message, stop - message)
         out_at += size
         at = stop
     return at, out_at, np.int64(DRAINED)

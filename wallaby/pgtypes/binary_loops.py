@@ -4,8 +4,8 @@ Each writes a value for every row, zero where there is none, and returns the wor
 are loaded without a branch: where the cell does not fit, from the beginning of ``data``, and dropped.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d, numeric_kernels 545a92a0
-# Compiled in: sweep_plan 81f1d3aa
+# Compiled in: endian ae271823, kernels 30dfcdd0, numeric_kernels dc6b26bb
+# Compiled in: sweep_plan 4b80aa58
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -14,9 +14,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import CALLED
+from wallaby.pgtypes.compiled import called, expanded
 from wallaby.pgtypes.endian import (
     be16,
     be32,
@@ -27,11 +26,7 @@ from wallaby.pgtypes.endian import (
     put_32,
     put_64,
 )
-from wallaby.pgtypes.kernels import (
-    DAYS_1970_TO_2000,
-    MICROSECONDS_1970_TO_2000,
-    MICROSECONDS_PER_DAY,
-)
+from wallaby.pgtypes.kernels import DAYS_1970_TO_2000, MICROSECONDS_1970_TO_2000, MICROSECONDS_PER_DAY
 from wallaby.pgtypes.numeric_kernels import decimal_at, usual_decimal
 from wallaby.pgtypes.sweep_plan import (
     COLUMN,
@@ -49,13 +44,13 @@ _INT64_MAX: Final = 2**63 - 1
 _INT64_MIN: Final = -(2**63)
 
 
-@njit(inline="always")
+@expanded
 def bit(fits, i):
     """One validity bit in its place."""
     return np.uint64(fits) << np.uint64(i)
 
 
-@njit(**CALLED)
+@called
 def bools(data, offset, length, base, column, begin, stop, out, to):
     """One byte to one bit."""
     valid = np.uint64(0)
@@ -71,7 +66,7 @@ def bools(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def twos(data, offset, length, base, column, begin, stop, out, to):
     """Two-byte integers."""
     valid = np.uint64(0)
@@ -86,7 +81,7 @@ def twos(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def fours(data, offset, length, base, column, begin, stop, out, to):
     """Four-byte integers and floats."""
     valid = np.uint64(0)
@@ -101,7 +96,7 @@ def fours(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def eights(data, offset, length, base, column, begin, stop, out, to):
     """Eight-byte integers and floats."""
     valid = np.uint64(0)
@@ -116,7 +111,7 @@ def eights(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def sixteens(data, offset, length, base, column, begin, stop, out, to):
     """Sixteen bytes as they are."""
     valid = np.uint64(0)
@@ -135,7 +130,7 @@ def sixteens(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def dates(data, offset, length, base, column, begin, stop, out, to):
     """Days since 2000 to days since 1970; the infinities are outliers. Every finite date fits."""
     valid = np.uint64(0)
@@ -151,7 +146,7 @@ def dates(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def times(data, offset, length, base, column, begin, stop, out, to):
     """Microseconds since midnight; 24:00:00 is an outlier."""
     valid = np.uint64(0)
@@ -167,7 +162,7 @@ def times(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def timestamps(data, offset, length, base, column, begin, stop, out, to):
     """Microseconds since 2000 to since 1970; the infinities and the last 30 years before 294277 are outliers."""
     valid = np.uint64(0)
@@ -183,7 +178,7 @@ def timestamps(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def intervals(data, offset, length, base, column, begin, stop, out, to):
     """Microseconds, days, months to Arrow's months, days, nanoseconds."""
     valid = np.uint64(0)
@@ -203,7 +198,7 @@ def intervals(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def decimals(data, offset, length, base, plan, bound, begin, stop, words, first, count):
     """Numerics to ``LIMBS`` words each; the row of a malformed one goes to ``count``."""
     column, scale, limbs = plan[COLUMN], plan[SCALE], plan[LIMBS]
@@ -243,7 +238,7 @@ def decimals(data, offset, length, base, plan, bound, begin, stop, words, first,
     return valid
 
 
-@njit(**CALLED)
+@called
 def strings(offset, length, base, column, prefix, begin, stop, out, to, count):
     """Offsets of strings; those too short for their prefix are misfits."""
     valid = np.uint64(0)

@@ -10,10 +10,12 @@ much, because numba guards every index against being negative and LLVM then no l
 
 from __future__ import annotations
 
-import numba as nb
-from llvmlite import ir
-from numba.core import cgutils
-from numba.extending import intrinsic
+from wallaby.pgtypes.compiled import intrinsic, is_loaded
+
+if not is_loaded():
+    import numba as nb
+    from llvmlite import ir
+    from numba.core import cgutils
 
 
 def _pointer(context, builder, array_type, array, index, bits, size=None):

@@ -11,23 +11,21 @@ Texts: ``"key"=>"value", "other"=>NULL`` with ``\"`` and ``\\`` inside; ``[1,2.5
 ``text_kernels``, a text of another form gets no bit in ``valid`` and becomes an outlier.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d, text_kernels 392d9281
+# Compiled in: endian ae271823, kernels 30dfcdd0, text_kernels 4cad22aa
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import CALLED, OPTIONS
+from wallaby.pgtypes.compiled import BYTES, I32, INT64, U8, VOID, called, kernel
 from wallaby.pgtypes.endian import be16, be32
-from wallaby.pgtypes.kernels import BYTES, I32, U8, set_valid
+from wallaby.pgtypes.kernels import set_valid
 from wallaby.pgtypes.text_kernels import hex_figure
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, I32, U8)
 def map_offsets(data, offset, length, base, column, starts, valid):
     """First pass over binary hstores: Arrow offsets into their pairs. Returns the first malformed row, or -1."""
     end = np.int64(0)
@@ -63,7 +61,7 @@ def map_offsets(data, offset, length, base, column, starts, valid):
     return np.int64(-1)
 
 
-@njit(nb.void(BYTES, I32, I32, nb.int64, I32, I32, I32, I32, I32), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, INT64, I32, I32, I32, I32, I32)
 def map_entries(data, offset, base, column, starts, key_offset, key_length, item_offset, item_length):
     """Second pass: keys and values as cells of indexes of their own."""
     for i in range(base.shape[0]):
@@ -86,7 +84,7 @@ def map_entries(data, offset, base, column, starts, key_offset, key_length, item
                 p += size
 
 
-@njit(**CALLED)
+@called
 def quoted_at(data, at, stop, copy, written):
     """Copy what stands in double quotes at ``at``, unescaped: (behind the quotes or -1 if there are none, its end)."""
     if at >= stop or data[at] != 34:
@@ -107,7 +105,7 @@ def quoted_at(data, at, stop, copy, written):
     return np.int64(-1), written
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, U8, I32, U8, I32, I32, I32, I32), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, U8, I32, U8, I32, I32, I32, I32)
 def text_map(data, offset, length, base, column, copy, starts, valid, key_offset, key_length, item_offset, item_length):
     """hstores to offsets and cells over ``copy``, which receives keys and values unquoted; returns how many pairs.
 
@@ -159,7 +157,7 @@ def text_map(data, offset, length, base, column, copy, starts, valid, key_offset
     return pairs
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, nb.int64, I32, U8), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, INT64, I32, U8)
 def vector_offsets(data, offset, length, base, column, width, starts, valid):
     """First pass over binary vectors of ``width`` bytes per element. Returns the first malformed row, or -1."""
     end = np.int64(0)
@@ -181,7 +179,7 @@ def vector_offsets(data, offset, length, base, column, width, starts, valid):
     return np.int64(-1)
 
 
-@njit(nb.void(BYTES, I32, I32, nb.int64, nb.int64, I32, I32), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, INT64, INT64, I32, I32)
 def vector_elements(data, offset, base, column, width, starts, out):
     """Second pass: the bits of every element."""
     for i in range(base.shape[0]):
@@ -193,7 +191,7 @@ def vector_elements(data, offset, base, column, width, starts, out):
             p += width
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, I32, U8, I32, I32), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, I32, U8, I32, I32)
 def text_vector(data, offset, length, base, column, starts, valid, element_offset, element_length):
     """``[1,2.5]`` to offsets and text cells over ``data`` itself; returns how many elements.
 
@@ -230,7 +228,7 @@ def text_vector(data, offset, length, base, column, starts, valid, element_offse
     return elements
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, I32, INT64, I32, U8)
 def text_hex_offsets(data, offset, length, base, column, starts, valid):
     """First pass over pairs of hexadecimal figures: Arrow offsets of the bytes they mean."""
     end = np.int64(0)
@@ -253,7 +251,7 @@ def text_hex_offsets(data, offset, length, base, column, starts, valid):
     starts[rows] = end
 
 
-@njit(nb.void(BYTES, I32, I32, nb.int64, I32, U8), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, INT64, I32, U8)
 def text_hex(data, offset, base, column, starts, out):
     """Second pass: the bytes."""
     for i in range(base.shape[0]):

@@ -6,7 +6,7 @@ careful readers in ``text_kernels``: functions here return -1, never a guess. Th
 around a cell; never beyond the array.
 """
 
-# Compiled in: endian df3254ed
+# Compiled in: endian ae271823
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -15,9 +15,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import INLINED
+from wallaby.pgtypes.compiled import inlined
 from wallaby.pgtypes.endian import be16, be32, be64, byte, put_be64
 
 FIGURES_MAX: Final = 16
@@ -46,7 +45,7 @@ _CLOCK_MARKS: Final = np.uint64(0x0000FF0000FF0000)
 _SPACE_AND_COLON: Final = np.uint64(0x00002000003A0000)
 
 
-@njit(**INLINED)
+@inlined
 def figure_pairs(word):
     """Eight ASCII figures, the first in the highest byte, as four numbers of 16 bits; all ones if one is no figure."""
     if (((word + _ABOVE_NINE) | (word - _ZEROS)) & _HIGH) != np.uint64(0):
@@ -55,7 +54,7 @@ def figure_pairs(word):
     return ((word >> _8) & _BYTES) * np.uint64(10) + (word & _BYTES)
 
 
-@njit(**INLINED)
+@inlined
 def word_value(word):
     """The value of eight ASCII figures, the first in the highest byte; -1 when one is not a figure."""
     word = figure_pairs(word)
@@ -65,14 +64,14 @@ def word_value(word):
     return np.int64((word >> _32) * np.uint64(10_000) + (word & _FOURS))
 
 
-@njit(**INLINED)
+@inlined
 def last_figures(data, stop, size):
     """The value of the ``size`` (1 to 8) figures that end at ``stop``, with eight readable bytes before it; or -1."""
     kept = _ALL >> np.uint64(64 - 8 * size)
     return word_value((np.uint64(be64(data, stop - 8)) & kept) | (_ZEROS & ~kept))
 
 
-@njit(**INLINED)
+@inlined
 def figures_at(data, at, stop):
     """The value of 1 to 16 figures that are all of ``data[at:stop]``; -1 for anything else, or at the array's start."""
     size = stop - at
@@ -85,7 +84,7 @@ def figures_at(data, at, stop):
     return high * 100_000_000 + low if high >= 0 and low >= 0 else np.int64(-1)
 
 
-@njit(**INLINED)
+@inlined
 def ymd_at(data, at):
     """``YYYY-MM-DD`` as four pairs of figures, not yet in range; all ones otherwise. Ten bytes are read."""
     word = np.uint64(be64(data, at))
@@ -96,7 +95,7 @@ def ymd_at(data, at):
     return figure_pairs(year | (month << _16) | np.uint64(be16(data, at + 8)))
 
 
-@njit(**INLINED)
+@inlined
 def ymd_hms_at(data, at):
     """The pairs of ``YYYY-MM-DD`` and of ``00HH:MM:SS`` with a blank between; all ones otherwise. 19 bytes are read."""
     word = np.uint64(be64(data, at))
@@ -110,7 +109,7 @@ def ymd_hms_at(data, at):
     return figure_pairs(date), figure_pairs(time)
 
 
-@njit(**INLINED)
+@inlined
 def hex_word(word):
     """The 32 bits of eight lower-case hexadecimal figures; -1 when one is not such a figure."""
     nibbles = (word & _NIBBLES) + ((word >> np.uint64(6)) & _ONES) * np.uint64(9)
@@ -123,7 +122,7 @@ def hex_word(word):
     return np.int64((packed | (packed >> _16)) & _FOURS)
 
 
-@njit(**INLINED)
+@inlined
 def uuid_at(data, at, out, first):
     """``8-4-4-4-12`` lower-case figures to 16 bytes at ``out[first:]``; False (and nothing written) otherwise."""
     if byte(data, at + 8) != 45 or byte(data, at + 13) != 45 or byte(data, at + 18) != 45 or byte(data, at + 23) != 45:

@@ -7,7 +7,7 @@ caller: it gets False, never a guess. There is no other way for small numbers, t
 1990): PostgreSQL's 15 to 17 figures lie on both sides of that border, and to guess the side wrong costs more.
 """
 
-# Compiled in: endian df3254ed, figures f966935c
+# Compiled in: endian ae271823, figures 74c8e10c
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -16,9 +16,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import INLINED
+from wallaby.pgtypes.compiled import inlined
 from wallaby.pgtypes.endian import be64, byte, double_of, high_product, leading_zeros
 from wallaby.pgtypes.figures import figures_at
 
@@ -54,7 +53,7 @@ _FIVES: Final = np.array([_upper_bits(power) for power in range(-_POWER_MAX, _PO
 _WHOLE_TENS: Final = np.array([10**power for power in range(20)], np.uint64)
 
 
-@njit(**INLINED)
+@inlined
 def figures_of(data, at, stop):
     """Where the decimal figures that begin at ``at`` end; ``at`` + 16 at most. Eight bytes are read at a time."""
     p = at
@@ -70,7 +69,7 @@ def figures_of(data, at, stop):
     return min(p, stop)
 
 
-@njit(**INLINED)
+@inlined
 def nearest_float(whole, power):
     """(The bits of the float nearest to ``whole * 10 ** power``, whether they are certain)."""
     if whole == np.uint64(0):
@@ -113,7 +112,7 @@ def nearest_float(whole, power):
     return (exponent << 52) | np.int64(fraction & np.uint64(_FRACTION)), True
 
 
-@njit(**INLINED)
+@inlined
 def float8_at(data, at, stop):
     """A decimal such as ``-12.5`` or ``1.5e-07``: (the bits of the nearest float8, whether it was read)."""
     is_negative = np.int64(byte(data, at) == 45)
@@ -162,7 +161,7 @@ def float8_at(data, at, stop):
     return bits | (is_negative << 63), is_certain
 
 
-@njit(**INLINED)
+@inlined
 def float4_at(data, at, stop):
     """The same for float4: (the 32 bits, whether it was read)."""
     bits, fits = float8_at(data, at, stop)

@@ -11,7 +11,7 @@ single columns, here and in ``numeric_kernels`` and ``text_kernels``, are for wh
 A sweep has counted NULLs and text cells before they run.
 """
 
-# Compiled in: endian df3254ed
+# Compiled in: endian ae271823
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -19,32 +19,23 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba as nb
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import OPTIONS
+from wallaby.pgtypes.compiled import BYTES, I32, I64, INT64, U8, VOID, expanded, kernel
 from wallaby.pgtypes.endian import be32
-
-BYTES = nb.types.Array(nb.uint8, 1, "C", readonly=True)
-U8 = nb.uint8[::1]
-I16 = nb.int16[::1]
-I32 = nb.int32[::1]
-I64 = nb.int64[::1]
-U64 = nb.uint64[::1]
 
 DAYS_1970_TO_2000: Final = 10957
 MICROSECONDS_1970_TO_2000: Final = 946_684_800_000_000
 MICROSECONDS_PER_DAY: Final = 86_400_000_000
 
 
-@njit(inline="always")
+@expanded
 def set_valid(valid, i):
     """Set bit ``i`` of an Arrow bitmap."""
     valid[i >> 3] |= np.uint8(1 << (i & 7))
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8, I64), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, I32, INT64, I32, U8, I64)
 def list_offsets(data, offset, length, base, column, starts, valid, counts):
     """First pass over binary arrays: Arrow list offsets into ``starts``.
 
@@ -94,7 +85,7 @@ def list_offsets(data, offset, length, base, column, starts, valid, counts):
     counts[0] = end
 
 
-@njit(nb.void(BYTES, I32, I32, nb.int64, I32, U8, I32, I32), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, INT64, I32, U8, I32, I32)
 def list_elements(data, offset, base, column, starts, valid, element_offset, element_length):
     """Second pass: the elements of all valid arrays as cells of an index of their own."""
     for i in range(base.shape[0]):

@@ -6,7 +6,7 @@ multiplied out in two or four 64-bit limbs where every carry out of the top coun
 or would lose a digit is an outlier, never rounded.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d
+# Compiled in: endian ae271823, kernels 30dfcdd0
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -14,13 +14,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba as nb
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import CALLED, INLINED, OPTIONS
+from wallaby.pgtypes.compiled import BYTES, I32, INT64, U8, VOID, called, inlined, kernel
 from wallaby.pgtypes.endian import be16, be64
-from wallaby.pgtypes.kernels import BYTES, I32, U8, set_valid
+from wallaby.pgtypes.kernels import set_valid
 
 NEGATIVE: Final = 0x4000
 NAN: Final = 0xC000
@@ -47,7 +45,7 @@ def power_limbs(exponent: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
     return np.array([(value >> (64 * k)) & (2**64 - 1) for k in range(_LIMBS_MAX)], dtype=np.uint64)
 
 
-@njit(**CALLED)
+@called
 def multiply_add(out, first, limbs, factor, addend):
     """``out[first : first + limbs] = that * factor + addend`` for a factor below 2**32; True when it overflows."""
     carry = np.uint64(addend)
@@ -61,7 +59,7 @@ def multiply_add(out, first, limbs, factor, addend):
     return carry != 0
 
 
-@njit(**CALLED)
+@called
 def reaches(out, first, limbs, bound):
     """True when the unsigned value at ``out[first:]`` is at least ``bound``."""
     for k in range(_LIMBS_MAX - 1, -1, -1):
@@ -71,7 +69,7 @@ def reaches(out, first, limbs, bound):
     return True
 
 
-@njit(**CALLED)
+@called
 def negate(out, first, limbs):
     """Two's complement in place."""
     carry = np.uint64(1)
@@ -80,13 +78,13 @@ def negate(out, first, limbs):
         carry = np.uint64(1) if carry != 0 and out[first + k] == 0 else np.uint64(0)
 
 
-@njit(**CALLED)
+@called
 def power_of_ten(exponent):
     """``10 ** exponent`` for 0..18."""
     return _POWERS[exponent]
 
 
-@njit(**CALLED)
+@called
 def wide_decimal(data, at, digits, weight, scale, out, first, limbs):
     """The absolute value times ``10 ** scale`` into limbs; True when it overflows or loses a digit."""
     for k in range(digits):
@@ -113,7 +111,7 @@ def wide_decimal(data, at, digits, weight, scale, out, first, limbs):
     return False
 
 
-@njit(**CALLED)
+@called
 def is_well_formed(data, at, size):
     """True when a binary numeric has its header, its digits and nothing else."""
     if size < 8:
@@ -130,7 +128,7 @@ def is_well_formed(data, at, size):
     return highest < 10000
 
 
-@njit(**INLINED)
+@inlined
 def usual_decimal(data, at, size, kept, divisor, reciprocal):
     """The absolute value of a binary numeric with up to four digits, in units of the column's scale; -1 for others.
 
@@ -165,7 +163,7 @@ def usual_decimal(data, at, size, kept, divisor, reciprocal):
     return rest * ((10_000 * reciprocal) >> 32) + part
 
 
-@njit(**CALLED)
+@called
 def decimal_at(data, at, size, scale, limbs, bound, out, first):
     """One binary numeric to ``limbs`` zeroed words at ``out[first:]``: 1 when it fits.
 
@@ -187,7 +185,7 @@ def decimal_at(data, at, size, scale, limbs, bound, out, first):
     return 1
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, I32, U8)
 def numeric_text_offsets(data, offset, length, base, column, starts, valid):
     """First pass of binary numerics to text: Arrow offsets. Returns the first malformed row, -1, or ``TOO_LONG``."""
     end = np.int64(0)
@@ -224,14 +222,14 @@ def numeric_text_offsets(data, offset, length, base, column, starts, valid):
     return np.int64(-1)
 
 
-@njit(**CALLED)
+@called
 def write_word(out, at, word):
     """Copy the bytes of a short tuple of numbers."""
     for k in range(len(word)):
         out[at + k] = word[k]
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, I32, INT64, I32, U8)
 def gather_numeric_text(data, offset, length, base, column, starts, out):
     """Second pass: the text, as ``numeric_out`` prints it."""
     for i in range(base.shape[0]):

@@ -6,7 +6,7 @@ styles the source connection fixes: ``network_out`` and ``inet_net_ntop`` (IPv6 
 ``tsvectorout``, ``varbit_out`` and, for the bounds of ranges, those of integers, ``date_out`` and ``timestamp_out``.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d
+# Compiled in: endian ae271823, kernels 30dfcdd0
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -14,13 +14,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba as nb
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import CALLED, OPTIONS
+from wallaby.pgtypes.compiled import BYTES, I32, INT64, U8, VOID, called, kernel
 from wallaby.pgtypes.endian import be16, be32, be64
-from wallaby.pgtypes.kernels import BYTES, I32, MICROSECONDS_PER_DAY, U8, set_valid
+from wallaby.pgtypes.kernels import MICROSECONDS_PER_DAY, set_valid
 
 KIND_UINT4: Final = 1
 KIND_UINT8: Final = 2
@@ -55,7 +53,7 @@ _INT64_MAX: Final = 2**63 - 1
 _INT64_MIN: Final = -(2**63)
 
 
-@njit(**CALLED)
+@called
 def put_number(out, to, value):
     """Decimal figures of an unsigned number; returns where they end."""
     figures = np.int64(1)
@@ -71,7 +69,7 @@ def put_number(out, to, value):
     return to + figures
 
 
-@njit(**CALLED)
+@called
 def put_signed(out, to, value):
     """Decimal figures of a signed number."""
     if value < 0:
@@ -81,7 +79,7 @@ def put_signed(out, to, value):
     return put_number(out, to, np.uint64(value))
 
 
-@njit(**CALLED)
+@called
 def put_padded(out, to, value, figures):
     """A number that is not negative, with at least so many figures."""
     power = np.int64(1)
@@ -93,7 +91,7 @@ def put_padded(out, to, value, figures):
     return put_number(out, to, np.uint64(value))
 
 
-@njit(**CALLED)
+@called
 def put_hex(out, to, value, is_upper):
     """Hexadecimal figures of up to 32 bits, without leading zeros."""
     shift = 28
@@ -107,7 +105,7 @@ def put_hex(out, to, value, is_upper):
     return to
 
 
-@njit(**CALLED)
+@called
 def put_infinity(out, to, is_negative):
     """``infinity`` or ``-infinity``."""
     if is_negative:
@@ -119,7 +117,7 @@ def put_infinity(out, to, is_negative):
     return to + 8
 
 
-@njit(**CALLED)
+@called
 def put_date(out, to, days):
     """``YYYY-MM-DD`` of a day counted from 2000-01-01; returns (end, True when it lies before Christ)."""
     # Years begin in March, in eras of 400 of them, so that leap days come last.
@@ -139,7 +137,7 @@ def put_date(out, to, days):
     return put_padded(out, to + 1, day, 2), year <= 0
 
 
-@njit(**CALLED)
+@called
 def put_era(out, to):
     """`` BC``."""
     out[to] = 32
@@ -148,7 +146,7 @@ def put_era(out, to):
     return to + 3
 
 
-@njit(**CALLED)
+@called
 def put_clock(out, to, microseconds):
     """``HH:MM:SS[.ffffff]``."""
     seconds = microseconds // 1_000_000
@@ -166,7 +164,7 @@ def put_clock(out, to, microseconds):
     return to
 
 
-@njit(**CALLED)
+@called
 def print_timestamp(out, to, microseconds, has_zone):
     """Microseconds since 2000; a zone is always UTC."""
     if microseconds in (_INT64_MAX, _INT64_MIN):
@@ -183,7 +181,7 @@ def print_timestamp(out, to, microseconds, has_zone):
     return put_era(out, to) if is_before_christ else to
 
 
-@njit(**CALLED)
+@called
 def print_timetz(out, to, microseconds, west):
     """A time and its zone, in seconds west of Greenwich."""
     to = put_clock(out, to, microseconds)
@@ -199,7 +197,7 @@ def print_timetz(out, to, microseconds, west):
     return to
 
 
-@njit(**CALLED)
+@called
 def put_address4(out, to, data, at):
     """Four bytes with points between."""
     for k in range(4):
@@ -210,7 +208,7 @@ def put_address4(out, to, data, at):
     return to
 
 
-@njit(**CALLED)
+@called
 def put_address6(out, to, data, at):
     """Eight groups with colons between, the longest run of zeros (the first of equal ones) as two colons."""
     best = np.int64(-1)
@@ -243,7 +241,7 @@ def put_address6(out, to, data, at):
     return to
 
 
-@njit(**CALLED)
+@called
 def print_inet(data, at, size, out, to):
     """An address, and its network's bits where PostgreSQL shows them."""
     if size < 4:
@@ -260,7 +258,7 @@ def print_inet(data, at, size, out, to):
     return to
 
 
-@njit(**CALLED)
+@called
 def print_bits(data, at, size, out, to):
     """A figure per bit."""
     bits = be32(data, at) if size >= 4 else np.int64(_INT32_MAX)
@@ -271,7 +269,7 @@ def print_bits(data, at, size, out, to):
     return to + bits
 
 
-@njit(**CALLED)
+@called
 def print_tsvector(data, at, size, out, to):
     """Lexemes in quotes (quotes and backslashes doubled) with positions and weights."""
     stop = at + size
@@ -312,7 +310,7 @@ def print_tsvector(data, at, size, out, to):
     return to if p == stop else np.int64(_MALFORMED)
 
 
-@njit(**CALLED)
+@called
 def print_macaddr(data, at, size, out, to):
     """Bytes with colons between."""
     for k in range(size):
@@ -325,7 +323,7 @@ def print_macaddr(data, at, size, out, to):
     return to
 
 
-@njit(**CALLED)
+@called
 def print_value(data, at, size, kind, out, to):
     """One value to ``out[to:]``; returns where it ends, or -1 when it is malformed."""
     if kind == KIND_INET:
@@ -382,7 +380,7 @@ def print_value(data, at, size, kind, out, to):
     return print_timestamp(out, to, whole, kind == KIND_TIMESTAMPTZ)
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, nb.int64, I32, U8, U8), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, INT64, I32, U8, U8)
 def print_values(data, offset, length, base, column, kind, starts, valid, out):
     """Texts of all values in one buffer with room for them, and offsets. Returns the first malformed row, or -1."""
     end = np.int64(0)
@@ -401,7 +399,7 @@ def print_values(data, offset, length, base, column, kind, starts, valid, out):
     return np.int64(-1)
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, U8, I32, I32, I32, I32), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, U8, I32, I32, I32, I32)
 def range_bounds(data, offset, length, base, column, flags, lower_offset, lower_length, upper_offset, upper_length):
     """The flags of every range, and its bounds as cells (length -1: none). Returns the first malformed row, or -1."""
     for i in range(base.shape[0]):
@@ -442,7 +440,7 @@ def range_bounds(data, offset, length, base, column, flags, lower_offset, lower_
     return np.int64(-1)
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, I32, U8)
 def multirange_offsets(data, offset, length, base, column, starts, valid):
     """First pass over multiranges: offsets into the ranges of all. Returns the first malformed row, or -1."""
     end = np.int64(0)
@@ -471,7 +469,7 @@ def multirange_offsets(data, offset, length, base, column, starts, valid):
     return np.int64(-1)
 
 
-@njit(nb.void(BYTES, I32, I32, nb.int64, I32, I32, I32), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, INT64, I32, I32, I32)
 def multirange_elements(data, offset, base, column, starts, range_offset, range_length):
     """Second pass: the ranges as cells of an index of their own."""
     for i in range(base.shape[0]):

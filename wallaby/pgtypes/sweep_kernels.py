@@ -13,8 +13,8 @@ A block whose first value is text takes the loop of the column's ``TEXT_KIND``, 
 column that is gathered at all has every block written, those of NULLs alone too: nothing clears the arena.
 """
 
-# Compiled in: binary_loops 59647ebb, endian df3254ed, kernels 253c3a1d
-# Compiled in: sweep_plan 81f1d3aa, text_loops a7d575a6
+# Compiled in: binary_loops 71033487, endian ae271823, sweep_plan 4b80aa58
+# Compiled in: text_loops 8749d8fa
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -22,9 +22,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba as nb
 import numpy as np
-from numba import njit
 
 from wallaby.pgtypes.binary_loops import (
     bools,
@@ -39,7 +37,7 @@ from wallaby.pgtypes.binary_loops import (
     timestamps,
     twos,
 )
-from wallaby.pgtypes.compiled import CALLED, OPTIONS
+from wallaby.pgtypes.compiled import BYTES, I32, I64_ROWS, U8, U64, U64_ROWS, VOID, called, kernel
 from wallaby.pgtypes.endian import (
     copy_bytes,
     copy_word,
@@ -48,12 +46,6 @@ from wallaby.pgtypes.endian import (
     ones,
     prefetch,
     put_64,
-)
-from wallaby.pgtypes.kernels import (
-    BYTES,
-    I32,
-    U8,
-    U64,
 )
 from wallaby.pgtypes.sweep_plan import (
     BINARY_KIND,
@@ -72,7 +64,6 @@ from wallaby.pgtypes.sweep_plan import (
     MISFITS,
     NULLS,
     PLACE,
-    PLAN,
     PREFIX,
     SHORT_BYTES,
     SIXTEENS,
@@ -116,10 +107,8 @@ FETCH_CELLS_MAX: Final = BLOCK_ROWS * 200
 FETCH_BYTES_MAX: Final = 64 * 1024
 """Blocks beyond these limits are not fetched ahead: rows of other tables lie between theirs, or they are too large."""
 
-_BOUNDS = nb.uint64[:, ::1]
 
-
-@njit(**CALLED)
+@called
 def is_text_block(offset, length, base, plan, begin, stop):
     """True when the first value is text; without a value, when only the loop for text writes the column."""
     for i in range(begin, stop):
@@ -129,7 +118,7 @@ def is_text_block(offset, length, base, plan, begin, stop):
     return plan[BINARY_KIND] == COUNTED
 
 
-@njit(**CALLED)
+@called
 def count_block(offset, length, base, column, width, begin, stop, count):
     """Count cells without value, text cells, and binary cells whose length is not ``width`` (0: any is fine)."""
     nulls = np.int64(0)
@@ -151,7 +140,7 @@ def count_block(offset, length, base, column, width, begin, stop, count):
     count[MISFITS] += misfits
 
 
-@njit(**CALLED)
+@called
 def fetch_block(data, offset, length, base, begin, stop):
     """Ask for what the block will read: it was parsed too long ago for the near caches, and lies in one piece."""
     if stop <= begin:
@@ -169,7 +158,7 @@ def fetch_block(data, offset, length, base, begin, stop):
             prefetch(data, p)
 
 
-@njit(nb.void(BYTES, I32, I32, I32, PLAN, _BOUNDS, U8, U64, PLAN), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, I32, I64_ROWS, U64_ROWS, U8, U64, I64_ROWS)
 def sweep(data, offset, length, base, plans, bounds, out, words, counts):
     """Fill the arena (``out`` and ``words`` are two views of it) as ``lay_out`` laid it out; see the module."""
     rows = base.shape[0]
@@ -239,7 +228,7 @@ def sweep(data, offset, length, base, plans, bounds, out, words, counts):
                 count[TEXTS] += filled
 
 
-@njit(**CALLED)
+@called
 def union_of(out, begin, stop):
     """All bytes or-ed together."""
     union = np.uint8(0)
@@ -248,7 +237,7 @@ def union_of(out, begin, stop):
     return union
 
 
-@njit(nb.void(BYTES, I32, I32, I32, PLAN, U8, PLAN, U8), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, I32, I64_ROWS, U8, I64_ROWS, U8)
 def copy_strings(data, offset, length, base, plans, arena, counts, out):
     """The bytes of the string columns to ``out``, each from its ``PLACE`` on, by the offsets in ``arena``.
 

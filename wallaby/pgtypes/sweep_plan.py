@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba as nb
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import OPTIONS
+from wallaby.pgtypes.compiled import I64_ROWS, INT64, kernel
 
 # Kinds of loops.
 COUNTED: Final = 0
@@ -88,10 +86,8 @@ SHORT_BYTES: Final = 32
 DATA_BYTES_MIN: Final = 16
 """``data`` is at least so long: loops load eight or sixteen bytes where there is no value too, and drop them."""
 
-PLAN = nb.int64[:, ::1]
 
-
-@njit(nb.int64(PLAN, nb.int64), **OPTIONS)
+@kernel(INT64, I64_ROWS, INT64)
 def lay_out(plan, rows):
     """Give every column its place in an arena for ``rows`` rows; returns the bytes it needs."""
     blocks = (rows + BLOCK_ROWS - 1) // BLOCK_ROWS
@@ -107,7 +103,7 @@ def lay_out(plan, rows):
     return end
 
 
-@njit(nb.int64(PLAN, nb.int64, PLAN), **OPTIONS)
+@kernel(INT64, I64_ROWS, INT64, I64_ROWS)
 def judge(plans, rows, counts):
     """Set ``KIND``, ``IS_PLAIN`` and ``PLACE``; returns how many bytes ``copy_strings`` needs."""
     end = np.int64(0)

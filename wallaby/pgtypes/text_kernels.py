@@ -5,22 +5,20 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: endian df3254ed, kernels 253c3a1d
+# Compiled in: endian ae271823, kernels 30dfcdd0
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import CALLED, OPTIONS
+from wallaby.pgtypes.compiled import BYTES, I32, INT64, U8, VOID, called, kernel
 from wallaby.pgtypes.endian import put_64
-from wallaby.pgtypes.kernels import BYTES, I32, U8, set_valid
+from wallaby.pgtypes.kernels import set_valid
 
 
-@njit(**CALLED)
+@called
 def hex_figure(byte):
     """The value of a hexadecimal figure, or -1."""
     if 48 <= byte <= 57:
@@ -32,7 +30,7 @@ def hex_figure(byte):
     return np.int64(-1)
 
 
-@njit(**CALLED)
+@called
 def uuid_text_at(data, at, out, to):
     """The 36 bytes of ``8-4-4-4-12`` hexadecimal figures to 16 at ``out[to:]``; False when they are not such."""
     put_64(out, to, np.int64(0))
@@ -52,7 +50,7 @@ def uuid_text_at(data, at, out, to):
     return True
 
 
-@njit(nb.void(BYTES, I32, I32, I32, nb.int64, I32, U8), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, I32, INT64, I32, U8)
 def text_bytea_offsets(data, offset, length, base, column, starts, valid):
     r"""First pass over ``\x`` and pairs of hexadecimal figures: Arrow offsets."""
     end = np.int64(0)
@@ -76,7 +74,7 @@ def text_bytea_offsets(data, offset, length, base, column, starts, valid):
     starts[rows] = end
 
 
-@njit(nb.void(BYTES, I32, I32, nb.int64, I32, U8), **OPTIONS)
+@kernel(VOID, BYTES, I32, I32, INT64, I32, U8)
 def text_bytea(data, offset, base, column, starts, out):
     """Second pass: the bytes."""
     for i in range(base.shape[0]):
@@ -86,7 +84,7 @@ def text_bytea(data, offset, base, column, starts, out):
             at += 2
 
 
-@njit(nb.int64(BYTES, I32, I32, I32, nb.int64, U8, I32, U8, I32, I32), **OPTIONS)
+@kernel(INT64, BYTES, I32, I32, I32, INT64, U8, I32, U8, I32, I32)
 def text_list(data, offset, length, base, column, copy, starts, valid, element_offset, element_length):
     """Arrays such as ``{1,NULL,"a b"}`` to list offsets and cells over ``copy``, which receives the elements unquoted.
 

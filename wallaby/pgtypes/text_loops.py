@@ -4,9 +4,9 @@ Each writes a value for every row, zero where there is none, and returns the wor
 prints is read in place; anything else by a careful reader, which is called.
 """
 
-# Compiled in: binary_loops 59647ebb, endian df3254ed, figures f966935c
-# Compiled in: floats dffbad83, numeric_kernels 545a92a0, sweep_plan 81f1d3aa
-# Compiled in: text_kernels 392d9281, text_numbers 85581749, text_times 5530eb21
+# Compiled in: binary_loops 71033487, endian ae271823, figures 74c8e10c
+# Compiled in: floats d4c3ddf7, numeric_kernels dc6b26bb, sweep_plan 4b80aa58
+# Compiled in: text_kernels 4cad22aa, text_numbers 9b39b910, text_times 56666ddc
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -15,10 +15,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from wallaby.pgtypes.binary_loops import bit
-from wallaby.pgtypes.compiled import CALLED
+from wallaby.pgtypes.compiled import called
 from wallaby.pgtypes.endian import (
     item,
     put_16,
@@ -53,7 +52,7 @@ _INT64_MAX: Final = 2**63 - 1
 _INT64_MIN: Final = -(2**63)
 
 
-@njit(**CALLED)
+@called
 def text_bools(data, offset, length, base, column, begin, stop, out, to):
     """``t`` or ``f`` to one bit."""
     valid = np.uint64(0)
@@ -69,7 +68,7 @@ def text_bools(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_integers(data, offset, length, base, plan, begin, stop, out, to):
     """Decimal integers from ``LEAST`` to ``MOST``."""
     column, width, least, most = plan[COLUMN], plan[BYTES_PER_ROW], plan[LEAST], plan[MOST]
@@ -97,7 +96,7 @@ def text_integers(data, offset, length, base, plan, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_floats(data, offset, length, base, plan, begin, stop, out, to):
     """Finite floats as PostgreSQL prints nearly all; the others get no bit."""
     column, width = plan[COLUMN], plan[BYTES_PER_ROW]
@@ -121,7 +120,7 @@ def text_floats(data, offset, length, base, plan, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_uuids(data, offset, length, base, column, begin, stop, out, to):
     """``8-4-4-4-12`` hexadecimal figures to 16 bytes."""
     valid = np.uint64(0)
@@ -139,7 +138,7 @@ def text_uuids(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_dates(data, offset, length, base, column, begin, stop, out, to):
     """``YYYY-MM-DD[ BC]`` to days since 1970."""
     valid = np.uint64(0)
@@ -159,7 +158,7 @@ def text_dates(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_times(data, offset, length, base, column, begin, stop, out, to):
     """``HH:MM:SS[.ffffff]`` to microseconds; 24:00:00 is an outlier."""
     valid = np.uint64(0)
@@ -176,7 +175,7 @@ def text_times(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_timestamps(data, offset, length, base, column, has_zone, begin, stop, out, to):
     """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]`` to microseconds since 1970 (UTC with a zone)."""
     valid = np.uint64(0)
@@ -196,7 +195,7 @@ def text_timestamps(data, offset, length, base, column, has_zone, begin, stop, o
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_intervals(data, offset, length, base, column, begin, stop, out, to):
     """``1 year -2 mons 3 days -04:05:06.7`` to Arrow's months, days, nanoseconds."""
     valid = np.uint64(0)
@@ -219,7 +218,7 @@ def text_intervals(data, offset, length, base, column, begin, stop, out, to):
     return valid
 
 
-@njit(**CALLED)
+@called
 def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, first):
     """Decimal numbers to ``LIMBS`` words each."""
     column, scale, limbs = plan[COLUMN], plan[SCALE], plan[LIMBS]

@@ -4,7 +4,7 @@ A ``usual_`` function returns ``NOT_USUAL`` for whatever does not look exactly a
 says whether the text is a value at all.
 """
 
-# Compiled in: endian df3254ed, figures f966935c, numeric_kernels 545a92a0
+# Compiled in: endian ae271823, figures 74c8e10c, numeric_kernels dc6b26bb
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -13,9 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import CALLED, INLINED
+from wallaby.pgtypes.compiled import called, inlined
 from wallaby.pgtypes.endian import byte
 from wallaby.pgtypes.figures import figures_at
 from wallaby.pgtypes.numeric_kernels import multiply_add, negate, power_of_ten, reaches
@@ -24,7 +23,7 @@ NOT_USUAL: Final = -(2**63)
 """What the short cuts return for what they leave to the careful readers; no usual value is this one."""
 
 
-@njit(**CALLED)
+@called
 def number_at(data, at, stop):
     """Read up to 18 decimal digits; returns (value, where they end). No digits: the end is ``at``."""
     value = np.int64(0)
@@ -35,7 +34,7 @@ def number_at(data, at, stop):
     return value, p
 
 
-@njit(**INLINED)
+@inlined
 def usual_integer(data, at, stop):
     """A decimal integer of up to 16 figures; ``NOT_USUAL`` for everything else."""
     sign = np.int64(byte(data, at) == 45)
@@ -45,7 +44,7 @@ def usual_integer(data, at, stop):
     return (value ^ -sign) + sign
 
 
-@njit(**INLINED)
+@inlined
 def usual_decimal_text(data, at, stop, scale, unit):
     """The value, in units of the scale, of a number of up to 18 figures with exactly ``scale`` (over 0) places.
 
@@ -65,7 +64,7 @@ def usual_decimal_text(data, at, stop, scale, unit):
     return (value ^ -sign) + sign
 
 
-@njit(**CALLED)
+@called
 def integer_text_at(data, at, stop):
     """A decimal integer of 64 bits: (value, whether it is one)."""
     is_negative = data[at] == 45
@@ -88,7 +87,7 @@ def integer_text_at(data, at, stop):
     return value, p == stop
 
 
-@njit(**CALLED)
+@called
 def decimal_text_at(data, at, stop, scale, limbs, bound, out, first):
     """A decimal number to ``limbs`` zeroed words at ``out[first:]``, in units of the scale.
 
@@ -143,7 +142,7 @@ def decimal_text_at(data, at, stop, scale, limbs, bound, out, first):
     return True
 
 
-@njit(**CALLED)
+@called
 def short_decimal_at(data, at, stop, scale):
     """The value, in units of the scale, of an unsigned number of up to 18 figures with the missing places; else -1."""
     whole, p = number_at(data, at, stop)

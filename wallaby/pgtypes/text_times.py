@@ -4,8 +4,8 @@ A ``usual_`` function is a short cut for the years 1 to 9999 and returns ``NOT_U
 expected, never a guess; a careful one says whether the text is a value at all.
 """
 
-# Compiled in: endian df3254ed, figures f966935c, kernels 253c3a1d
-# Compiled in: numeric_kernels 545a92a0, text_numbers 85581749
+# Compiled in: endian ae271823, figures 74c8e10c, kernels 30dfcdd0
+# Compiled in: numeric_kernels dc6b26bb, text_numbers 9b39b910
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -14,9 +14,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
-from wallaby.pgtypes.compiled import CALLED, INLINED
+from wallaby.pgtypes.compiled import called, expanded, inlined
 from wallaby.pgtypes.endian import be16, byte
 from wallaby.pgtypes.figures import last_figures, ymd_hms_at
 from wallaby.pgtypes.kernels import MICROSECONDS_PER_DAY
@@ -32,7 +31,7 @@ _HOURS_MAX: Final = 2_562_047_788
 """What 64 bits of microseconds hold, less one hour."""
 
 
-@njit(inline="always")
+@expanded
 def pair_at(data, at):
     """The value of two decimal figures, or -1."""
     tens = np.int64(data[at]) - 48
@@ -40,7 +39,7 @@ def pair_at(data, at):
     return tens * 10 + ones if 0 <= tens <= 9 and 0 <= ones <= 9 else np.int64(-1)
 
 
-@njit(**CALLED)
+@called
 def days_from_civil(year, month, day):
     """Days since 1970-01-01 of a proleptic Gregorian date; year 0 is 1 BC."""
     if month <= 2:
@@ -51,7 +50,7 @@ def days_from_civil(year, month, day):
     return era * 146097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719468
 
 
-@njit(**CALLED)
+@called
 def date_at(data, at, stop):
     """Read ``YYYY-MM-DD`` with four or more figures of year: (year, month, day, end); end -1 when it is not one."""
     year, p = number_at(data, at, stop)
@@ -64,7 +63,7 @@ def date_at(data, at, stop):
     return year, month, day, np.int64(p + 6)
 
 
-@njit(**INLINED)
+@inlined
 def usual_days(pairs):
     """Days since 1970 of a date in the years 1 to 9999, given as pairs of figures; ``NOT_USUAL`` for any other."""
     year = (pairs >> np.uint64(48)) * np.uint64(100) + ((pairs >> np.uint64(32)) & np.uint64(0xFFFF))
@@ -83,7 +82,7 @@ def usual_days(pairs):
     )
 
 
-@njit(**INLINED)
+@inlined
 def usual_clock(pairs):
     """Seconds since midnight of a time given as pairs of figures; ``NOT_USUAL`` when it is out of range."""
     hours = pairs >> np.uint64(32)
@@ -94,7 +93,7 @@ def usual_clock(pairs):
     return np.int64((hours * np.uint64(60) + minutes) * np.uint64(60) + seconds)
 
 
-@njit(**INLINED)
+@inlined
 def usual_timestamp(data, at, stop, has_zone):
     """Microseconds since 1970 of ``YYYY-MM-DD HH:MM:SS[.ffffff]``, with ``+00`` if there is a zone.
 
@@ -124,7 +123,7 @@ def usual_timestamp(data, at, stop, has_zone):
     return (days * 86_400 + seconds) * 1_000_000 + microseconds
 
 
-@njit(**CALLED)
+@called
 def fraction_at(data, at, stop):
     """Read an optional ``.ffffff``: (microseconds, end); end -1 for more than six figures or none."""
     if at >= stop or data[at] != 46:
@@ -136,7 +135,7 @@ def fraction_at(data, at, stop):
     return value * power_of_ten(6 - figures), np.int64(p)
 
 
-@njit(**CALLED)
+@called
 def time_at(data, at, stop):
     """Read ``HH:MM:SS[.ffffff]`` with two or more figures of hours: (microseconds, end); end -1 otherwise."""
     hours, p = number_at(data, at, stop)
@@ -150,13 +149,13 @@ def time_at(data, at, stop):
     return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + microseconds, p
 
 
-@njit(**CALLED)
+@called
 def before_christ_at(data, at, stop):
     """True when exactly `` BC`` is left."""
     return stop - at == 3 and data[at] == 32 and data[at + 1] == 66 and data[at + 2] == 67
 
 
-@njit(**CALLED)
+@called
 def zone_at(data, at, stop):
     """Read ``+HH[:MM[:SS]]`` or with a minus: (seconds east of UTC, end); end -1 otherwise."""
     if at >= stop or (data[at] != 43 and data[at] != 45):
@@ -177,7 +176,7 @@ def zone_at(data, at, stop):
     return (seconds if data[at] == 43 else -seconds), np.int64(p)
 
 
-@njit(**CALLED)
+@called
 def date_text_at(data, at, stop):
     """``YYYY-MM-DD[ BC]``: (days since 1970, whether it is one)."""
     year, month, day, p = date_at(data, at, stop)
@@ -192,7 +191,7 @@ def date_text_at(data, at, stop):
     return days, True
 
 
-@njit(**CALLED)
+@called
 def time_text_at(data, at, stop):
     """``HH:MM:SS[.ffffff]`` before 24:00:00: (microseconds, whether it is one)."""
     time, p = time_at(data, at, stop)
@@ -200,7 +199,7 @@ def time_text_at(data, at, stop):
     return (time if fits else np.int64(0)), fits
 
 
-@njit(**CALLED)
+@called
 def timestamp_text_at(data, at, stop, has_zone):
     """``YYYY-MM-DD HH:MM:SS[.ffffff][+ZZ[:ZZ[:ZZ]]][ BC]``: (microseconds since 1970 UTC, whether it is one)."""
     year, month, day, p = date_at(data, at, stop)
@@ -223,7 +222,7 @@ def timestamp_text_at(data, at, stop, has_zone):
     return days * MICROSECONDS_PER_DAY + time, True
 
 
-@njit(**CALLED)
+@called
 def interval_text_at(data, at, stop):
     """``1 year -2 mons 3 days -04:05:06.7``: (months, days, microseconds, whether it is one Arrow can hold)."""
     months = np.int64(0)

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from psycopg import OperationalError, pq
 
 from wallaby.postgres.arena import FRAME_HEADER, Arena
 
-_SYMBOLS: Final = ("PQgetCopyData", "PQconsumeInput", "PQfreemem")
+_FUNCTIONS: Final = ("PQgetCopyData", "PQconsumeInput", "PQfreemem")
+"""As ``drain_kernel`` numbers them."""
 
 
 class Outcome(Enum):
@@ -48,8 +50,9 @@ class Drain(Protocol):
 
 def open_drain(connection: pq.abc.PGconn, *, compiled: bool | None = None) -> Drain:
     """A drain for this connection: compiled when possible, or as ``compiled`` demands (RuntimeError if it cannot)."""
-    if compiled is not False and _bind_libpq():
-        return _CompiledDrain(connection)
+    functions = _libpq_functions() if compiled is not False else None
+    if functions is not None:
+        return _CompiledDrain(connection, functions)
     if compiled:
         raise RuntimeError("the libpq that psycopg uses cannot be identified; there is no compiled drain")
     return PlainDrain(connection)
@@ -107,12 +110,13 @@ def _append(arena: Arena, message: bytes | memoryview) -> None:
 class _CompiledDrain:
     """One compiled call per fill, without the interpreter lock."""
 
-    def __init__(self, connection: pq.abc.PGconn) -> None:
+    def __init__(self, connection: pq.abc.PGconn, functions: npt.NDArray[np.int64]) -> None:
         from wallaby.postgres import drain_kernel
 
         self._kernel: Any = drain_kernel
+        self._functions = functions
         self._connection = connection
-        self._message = np.zeros(1, np.uintp)
+        self._message = np.zeros(1, np.int64)
         self._state = np.zeros(drain_kernel.STATE_SLOTS, np.int64)
         self._dry_rounds = _dry_rounds(connection)
 
@@ -123,7 +127,9 @@ class _CompiledDrain:
         address: int | None = getattr(self._connection, "pgconn_ptr")  # noqa: B009  (missing from psycopg's protocol)
         if address is None:
             return Outcome.ENDED
-        arena.end = int(kernel.drain(address, arena.data, arena.end, self._message, self._state, self._dry_rounds))
+        arena.end = kernel.drain(
+            self._functions, address, arena.data, arena.end, self._message, self._state, self._dry_rounds
+        )
         match int(self._state[kernel.OUTCOME]):
             case kernel.DRY:
                 return Outcome.DRY
@@ -149,20 +155,17 @@ def _dry_rounds(connection: pq.abc.PGconn) -> int:
 
 
 @cache
-def _bind_libpq() -> bool:
-    """Give compiled code names for the functions of the very libpq psycopg uses; False when it cannot be found."""
+def _libpq_functions() -> npt.NDArray[np.int64] | None:
+    """Where `_FUNCTIONS` of the very libpq psycopg uses lie; None when it cannot be found."""
     path = _libpq_path()
     if path is None:
-        return False
+        return None
     try:
-        import llvmlite.binding as llvm
-
         library = ctypes.CDLL(str(path))
-        for name in _SYMBOLS:
-            llvm.add_symbol(f"wallaby_{name}", ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
-    except (ImportError, OSError, AttributeError):
-        return False
-    return True
+        functions = [ctypes.cast(getattr(library, name), ctypes.c_void_p).value for name in _FUNCTIONS]
+    except (OSError, AttributeError):
+        return None
+    return np.array(functions, np.int64)
 
 
 @cache

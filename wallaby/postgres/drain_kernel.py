@@ -1,17 +1,26 @@
 """libpq's copy stream drained by compiled code: one call moves every message there is into the arena.
 
-Import it only after `wallaby.postgres.drain` has bound the three ``wallaby_PQ…`` symbols to the libpq this process's
-connections come from: compiled code refers to them by name, which is what lets numba cache it on disk.
+It calls the libpq that this process's connections come from at the addresses it is given (``wallaby.postgres.drain``
+finds them): compiled code that named them could not be kept on disk, or would need that very library to be loaded.
 """
+
+# Compiled in: endian ae271823
+# mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
+# numba infers the types of compiled functions; their eager signatures are the contract.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numba import int32, int64, njit, types, uint8, uintp
 
-from wallaby.pgtypes.compiled import CALLED, OPTIONS
+from wallaby.pgtypes.compiled import I64, INT64, U8, called, intrinsic, is_loaded, kernel
+from wallaby.pgtypes.endian import put_32
+
+if not is_loaded():
+    import numba as nb
+    from llvmlite import ir
+    from numba.core import cgutils
 
 DRY: Final = 0
 """Everything that had arrived is in the arena."""
@@ -26,49 +35,99 @@ PARKED_AT: Final = 1
 PARKED_LENGTH: Final = 2
 STATE_SLOTS: Final = 3
 
-_get_copy_data: Any = types.ExternalFunction("wallaby_PQgetCopyData", int32(uintp, uintp, int32))
-_consume_input: Any = types.ExternalFunction("wallaby_PQconsumeInput", int32(uintp))
-_free_memory: Any = types.ExternalFunction("wallaby_PQfreemem", types.void(uintp))
-_copy_memory: Any = types.ExternalFunction("memcpy", uintp(uintp, uintp, uintp))
+# Slots of the array with libpq's functions.
+GET_COPY_DATA: Final = 0
+CONSUME_INPUT: Final = 1
+FREE_MEMORY: Final = 2
 
 
-@njit(**CALLED)
-def _store(data: Any, at: int, message: int, length: int) -> int:
-    data[at] = length & 255
-    data[at + 1] = (length >> 8) & 255
-    data[at + 2] = (length >> 16) & 255
-    data[at + 3] = (length >> 24) & 255
-    _copy_memory(np.uint64(data.ctypes.data) + np.uint64(at + 4), np.uint64(message), np.uint64(length))
-    _free_memory(np.uint64(message))
+def _call(builder, address, returns, arguments):
+    kind = ir.FunctionType(returns, [argument.type for argument in arguments])
+    return builder.call(builder.inttoptr(address, kind.as_pointer()), arguments)
+
+
+@intrinsic
+def get_copy_data(typing_context, function, connection, message):
+    """``PQgetCopyData`` without waiting, with the address of a message for the first slot of ``message``."""
+
+    def build(context, builder, signature, args):
+        out = context.make_array(signature.args[2])(context, builder, args[2]).data
+        length = _call(builder, args[0], ir.IntType(32), [args[1], out, ir.Constant(ir.IntType(32), 1)])
+        return builder.sext(length, ir.IntType(64))
+
+    return nb.int64(nb.int64, nb.int64, message), build
+
+
+@intrinsic
+def consume_input(typing_context, function, connection):
+    """``PQconsumeInput``."""
+
+    def build(context, builder, signature, args):
+        return builder.sext(_call(builder, args[0], ir.IntType(32), [args[1]]), ir.IntType(64))
+
+    return nb.int64(nb.int64, nb.int64), build
+
+
+@intrinsic
+def free_memory(typing_context, function, message):
+    """``PQfreemem``."""
+
+    def build(context, builder, signature, args):
+        _call(builder, args[0], ir.VoidType(), [args[1]])
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64, nb.int64), build
+
+
+@intrinsic
+def copy_message(typing_context, out, to, message, length):
+    """``memcpy`` from an address; the caller knows that ``out`` has the room."""
+
+    def build(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        source = builder.inttoptr(args[2], ir.IntType(8).as_pointer())
+        cgutils.raw_memcpy(builder, builder.gep(data, [args[1]]), source, args[3], ir.Constant(ir.IntType(64), 1))
+        return context.get_dummy_value()
+
+    return nb.void(out, nb.int64, nb.int64, nb.int64), build
+
+
+@called
+def store(data, at, message, length, functions):
+    """Move one message into the arena; returns where it ends."""
+    put_32(data, at, length)
+    copy_message(data, at + 4, message, length)
+    free_memory(functions[FREE_MEMORY], message)
     return at + 4 + length
 
 
-@njit(int64(uintp, uint8[::1], int64, uintp[::1], int64[::1], int64), **OPTIONS)
-def drain(connection: int, data: Any, at: int, message: Any, state: Any, dry_rounds: int) -> int:
+@kernel(INT64, I64, INT64, U8, INT64, I64, I64, INT64)
+def drain(functions, connection, data, at, message, state, dry_rounds):
     """Fill ``data`` from ``at`` on; returns the new end. ``state[OUTCOME]`` says why it stopped.
 
-    ``message`` is one word of scratch. It stops after ``dry_rounds`` looks at the socket brought no whole message.
+    ``functions``: libpq's, see above; ``connection``: the address of its ``PGconn``; ``message``: one word of scratch.
+    It stops after ``dry_rounds`` looks at the socket brought no whole message.
     """
     capacity = data.shape[0]
     if state[PARKED_LENGTH] > 0:
         if at + 4 + state[PARKED_LENGTH] > capacity:
             state[OUTCOME] = FULL
             return at
-        at = _store(data, at, np.uint64(state[PARKED_AT]), state[PARKED_LENGTH])
+        at = store(data, at, state[PARKED_AT], state[PARKED_LENGTH], functions)
         state[PARKED_LENGTH] = 0
-    dry = 0
+    dry = np.int64(0)
     while True:
         before = at
         while True:
-            length = np.int64(_get_copy_data(connection, np.uint64(message.ctypes.data), np.int32(1)))
+            length = get_copy_data(functions[GET_COPY_DATA], connection, message)
             if length <= 0:
                 break
             if at + 4 + length > capacity:
                 state[OUTCOME] = FULL
-                state[PARKED_AT] = np.int64(message[0])
+                state[PARKED_AT] = message[0]
                 state[PARKED_LENGTH] = length
                 return at
-            at = _store(data, at, message[0], length)
+            at = store(data, at, message[0], length, functions)
         if length < 0:
             state[OUTCOME] = ENDED
             return at
@@ -76,6 +135,6 @@ def drain(connection: int, data: Any, at: int, message: Any, state: Any, dry_rou
         if dry > dry_rounds:
             state[OUTCOME] = DRY
             return at
-        if _consume_input(connection) == 0:
+        if consume_input(functions[CONSUME_INPUT], connection) == 0:
             state[OUTCOME] = ENDED
             return at

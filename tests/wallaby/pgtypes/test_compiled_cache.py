@@ -24,7 +24,7 @@ def _compiled() -> dict[str, Path]:
     """Module name to file, for every file that compiles something."""
     found = {}
     for path in sorted((ROOT / "wallaby").rglob("*.py")):
-        if re.search(r"^@(njit|intrinsic)", path.read_text(encoding="utf-8"), re.MULTILINE):
+        if re.search(r"^@(kernel|called|inlined|expanded|intrinsic)\b", path.read_text(encoding="utf-8"), re.MULTILINE):
             found[".".join(path.relative_to(ROOT).with_suffix("").parts)] = path
     return found
 
