@@ -40,6 +40,7 @@ MODULES: Final = (
     "wallaby.pgtypes.floats",
     "wallaby.pgtypes.kernels",
     "wallaby.pgtypes.numeric_kernels",
+    "wallaby.pgtypes.part_kernels",
     "wallaby.pgtypes.printed_kernels",
     "wallaby.pgtypes.sweep_kernels",
     "wallaby.pgtypes.sweep_plan",
