@@ -25,7 +25,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from wallaby.pgtypes.compiled import cache_path
+from wallaby.pgtypes.compiled import cache_path, named_by_source
 
 FRAME_COPY: Final = 0
 FRAME_RECORD: Final = 1
@@ -126,11 +126,13 @@ def _copy(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
 
 
 @njit(**_OPTIONS)
+@named_by_source
 def _is_set(bitmap: int, i: int) -> bool:
     return ((_load8(bitmap + (i >> 3)) >> (i & 7)) & 1) != 0
 
 
 @njit(**_OPTIONS)
+@named_by_source
 def _decimal(p: int, address: int, words: int, scale: int, scratch: Any) -> int:
     """numeric from a little-endian two's complement integer of ``words`` 64-bit words times 10^-scale."""
     is_negative = _load64(address + 8 * (words - 1)) < 0
@@ -201,6 +203,7 @@ def _decimal(p: int, address: int, words: int, scale: int, scratch: Any) -> int:
 
 
 @njit(**_OPTIONS)
+@named_by_source
 def _scalar(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
     """Write length and bytes of one value that is not a list; returns the address behind it."""
     i = row + columns[c, D_OFFSET]
@@ -271,6 +274,7 @@ def _scalar(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
 
 
 @njit(**_OPTIONS)
+@named_by_source
 def _list(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
     """Write length and bytes of a one-dimensional array with lower bound 1 (none at all when empty)."""
     i = row + columns[c, D_OFFSET]
@@ -301,6 +305,7 @@ def _list(p: int, columns: Any, c: int, row: int, scratch: Any) -> int:
 
 
 @njit("int64(int64, int64[:, ::1], int64, int64, int64, int64)", **_OPTIONS)
+@named_by_source
 def assemble(out: int, columns: Any, fields: int, first: int, last: int, frame: int) -> int:
     """Write rows ``first`` to ``last`` (exclusive) of the first ``fields`` columns at ``out``; returns the end."""
     scratch = np.zeros(_SCRATCH, np.uint64)

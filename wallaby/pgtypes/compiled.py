@@ -40,6 +40,7 @@ MODULES: Final = (
     "wallaby.pgtypes.floats",
     "wallaby.pgtypes.kernels",
     "wallaby.pgtypes.numeric_kernels",
+    "wallaby.pgtypes.part_kernels",
     "wallaby.pgtypes.printed_kernels",
     "wallaby.pgtypes.sweep_kernels",
     "wallaby.pgtypes.sweep_plan",
@@ -80,7 +81,9 @@ def kernel(returns: str, *takes: str) -> Callable[[_Function], _Function]:
     def decorate(function: _Function) -> _Function:
         if _LOADED is not None:
             return _LOADED.function(symbol(function), function.__doc__)
-        made: _Function = _numba().njit(f"{returns}({', '.join(takes)})", boundscheck=False, **_options())(function)
+        made: _Function = _numba().njit(f"{returns}({', '.join(takes)})", boundscheck=False, **_options())(
+            named_by_source(function)
+        )
         setattr(made, IS_KERNEL, True)
         return made
 
@@ -108,6 +111,17 @@ def intrinsic(function: _Function) -> _Function:
         return function
     made: _Function = _numba().extending.intrinsic(function)
     return made
+
+
+def named_by_source(function: _Function) -> _Function:
+    """The function with its file's digest in the name under which numba keeps it.
+
+    numba writes the index, which tells of which source the code is, before the code: a process that is killed in
+    between leaves the index of the new source with the code of the old, under one name and for good; and one that loads
+    in between gets it, too. Under a name of their own the code of another source is never found.
+    """
+    function.__qualname__ += f".{_source_digest(function.__code__.co_filename)}"
+    return function
 
 
 def is_loaded() -> bool:
@@ -162,7 +176,7 @@ def symbol(function: _Function) -> str:
 def _for_kernels(function: _Function, **options: Any) -> _Function:
     if _LOADED is not None:
         return function
-    made: _Function = _numba().njit(**_options(), **options)(function)
+    made: _Function = _numba().njit(**_options(), **options)(named_by_source(function))
     return made
 
 
@@ -177,6 +191,15 @@ def _numba() -> Any:
 def _options() -> Mapping[str, Any]:
     """Without numba's memory management: kernels allocate nothing, and an object file has nobody to ask for memory."""
     return {"cache": cache_path() is not None, "nogil": True, "_nrt": False}
+
+
+@cache
+def _source_digest(path: str) -> str:
+    """Empty where there is no source: nothing is kept then, either."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def _digest() -> str:

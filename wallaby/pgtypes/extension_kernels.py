@@ -11,7 +11,7 @@ Texts: ``"key"=>"value", "other"=>NULL`` with ``\"`` and ``\\`` inside; ``[1,2.5
 ``text_kernels``, a text of another form gets no bit in ``valid`` and becomes an outlier.
 """
 
-# Compiled in: endian ae271823, kernels 30dfcdd0, text_kernels 4cad22aa
+# Compiled in: endian ae271823, kernels 30dfcdd0
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -22,43 +22,27 @@ import numpy as np
 from wallaby.pgtypes.compiled import BYTES, I32, INT64, U8, VOID, called, kernel
 from wallaby.pgtypes.endian import be16, be32
 from wallaby.pgtypes.kernels import set_valid
-from wallaby.pgtypes.text_kernels import hex_figure
 
 
-@kernel(INT64, BYTES, I32, I32, I32, INT64, I32, U8)
-def map_offsets(data, offset, length, base, column, starts, valid):
-    """First pass over binary hstores: Arrow offsets into their pairs. Returns the first malformed row, or -1."""
-    end = np.int64(0)
-    rows = base.shape[0]
-    for i in range(rows):
-        starts[i] = end
-        j = base[i] + column
-        size = np.int64(length[j])
-        if size < 0:
-            continue
-        if size < 4:
-            return np.int64(i)
-        p = np.int64(offset[j])
-        stop = p + size
-        pairs = be32(data, p)
+@called
+def pairs_at(data, at, size):
+    """How many pairs a binary hstore has; -1 when it is malformed."""
+    if size < 4:
+        return np.int64(-1)
+    stop = at + size
+    pairs = be32(data, at)
+    p = at + 4
+    for _ in range(pairs):
+        if p + 4 > stop:
+            return np.int64(-1)
+        p += 4 + be32(data, p)
+        if p + 4 > stop:
+            return np.int64(-1)
+        value = be32(data, p)
         p += 4
-        for _ in range(pairs):
-            if p + 4 > stop:
-                return np.int64(i)
-            key = be32(data, p)
-            p += 4 + key
-            if p + 4 > stop:
-                return np.int64(i)
-            value = be32(data, p)
-            p += 4
-            if value != 4294967295:
-                p += value
-        if p != stop:
-            return np.int64(i)
-        end += pairs
-        set_valid(valid, i)
-    starts[rows] = end
-    return np.int64(-1)
+        if value != 4294967295:
+            p += value
+    return pairs if p == stop else np.int64(-1)
 
 
 @kernel(VOID, BYTES, I32, I32, INT64, I32, I32, I32, I32, I32)
@@ -157,26 +141,13 @@ def text_map(data, offset, length, base, column, copy, starts, valid, key_offset
     return pairs
 
 
-@kernel(INT64, BYTES, I32, I32, I32, INT64, INT64, I32, U8)
-def vector_offsets(data, offset, length, base, column, width, starts, valid):
-    """First pass over binary vectors of ``width`` bytes per element. Returns the first malformed row, or -1."""
-    end = np.int64(0)
-    rows = base.shape[0]
-    for i in range(rows):
-        starts[i] = end
-        j = base[i] + column
-        size = np.int64(length[j])
-        if size < 0:
-            continue
-        if size < 4:
-            return np.int64(i)
-        dimensions = be16(data, np.int64(offset[j]))
-        if size != 4 + width * dimensions:
-            return np.int64(i)
-        end += dimensions
-        set_valid(valid, i)
-    starts[rows] = end
-    return np.int64(-1)
+@called
+def dimensions_at(data, at, size, width):
+    """How many elements of ``width`` bytes a binary vector has; -1 when it is malformed."""
+    if size < 4:
+        return np.int64(-1)
+    dimensions = be16(data, at)
+    return dimensions if size == 4 + width * dimensions else np.int64(-1)
 
 
 @kernel(VOID, BYTES, I32, I32, INT64, INT64, I32, I32)
@@ -226,36 +197,3 @@ def text_vector(data, offset, length, base, column, starts, valid, element_offse
             set_valid(valid, i)
     starts[base.shape[0]] = elements
     return elements
-
-
-@kernel(VOID, BYTES, I32, I32, I32, INT64, I32, U8)
-def text_hex_offsets(data, offset, length, base, column, starts, valid):
-    """First pass over pairs of hexadecimal figures: Arrow offsets of the bytes they mean."""
-    end = np.int64(0)
-    rows = base.shape[0]
-    for i in range(rows):
-        starts[i] = end
-        j = base[i] + column
-        size = np.int64(length[j])
-        if size < 0 or size % 2 != 0:
-            continue
-        at = np.int64(~offset[j])
-        fits = True
-        for p in range(at, at + size):
-            if hex_figure(data[p]) < 0:
-                fits = False
-                break
-        if fits:
-            set_valid(valid, i)
-            end += size // 2
-    starts[rows] = end
-
-
-@kernel(VOID, BYTES, I32, I32, INT64, I32, U8)
-def text_hex(data, offset, base, column, starts, out):
-    """Second pass: the bytes."""
-    for i in range(base.shape[0]):
-        at = np.int64(~offset[base[i] + column])
-        for q in range(starts[i], starts[i + 1]):
-            out[q] = (hex_figure(data[at]) << 4) | hex_figure(data[at + 1])
-            at += 2

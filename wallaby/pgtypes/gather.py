@@ -19,7 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.memory import unwritten
-from wallaby.pgtypes import extension_kernels, kernels, numeric_kernels, printed_kernels, text_kernels
+from wallaby.pgtypes import (
+    extension_kernels,
+    kernels,
+    numeric_kernels,
+    part_kernels,
+    printed_kernels,
+    text_kernels,
+)
 from wallaby.pgtypes.cells import Bytes, Cells, Index, MalformedCell, NoBinaryForm
 from wallaby.pgtypes.layout import Family, Layout
 from wallaby.pgtypes.printed import BOUND_FORMS, FORMS, Form, print_cells
@@ -164,12 +171,13 @@ def _numeric_text(layout: Layout, cells: Cells) -> pa.Array:
     return _assemble(layout.arrow, cells.rows, valid, starts, out)
 
 
-def _text_bytea(layout: Layout, cells: Cells) -> pa.Array:
+def _text_bytes(layout: Layout, cells: Cells) -> pa.Array:
+    prefix = 2 if layout.family is Family.BYTEA else 0
     starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
-    text_kernels.text_bytea_offsets(*cells.args(), starts, valid)
+    text_kernels.text_hex_offsets(*cells.args(), prefix, starts, valid)
     out = unwritten(int(starts[-1]), np.uint8)
-    text_kernels.text_bytea(cells.data, cells.offset, cells.base, cells.column, starts, out)
+    text_kernels.text_hex(cells.data, cells.offset, cells.base, cells.column, prefix, starts, out)
     return _assemble(layout.arrow, cells.rows, valid, starts, out)
 
 
@@ -219,12 +227,18 @@ def _with_elements(layout: Layout, rows: int, starts: Index, valid: Bytes, eleme
     return pc.if_else(pa.array(is_lost), pa.scalar(None, layout.arrow), lists)
 
 
-def _map(layout: Layout, cells: Cells) -> pa.Array:
+def _parts(cells: Cells, kind: int, reason: str) -> tuple[Index, Bytes]:
+    """Offsets into the parts of all cells, and which cells have a value; MalformedCell with ``reason``."""
     starts = unwritten(cells.rows + 1, np.int32)
     valid = _bitmap(cells.rows)
-    malformed = extension_kernels.map_offsets(*cells.args(), starts, valid)
+    malformed = part_kernels.part_offsets(*cells.args(), kind, starts, valid)
     if malformed >= 0:
-        raise MalformedCell(malformed, "an hstore is malformed")
+        raise MalformedCell(malformed, reason)
+    return starts, valid
+
+
+def _map(layout: Layout, cells: Cells) -> pa.Array:
+    starts, valid = _parts(cells, part_kernels.PAIRS, "an hstore is malformed")
     pairs = int(starts[-1])
     index = [unwritten(pairs, np.int32) for _ in range(4)]
     extension_kernels.map_entries(cells.data, cells.offset, cells.base, cells.column, starts, *index)
@@ -261,11 +275,8 @@ def _with_pairs(
 def _vector(layout: Layout, cells: Cells) -> pa.Array:
     is_half = layout.family is Family.HALF_VECTOR
     width = 2 if is_half else 4
-    starts = unwritten(cells.rows + 1, np.int32)
-    valid = _bitmap(cells.rows)
-    malformed = extension_kernels.vector_offsets(*cells.args(), width, starts, valid)
-    if malformed >= 0:
-        raise MalformedCell(malformed, "a vector is malformed")
+    kind = part_kernels.HALF_FLOATS if is_half else part_kernels.FLOATS
+    starts, valid = _parts(cells, kind, "a vector is malformed")
     bits = unwritten(int(starts[-1]), np.int32)
     extension_kernels.vector_elements(cells.data, cells.offset, cells.base, cells.column, width, starts, bits)
     values = bits.astype(np.uint16).view(np.float16).astype(np.float32) if is_half else bits.view(np.float32)
@@ -285,15 +296,6 @@ def _text_vector(layout: Layout, cells: Cells) -> pa.Array:
 def _with_floats(layout: Layout, starts: Index, valid: Bytes, values: pa.Array) -> pa.Array:
     buffers = [pa.py_buffer(valid), pa.py_buffer(starts)]
     return pa.Array.from_buffers(layout.arrow, len(starts) - 1, buffers, children=[values])
-
-
-def _text_geometry(layout: Layout, cells: Cells) -> pa.Array:
-    starts = unwritten(cells.rows + 1, np.int32)
-    valid = _bitmap(cells.rows)
-    extension_kernels.text_hex_offsets(*cells.args(), starts, valid)
-    out = unwritten(int(starts[-1]), np.uint8)
-    extension_kernels.text_hex(cells.data, cells.offset, cells.base, cells.column, starts, out)
-    return _assemble(layout.arrow, cells.rows, valid, starts, out)
 
 
 def _printed(layout: Layout, cells: Cells) -> pa.Array:
@@ -341,11 +343,7 @@ def _bounds(layout: Layout, cells: Cells) -> pa.Array:
 
 def _multirange(layout: Layout, cells: Cells) -> pa.Array:
     assert layout.element is not None, layout
-    starts = unwritten(cells.rows + 1, np.int32)
-    valid = _bitmap(cells.rows)
-    malformed = printed_kernels.multirange_offsets(*cells.args(), starts, valid)
-    if malformed >= 0:
-        raise MalformedCell(malformed, "a multirange is malformed")
+    starts, valid = _parts(cells, part_kernels.RANGES, "a multirange is malformed")
     count = int(starts[-1])
     offset, length = unwritten(count, np.int32), unwritten(count, np.int32)
     printed_kernels.multirange_elements(cells.data, cells.offset, cells.base, cells.column, starts, offset, length)
@@ -392,12 +390,12 @@ _BINARY: Final[dict[Family, _GatherColumn]] = {
 }
 
 _TEXT: Final[dict[Family, _GatherColumn]] = {
-    Family.BYTEA: _text_bytea,
+    Family.BYTEA: _text_bytes,
     Family.LIST: _text_list,
     Family.MAP: _text_map,
     Family.VECTOR: _text_vector,
     Family.HALF_VECTOR: _text_vector,
-    Family.GEOMETRY: _text_geometry,
+    Family.GEOMETRY: _text_bytes,
 }
 
 __all__ = ["Bytes", "Cells", "Index", "MalformedCell", "NoBinaryForm", "Outliers", "Sweep", "finish", "gather"]

@@ -440,33 +440,19 @@ def range_bounds(data, offset, length, base, column, flags, lower_offset, lower_
     return np.int64(-1)
 
 
-@kernel(INT64, BYTES, I32, I32, I32, INT64, I32, U8)
-def multirange_offsets(data, offset, length, base, column, starts, valid):
-    """First pass over multiranges: offsets into the ranges of all. Returns the first malformed row, or -1."""
-    end = np.int64(0)
-    rows = base.shape[0]
-    for i in range(rows):
-        starts[i] = end
-        j = base[i] + column
-        size = np.int64(length[j])
-        if size < 0:
-            continue
-        if size < 4:
-            return np.int64(i)
-        p = np.int64(offset[j])
-        stop = p + size
-        count = be32(data, p)
-        p += 4
-        for _ in range(count):
-            if p + 4 > stop:
-                return np.int64(i)
-            p += 4 + be32(data, p)
-        if p != stop:
-            return np.int64(i)
-        end += count
-        set_valid(valid, i)
-    starts[rows] = end
-    return np.int64(-1)
+@called
+def ranges_at(data, at, size):
+    """How many ranges a binary multirange has; -1 when it is malformed."""
+    if size < 4:
+        return np.int64(-1)
+    stop = at + size
+    count = be32(data, at)
+    p = at + 4
+    for _ in range(count):
+        if p + 4 > stop:
+            return np.int64(-1)
+        p += 4 + be32(data, p)
+    return count if p == stop else np.int64(-1)
 
 
 @kernel(VOID, BYTES, I32, I32, INT64, I32, I32, I32)

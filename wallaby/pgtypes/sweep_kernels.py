@@ -14,7 +14,7 @@ column that is gathered at all has every block written, those of NULLs alone too
 """
 
 # Compiled in: binary_loops 71033487, endian ae271823, sweep_plan 4b80aa58
-# Compiled in: text_loops 8749d8fa
+# Compiled in: text_loops 1a42ca20
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -50,35 +50,35 @@ def uuid_text_at(data, at, out, to):
     return True
 
 
-@kernel(VOID, BYTES, I32, I32, I32, INT64, I32, U8)
-def text_bytea_offsets(data, offset, length, base, column, starts, valid):
-    r"""First pass over ``\x`` and pairs of hexadecimal figures: Arrow offsets."""
+@kernel(VOID, BYTES, I32, I32, I32, INT64, INT64, I32, U8)
+def text_hex_offsets(data, offset, length, base, column, prefix, starts, valid):
+    r"""First pass over pairs of hexadecimal figures: Arrow offsets. ``prefix``: 2 where ``\x`` comes first, else 0."""
     end = np.int64(0)
     rows = base.shape[0]
     for i in range(rows):
         starts[i] = end
         j = base[i] + column
-        size = length[j]
-        if size < 2 or size % 2 != 0:
+        size = np.int64(length[j])
+        if size < prefix or size % 2 != 0:
             continue
         at = np.int64(~offset[j])
-        fits = data[at] == 92 and data[at + 1] == 120
+        fits = prefix == 0 or (data[at] == 92 and data[at + 1] == 120)
         if fits:
-            for p in range(at + 2, at + size):
+            for p in range(at + prefix, at + size):
                 if hex_figure(data[p]) < 0:
                     fits = False
                     break
         if fits:
             set_valid(valid, i)
-            end += (size - 2) // 2
+            end += (size - prefix) // 2
     starts[rows] = end
 
 
-@kernel(VOID, BYTES, I32, I32, INT64, I32, U8)
-def text_bytea(data, offset, base, column, starts, out):
+@kernel(VOID, BYTES, I32, I32, INT64, INT64, I32, U8)
+def text_hex(data, offset, base, column, prefix, starts, out):
     """Second pass: the bytes."""
     for i in range(base.shape[0]):
-        at = np.int64(~offset[base[i] + column]) + 2
+        at = np.int64(~offset[base[i] + column]) + prefix
         for q in range(starts[i], starts[i + 1]):
             out[q] = (hex_figure(data[at]) << 4) | hex_figure(data[at + 1])
             at += 2

@@ -6,7 +6,7 @@ prints is read in place; anything else by a careful reader, which is called.
 
 # Compiled in: binary_loops 71033487, endian ae271823, figures 74c8e10c
 # Compiled in: floats d4c3ddf7, numeric_kernels dc6b26bb, sweep_plan 4b80aa58
-# Compiled in: text_kernels 4cad22aa, text_numbers 9b39b910, text_times 56666ddc
+# Compiled in: text_kernels 239aa4dc, text_numbers 9b39b910, text_times 56666ddc
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -69,6 +69,39 @@ def test_numba_compiles_where_there_is_no_object_file_and_keeps_what_it_compiled
     assert list(tmp_path.glob("*/sweep_plan.lay_out*.nbc"))
 
 
+_KERNEL = """
+from wallaby.pgtypes.compiled import INT64, called, kernel
+@called
+def inner():
+    return {number}
+@kernel(INT64)
+def outer():
+    return inner()
+"""
+_CALL = """
+import os
+from numba.core.caching import IndexDataCacheFile
+if {is_killed}:
+    IndexDataCacheFile._save_data = lambda *_: os._exit(9)
+import sources
+print(sources.outer())
+"""
+
+
+def test_code_of_another_source_is_not_run_though_a_process_was_killed_while_it_kept_the_new(tmp_path: Path) -> None:
+    """numba writes which source the code is of before the code."""
+    source = tmp_path / "sources.py"
+    variables = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    source.write_text(_KERNEL.format(number=1111), encoding="utf-8")
+    assert _python("-c", _CALL.format(is_killed=False), **variables) == "1111"
+    source.write_text(_KERNEL.format(number=2222), encoding="utf-8")
+    killed = subprocess.run(
+        [sys.executable, "-c", _CALL.format(is_killed=True)], env={**os.environ, **variables}, check=False, timeout=900
+    )
+    assert killed.returncode == 9
+    assert _python("-c", _CALL.format(is_killed=False), **variables) == "2222"
+
+
 @pytest.mark.parametrize("damage", ["cut off", "one bit", "empty"])
 def test_a_damaged_object_file_is_not_loaded(object_file: Path, tmp_path: Path, damage: str) -> None:
     content = bytearray(object_file.read_bytes())
