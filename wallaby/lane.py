@@ -187,6 +187,7 @@ class Lane:
 
     def _durable(self, writer: SinkWriter, upto: Position, committed_at_us: int) -> Receipt:
         """Letters first, then the destination's record: see `wallaby.set_aside`."""
+        is_last_try = False
         while True:
             try:
                 if self._set_aside is not None and self._set_aside.has_letters:
@@ -197,7 +198,10 @@ class Lane:
                 return writer.commit(self._token(upto, self._rows_uncommitted, committed_at_us))
             except RowRefused as error:
                 if not self._isolate(writer, error, upto):
-                    raise
+                    # All rows were taken when they were tried again: once more, and no oftener.
+                    if is_last_try:
+                        raise
+                    is_last_try = True
 
     def _isolate(self, writer: SinkWriter, error: RowRefused, upto: Position) -> bool:
         if self._set_aside is None:
@@ -222,6 +226,8 @@ class Lane:
             for replay in replays:
                 done, failure = self._replayer.apply(replay)
                 self._set_aside.settle(replay, done, failure)
+                if failure:
+                    break  # later ones of its keys are open again: ask anew
         self._set_aside.refresh(self._committed)
 
     def _token(self, upto: Position, rows: int, committed_at_us: int) -> CommitToken:
