@@ -23,6 +23,7 @@ _FORBIDDEN: Final = re.compile(
     r"\b40[13]\b|AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|PermissionDenied|Permission denied"
     r"|Unauthenticated|Read-only file system|code: 13\b|code: 30\b"
 )
+_GONE: Final = re.compile(r"File not found|Object at location .* not found|NoSuchKey|code: 2\b")
 _NO_BUCKET: Final = re.compile(r"NoSuchBucket|bucket does not exist")
 _UNREACHABLE: Final = re.compile(
     r"error sending request|Connection refused|dns error|timed out|\b50[0234]\b|HTTP error|Generic S3 error"
@@ -77,6 +78,12 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
             return OutcomeUnknown(f"the engine gave {kind} at the commit", advice="The record decides", **where)
         case _ if _UNREACHABLE.search(text):
             return Transient("the store does not answer", advice="Look at endpoint, region and the network", **where)
+        case _ if _GONE.search(text):
+            return Transient(
+                "files of the table are gone",
+                advice="Somebody removed the table, or vacuumed it too early: copy it again with --resnapshot",
+                **where,
+            )
         case DeltaProtocolError():
             return Refused(
                 "the table uses features of Delta this engine does not know",

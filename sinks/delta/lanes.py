@@ -16,6 +16,7 @@ often the lane began anew: a table's record of an earlier copy says nothing abou
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
@@ -35,6 +36,8 @@ RESTORED: Final = "an older version of the table _wallaby/lanes was restored"
 """How the record may stand behind what it confirmed."""
 MOVE_ATTEMPTS_MAX: Final = 20
 """Takeovers of a lane by others, met while it is taken over, before that is given up."""
+MARKS_MAX: Final = 4_096
+"""Records kept in memory, a few hundred bytes each."""
 LOG_RETENTION: Final = timedelta(hours=6)
 """Every commit of every lane is a version of the table of records: older ones are removed after this."""
 _FORMAT: Final = "wallaby.format"
@@ -57,8 +60,9 @@ class Mark:
 
 
 def read(table: DeltaTable, lane: LaneId) -> Mark:
-    """What the loaded version of ``table`` says of ``lane``."""
-    lsn, ordinal, epoch, copy = (table.transaction_version(name) for name in _names(lane))
+    """What the loaded version of ``table`` says of ``lane``. Reads the log from its last checkpoint on."""
+    with translated(Doing.OPEN, lane=lane):
+        lsn, ordinal, epoch, copy = (table.transaction_version(name) for name in _names(lane))
     if lsn is None or ordinal is None or epoch is None or copy is None:
         return Mark()
     return Mark(LaneRecord(Position(Lsn(lsn % _UNSIGNED), ordinal % _UNSIGNED), epoch), copy)
@@ -89,16 +93,46 @@ def _wrapped(number: int) -> int:
     return number - _UNSIGNED if number >= _SIGNED else number
 
 
+class Marks:
+    """The records of one process's last commits, by table and lane: what `read` would find, without reading.
+
+    A version this process made right on top of the one it had read holds its own record and nobody else's.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, LaneId], tuple[int, Mark]] = OrderedDict()
+
+    def read(self, table: DeltaTable, lane: LaneId) -> Mark:
+        """As `read`."""
+        version, mark = self._known.get((table.table_uri, lane), (-1, None))
+        if mark is None or version != table.version():
+            mark = read(table, lane)
+            self._keep(table, lane, mark)
+        return mark
+
+    def wrote(self, table: DeltaTable, lane: LaneId, mark: Mark, *, over: int) -> None:
+        """A commit with ``mark`` was made on top of version ``over``; ``table`` has been loaded since."""
+        if table.version() == over + 1:
+            self._keep(table, lane, mark)
+
+    def _keep(self, table: DeltaTable, lane: LaneId, mark: Mark) -> None:
+        self._known[table.table_uri, lane] = table.version(), mark
+        self._known.move_to_end((table.table_uri, lane))
+        if len(self._known) > MARKS_MAX:
+            self._known.popitem(last=False)
+
+
 class Lanes:
     """The table of the lanes' own records."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._table: DeltaTable | None = None
+        self._marks = Marks()
 
     def read(self, lane: LaneId) -> Mark:
         """The newest record; made when there is none."""
-        return read(self._loaded(), lane)
+        return self._marks.read(self._loaded(), lane)
 
     def peek(self) -> DeltaTable | None:
         """The table of records if there is one; `Refused` when a newer wallaby wrote it. Makes nothing."""
@@ -118,6 +152,7 @@ class Lanes:
         """Write the record over the one `read` gave last. `Conflict` when the lane moved since then."""
         table = self._table
         assert table is not None, "a record is read before it is moved"
+        over = table.version()
         with translated(Doing.COMMIT, lane=lane):
             table.create_write_transaction(
                 [],
@@ -126,6 +161,7 @@ class Lanes:
                 commit_properties=commit_properties(transactions(lane, mark), details),
                 post_commithook_properties=NO_HOOKS,
             )
+        self._marks.wrote(self._loaded(), lane, mark, over=over)
 
     def take(self, lane: LaneId, epoch: int, *, is_reset: bool = False) -> Mark:
         """Raise the lane's epoch, whoever moves it meanwhile; with ``is_reset`` begin a new copy. Twice is once.
@@ -161,4 +197,4 @@ class Lanes:
         return self._store.create(self._store.lanes_uri, _FIELDS, configuration=configuration)
 
 
-__all__ = ["FORMAT_VERSION", "RESTORED", "Lanes", "Mark", "metadata", "read", "transactions"]
+__all__ = ["FORMAT_VERSION", "RESTORED", "Lanes", "Mark", "Marks", "metadata", "read", "transactions"]

@@ -48,7 +48,9 @@ class _Gathered:
 class Stage:
     """Empty again after `clear`, which gives the disk's space back; so does the end of the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, memory_bytes: int = STAGE_BYTES_MAX, slice_bytes: int = SLICE_BYTES_MAX) -> None:
+        self._memory_bytes = memory_bytes
+        self._slice_bytes = slice_bytes
         self._tables: dict[TableName, _Gathered] = {}
         self._in_memory = 0
         self._file: IO[bytes] | None = None
@@ -57,7 +59,7 @@ class Stage:
     def add(self, part: TablePart) -> None:
         """Take a copy: the part's buffer is shared memory of the transport and must not be held beyond this call."""
         size = part.nbytes
-        if self._in_memory + size <= STAGE_BYTES_MAX:
+        if self._in_memory + size <= self._memory_bytes:
             self._in_memory += size
             kept = _Part(part.schema, part.rows, size, pa.py_buffer(bytes(part.data)))
         else:
@@ -81,7 +83,7 @@ class Stage:
             while (
                 end < len(parts)
                 and parts[end].schema.fingerprint == fingerprint
-                and size + parts[end].size <= SLICE_BYTES_MAX
+                and size + parts[end].size <= self._slice_bytes
             ):
                 size += parts[end].size
                 end += 1

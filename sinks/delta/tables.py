@@ -14,7 +14,7 @@ from sinks.delta import lanes
 from sinks.delta.config import DeltaOptions
 from sinks.delta.ddl import ATTNUM, Change, change, target_table, wanted_fields
 from sinks.delta.errors import Conflict, Doing, translated
-from sinks.delta.lanes import Mark
+from sinks.delta.lanes import Mark, Marks
 from sinks.delta.rewrite import reshape
 from sinks.delta.store import NO_HOOKS, Store, commit_properties, delta_schema, hours, shape
 from wallaby.errors import ConfigError, Refused, Transient
@@ -39,6 +39,7 @@ class Tables:
         self.options: DeltaOptions = store.options
         self._store = store
         self._open: OrderedDict[TableName, DeltaTable] = OrderedDict()
+        self.marks = Marks()
 
     def opened(self, source: TableName) -> DeltaTable | None:
         """The newest version of the target of ``source``; None when there is none."""

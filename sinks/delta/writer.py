@@ -38,13 +38,15 @@ from wallaby.window import OP_COPY, Barrier, BarrierKind, CommitToken, LaneId, R
 class DeltaWriter:
     """See `wallaby.sink.SinkWriter`."""
 
-    def __init__(self, records: Lanes, tables: Tables, upkeep: Upkeep, lane: LaneId) -> None:
+    def __init__(
+        self, records: Lanes, tables: Tables, upkeep: Upkeep, lane: LaneId, *, stage: Stage | None = None
+    ) -> None:
         self._records = records
         self._tables = tables
         self._upkeep = upkeep
         self._options: DeltaOptions = tables.options
         self._lane = lane
-        self._stage = Stage()
+        self._stage = Stage() if stage is None else stage
 
     def write(self, window: Window) -> None:
         assert window.barrier is None, "barriers go to apply_barrier"
@@ -133,7 +135,7 @@ class DeltaWriter:
                     advice="Somebody removed it: copy the table again with --resnapshot",
                     table=name,
                 )
-            noted = lanes.read(table, token.lane)
+            noted = self._noted(name, table, token.lane)
             require_epoch(noted.record, token.lane, token.epoch)
             at = noted.seen_from(mark).position
             if at >= token.upto and at > token.after:
@@ -142,6 +144,7 @@ class DeltaWriter:
             if commit is None:
                 return
             moved = Mark(LaneRecord(max(at, upto or at), token.epoch), mark.copy)
+            over = table.version()
             try:
                 commit(commit_properties(lanes.transactions(token.lane, moved), lanes.metadata(token)))
             except Conflict:
@@ -151,9 +154,17 @@ class DeltaWriter:
             except BaseException:
                 self._tables.forget(name)
                 raise
+            self._tables.marks.wrote(table, token.lane, moved, over=over)
             self._upkeep.committed(name, self._tables.uri(name))
             return
         raise busy(name)
+
+    def _noted(self, name: TableName, table: DeltaTable, lane: LaneId) -> Mark:
+        try:
+            return self._tables.marks.read(table, lane)
+        except BaseException:
+            self._tables.forget(name)
+            raise
 
     def _commit_of(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> Commit | None:
         with translated(Doing.OPEN, table=schema.name):
