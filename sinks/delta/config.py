@@ -26,6 +26,8 @@ CAPABILITIES: Final = Capabilities(
 )
 """A Delta commit is of one table: every table keeps its own record (specs/decisions/0028), and a transaction over
 several tables appears one table after the other."""
+RETENTION_MIN: Final = timedelta(hours=1)
+"""Old files stay as long as a reader may take that began before they were replaced; Delta counts in hours."""
 _S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
 
 
@@ -50,7 +52,7 @@ class DeltaOptions(DestinationOptions):
     """Commits to a table between two checkpoints of its log, without which opening it takes longer and longer."""
     vacuum: bool = True
     """Files no version of the last ``retention`` needs are removed after a compaction."""
-    retention: Duration = Field(default=timedelta(days=7), ge=timedelta(hours=1))
+    retention: Duration = timedelta(days=7)
     """How long readers may stay on an old version, and how far back time travel reaches."""
     region: str | None = None
     """The bucket's region; default: ``us-east-1`` with ``endpoint``, else the environment's."""
@@ -90,6 +92,8 @@ def read_options(options: Mapping[str, Any]) -> DeltaOptions:
     if (read.access_key is None) != (read.secret_key is None):
         missing = "secret_key" if read.secret_key is None else "access_key"
         raise ConfigError("access_key and secret_key come together", advice=f"Add {missing}", field=missing)
+    if read.retention < RETENTION_MIN:
+        raise ConfigError("must be an hour at least", advice="A day or more suits readers", field="retention")
     if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
             "text needs a column of its own, which a mirror does not have",
