@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from benchmarks import (
     api,
     decode,
+    delta_lake,
     files_and_duckdb,
     latency,
     memory,
@@ -29,6 +30,7 @@ def measure(words: argparse.Namespace) -> Iterator[Line]:
         stream,
         postgres_to_postgres,
         files_and_duckdb,
+        delta_lake,
         streams,
         latency,
         memory,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sinks.delta.config import CAPABILITIES, DeltaOptions, read_options
+from wallaby.errors import MissingExtra
 from wallaby.sink import Capabilities, Sink
 
 
@@ -22,8 +23,14 @@ class _Factory:
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
         """A sink, not yet open. `MissingExtra` without the ``deltalake`` package."""
-        from sinks.delta.sink import DeltaSink
-
+        try:
+            from sinks.delta.sink import DeltaSink
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                f"destination type 'delta' needs {error.name}",
+                advice='Run: pip install "wallaby[delta]"',
+                field="type",
+            ) from error
         return DeltaSink(read_options(options), destination=destination)
 
 

@@ -158,6 +158,13 @@ def change(existing: pa.Schema, wanted: pa.Schema, schema: TableSchema, *, is_lo
     return Change(added=tuple(column.field for column in columns if column.origin is None))
 
 
+def made_anew(existing: pa.Schema, wanted: pa.Schema) -> Change:
+    """An empty table in the wanted shape, whatever it was; columns that are not the source's stay."""
+    names = {name.lower() for name in wanted.names}
+    rest = [field for field in existing if ATTNUM not in (field.metadata or {}) and field.name.lower() not in names]
+    return Change(columns=tuple(NewColumn(field, None) for field in (*wanted, *rest)))
+
+
 def _comes(name: str, origin: dict[str, str], dropped: frozenset[str], present: dict[str, pa.Field]) -> bool:
     """Whether a wanted column has a column of the old table to come from."""
     if name in origin:
@@ -191,4 +198,4 @@ def _numbered(field: pa.Field, old: pa.Field) -> pa.Field:
     return field.with_metadata({ATTNUM: number}) if is_unknown and number else field
 
 
-__all__ = ["ATTNUM", "Change", "NewColumn", "change", "target_table", "wanted_fields"]
+__all__ = ["ATTNUM", "Change", "NewColumn", "change", "made_anew", "target_table", "wanted_fields"]

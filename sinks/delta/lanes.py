@@ -115,6 +115,11 @@ class Marks:
         if table.version() == over + 1:
             self._keep(table, lane, mark)
 
+    def forget(self, uri: str) -> None:
+        """A table was made where there was none: versions of an earlier one say nothing about it."""
+        for known in [key for key in self._known if key[0] == uri]:
+            del self._known[known]
+
     def _keep(self, table: DeltaTable, lane: LaneId, mark: Mark) -> None:
         self._known[table.table_uri, lane] = table.version(), mark
         self._known.move_to_end((table.table_uri, lane))
@@ -148,10 +153,13 @@ class Lanes:
                 )
         return table
 
-    def move(self, lane: LaneId, mark: Mark, *, details: dict[str, str]) -> None:
-        """Write the record over the one `read` gave last. `Conflict` when the lane moved since then."""
+    def move(self, lane: LaneId, found: Mark, mark: Mark, *, details: dict[str, str]) -> None:
+        """Write ``mark`` over ``found``, which `read` gave. `Conflict` when the lane moved since then."""
         table = self._table
         assert table is not None, "a record is read before it is moved"
+        # The table may have been loaded again since: then the engine sees no conflict, but the record tells.
+        if self._marks.read(table, lane) != found:
+            raise Conflict("another writer moved the lane's position", lane=lane)
         over = table.version()
         with translated(Doing.COMMIT, lane=lane):
             table.create_write_transaction(
@@ -178,7 +186,7 @@ class Lanes:
             if wanted == found:
                 return found
             try:
-                self.move(lane, wanted, details={"wallaby.lane": str(lane), "wallaby.epoch": str(epoch)})
+                self.move(lane, found, wanted, details={"wallaby.lane": str(lane), "wallaby.epoch": str(epoch)})
             except Conflict:
                 continue
             return wanted

@@ -188,8 +188,8 @@ def _found(
     keys of several columns some more."""
     first = single(keys[names[0]])
     batches = scan(table, wanted, name=name, files=_ranges(first, quote_identifier(names[0])) or None)
-    kept = [pa.Table.from_batches([batch]) for batch in batches]
-    chosen = [rows.filter(pc.is_in(rows[names[0]], value_set=first)) for rows in kept]
+    read = (pa.Table.from_batches([batch]) for batch in batches)
+    chosen = [rows.filter(pc.is_in(rows[names[0]], value_set=first)) for rows in read]
     shape = pa.schema([fields.field(column) for column in wanted]).remove_metadata()
     return pa.concat_tables([shape.empty_table(), *(rows.cast(shape) for rows in chosen)])
 

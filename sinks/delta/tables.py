@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 
 from sinks.delta import lanes
 from sinks.delta.config import DeltaOptions
-from sinks.delta.ddl import ATTNUM, Change, change, target_table, wanted_fields
+from sinks.delta.ddl import ATTNUM, Change, change, made_anew, target_table, wanted_fields
 from sinks.delta.errors import Conflict, Doing, translated
 from sinks.delta.lanes import Mark, Marks
 from sinks.delta.rewrite import reshape
@@ -134,11 +134,12 @@ class Tables:
             made = self._store.create(
                 self._store.uri(target), wanted, configuration=self._configuration_of(schema), table=schema.name
             )
+            self.marks.forget(made.table_uri)
             table = self._kept(target, made)
         self._require_ours(table, schema.name)
-        self._adopt(table, schema)
         plan = self._change(table, wanted, schema)
         _require_fit(plan, schema)
+        self._adopt(table, schema)
         if plan.columns or plan.added:
             fence()
         properties = commit_properties([], {})
@@ -155,7 +156,12 @@ class Tables:
     def _change(self, table: DeltaTable, wanted: pa.Schema, schema: TableSchema) -> Change:
         existing = shape(table)
         is_log = self.options.write_mode is WriteMode.APPEND
-        return change(existing, wanted, schema, is_log=is_log)
+        plan = change(existing, wanted, schema, is_log=is_log)
+        is_ours = _configuration(table, schema.name).get(_RESETTABLE) == "true"
+        if (plan.unfit or plan.columns) and is_ours and not table.file_uris():
+            # Emptied before a new copy: what the columns were before matters no more.
+            return made_anew(existing, wanted)
+        return plan
 
     def _adopt(self, table: DeltaTable, schema: TableSchema) -> None:
         """Note on a table somebody else made whose it is, and which of its columns are the source's. Twice is once."""
@@ -212,7 +218,7 @@ class Tables:
 
 def is_empty(table: DeltaTable) -> bool:
     """True when the loaded version holds no rows, or its files do not say otherwise."""
-    return not any(True for _ in table.file_uris()) or table.count() == 0
+    return not table.file_uris() or table.count() == 0
 
 
 def busy(source: TableName) -> Transient:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
@@ -32,7 +33,8 @@ from wallaby.record import LaneRecord, must_apply, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
 from wallaby.transform import append, mirror
-from wallaby.window import OP_COPY, Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
+from wallaby.transform.columns import single
+from wallaby.window import BEFORE_OUTLIER_BIT, OP_COPY, Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
 
 
 class DeltaWriter:
@@ -96,7 +98,7 @@ class DeltaWriter:
     def _move(self, token: CommitToken, mark: Mark) -> None:
         moved = Mark(LaneRecord(token.upto, token.epoch), mark.copy)
         try:
-            self._records.move(token.lane, moved, details=lanes.metadata(token))
+            self._records.move(token.lane, mark, moved, details=lanes.metadata(token))
         except Conflict:
             # Another writer of the lane was first. With the same window it did the same: the tables took it once.
             found = self._records.read(token.lane)
@@ -171,13 +173,13 @@ class DeltaWriter:
             fields = shape(table)
 
         def shaped(rows: pa.Table) -> pa.Table:
-            return self._shaped(schema, rows, fields, commit_lsn=Lsn(changes["commit_lsn"][0].as_py()))
+            return self._shaped(schema, rows, fields, changes)
 
         if self._options.write_mode is WriteMode.APPEND:
             return appended(table, shaped(append.append_rows(schema, changes, keep_outliers=True)), schema.name)
         return commit_of(mirror.plan(schema, changes), table, shaped)
 
-    def _shaped(self, schema: TableSchema, rows: pa.Table, fields: pa.Schema, *, commit_lsn: Lsn) -> pa.Table:
+    def _shaped(self, schema: TableSchema, rows: pa.Table, fields: pa.Schema, changes: pa.Table) -> pa.Table:
         """``rows`` (the source's columns by place, then our own by name) with all columns of the target, in its types.
 
         `Refused` for a value Delta does not hold, if so asked, and for one that would change as a partition.
@@ -205,7 +207,7 @@ class DeltaWriter:
                 + ("" if self._options.write_mode is WriteMode.MIRROR else " or text"),
                 table=schema.name,
                 column=schema.columns[unheld].name,
-                commit_lsn=commit_lsn,
+                commit_lsn=_first_outlier(changes, unheld),
             )
         arrays = []
         for field in fields:
@@ -262,6 +264,14 @@ def _beyond(changes: pa.Table, at: Position, token: CommitToken) -> pa.Table:
     return pa.Table.from_batches(
         [batch if _is_copied(batch) else drop_applied(batch, at) for batch in changes.to_batches()], changes.schema
     )
+
+
+def _first_outlier(changes: pa.Table, column: int) -> Lsn | None:
+    """The transaction of the first change with a value of ``column`` outside its type."""
+    lists = single(changes["outliers"])
+    of_column = pc.list_flatten(lists).field(0).to_numpy(zero_copy_only=False) & ~np.uint16(BEFORE_OUTLIER_BIT)
+    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)[of_column == column]
+    return Lsn(changes["commit_lsn"][int(rows[0])].as_py()) if len(rows) else None
 
 
 def _is_copied(batch: pa.RecordBatch) -> bool:

@@ -19,9 +19,11 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from deltalake import DeltaTable
 
 from cluster.demo.proof import DuckDBContents, LogContents
 from cluster.demo.rendering import postgres_text, uniform_floats
+from sinks.delta.store import encode_name
 from wallaby.clock import SystemClock
 from wallaby.content import canonical_hash, row_texts
 from wallaby.endpoints import sink_factory
@@ -39,7 +41,7 @@ from wallaby.testing.in_process import InProcessTransport
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.testing.postgres import ScratchDatabase
 from wallaby.transform.state import derive_state
-from wallaby.window import LaneId
+from wallaby.window import OUTLIER_TYPE, LaneId
 
 PUBLICATION: Final = "p"
 MEMORY: Final = ("mirror", "log")
@@ -207,6 +209,7 @@ class World:
             "postgres": {"dsn": self.target_dsn},
             "duckdb": {"dsn": str(self.folder / "lake.duckdb")},
             "files": {"path": str(self.folder / "parquet"), "fsync": False},
+            "delta": {"path": str(self.folder / "delta"), "commit_interval": "0s"},
         }
         return FlowSpec.from_mapping(
             {
@@ -228,8 +231,8 @@ class World:
         if name == "log":
             return MemorySink(self.log, mode=WriteMode.APPEND)
         [endpoint] = [destination for destination in flow.destinations if destination.name == name]
-        if name == "files":
-            (self.folder / "parquet").mkdir(exist_ok=True)
+        if name in ("files", "delta"):
+            Path(endpoint.options["path"]).mkdir(exist_ok=True)
         return sink_factory(endpoint.type).create(endpoint.options, destination=name)
 
     def _read(self, destination: str, table: TableName, columns: tuple[str, ...]) -> pa.Table:
@@ -247,6 +250,10 @@ class World:
                 return _query(self.target_dsn, _select(table, columns))
             case "duckdb":
                 return DuckDBContents("duckdb", self.folder / "lake.duckdb").read(table, columns)
+            case "delta":
+                path = self.folder / "delta" / encode_name(table.schema) / encode_name(table.name)
+                rows = DeltaTable(str(path)).to_pyarrow_table()
+                return _as_texts(rows.append_column("__outliers", pa.nulls(len(rows), OUTLIER_TYPE)), columns)
             case _:
                 return LogContents("files", self.folder / "parquet", self._schemas()).read(table, columns)
 

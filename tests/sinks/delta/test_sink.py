@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,3 +109,15 @@ def test_errors_of_the_engine_are_told_apart_and_never_quoted() -> None:
         ours = translate(error, doing, table=ORDERS.name)
         assert type(ours) is expected, error
         assert "anna" not in str(ours)
+
+
+def test_a_missing_package_is_named_with_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules['deltalake'] = None\n"
+        "from sinks.delta import FACTORY\n"
+        "from wallaby.errors import MissingExtra\n"
+        "try: FACTORY.create({'path': 'lake'}, destination='lake')\n"
+        "except MissingExtra as error: print(error.advice)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == 'Run: pip install "wallaby[delta]"'

@@ -228,3 +228,26 @@ def test_names_are_folders_nobody_misreads(root: Path, make_sink: MakeSink) -> N
     schema = table(TableName("_Wallaby", "a/b%20 ü"), {"id": "int4"}, key=["id"])
     make_sink().ensure_table(schema)
     assert [path.name for path in root.glob("~5fWallaby/*")] == ["a~2fb~2520~20~c3~bc"]
+
+
+@pytest.mark.must_not_fail(11)
+def test_a_new_copy_begins_in_the_new_shape_whatever_the_old_one_was(make_sink: MakeSink, delta: Delta) -> None:
+    lane = TestLane(make_sink(), LANE)
+    [window] = windows_of([(FIRST, insert(*row)) for row in ROWS])
+    lane.apply(window)
+    other = orders({"id": "bool", "length": "date", "note": "int2"}, (0, 0, 0))
+    with pytest.raises(Refused):
+        lane.sink.ensure_table(other)
+    lane.sink.reset_table(FIRST.name, LANE, 1)
+    lane.sink.reset_lane(LANE, 1)
+    again = TestLane(lane.sink, LANE)
+    [window] = windows_of([(other, insert(True, None, 3))])
+    again.apply(window)
+    assert rows_of(delta(FIRST)) == [{"id": True, "length": None, "note": 3}]
+
+
+def test_a_table_that_does_not_fit_is_left_as_it_was(make_sink: MakeSink, delta: Delta, root: Path) -> None:
+    write_deltalake(target_path(root, FIRST.name), pa.table({"id": [True]}))
+    with pytest.raises(Refused, match="column id is bool"):
+        make_sink().ensure_table(FIRST)
+    assert delta(FIRST).version() == 0

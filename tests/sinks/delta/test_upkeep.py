@@ -35,7 +35,9 @@ def written(sink: DeltaSink, commits: int) -> None:
 def test_small_files_are_put_together_and_the_log_is_summed_up(
     mode: str, make_sink: MakeSink, delta: Delta, root: Path
 ) -> None:
-    written(make_sink(write_mode=mode, optimize_every=20, checkpoint_every=10), 40)
+    sink = make_sink(write_mode=mode, optimize_every=20, checkpoint_every=10)
+    written(sink, 40)
+    assert sink.check() == []
     path = Path(target_path(root, ORDERS.name))
     assert list(path.glob("_delta_log/*.checkpoint.parquet"))
     assert len(delta(ORDERS).file_uris()) < 25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import shutil
 import threading
 from collections.abc import Callable
@@ -103,10 +104,24 @@ def test_two_commits_of_a_lane_that_did_not_see_each_other_conflict(make_sink: M
 def test_records_of_every_position_come_back_exactly(make_sink: MakeSink) -> None:
     records: Lanes = make_sink()._records
     for lsn, ordinal in ((0, 7), (1, 0), (2**63 - 1, 2**63), (2**64 - 1, 2**64 - 1), (2**63, 0)):
-        records.read(LANE)
+        found = records.read(LANE)
         mark = Mark(LaneRecord(Position(Lsn(lsn), ordinal), 5), 3)
-        records.move(LANE, mark, details={})
+        records.move(LANE, found, mark, details={})
         assert records.read(LANE) == mark
+
+
+@pytest.mark.must_not_fail(20)
+def test_a_record_somebody_else_moved_is_not_moved_even_when_it_was_loaded_again(make_sink: MakeSink) -> None:
+    """A writer looks at its epoch in the middle of a commit: that must not make the position of others its own."""
+    one: Lanes = make_sink()._records
+    two: Lanes = make_sink()._records
+    found = one.read(LANE)
+    assert two.read(LANE) == found
+    two.move(LANE, found, Mark(LaneRecord(Position(Lsn(10)), 1)), details={})
+    one.read(LANE)
+    with pytest.raises(lanes.Conflict):
+        one.move(LANE, found, Mark(LaneRecord(Position(Lsn(20)), 1)), details={})
+    assert two.read(LANE).record.position == Position(Lsn(10))
 
 
 @pytest.mark.must_not_fail(3)
@@ -280,3 +295,45 @@ def test_truncates_are_rows_of_a_log(make_sink: MakeSink, delta: Delta) -> None:
     for window in windows_of([(ORDERS, insert(1, "a"))], [Truncate((ORDERS.name,))]):
         lane.apply(window)
     assert sorted(delta(ORDERS).to_pyarrow_table()["__op"].to_pylist()) == ["i", "t"]
+
+
+@pytest.mark.must_not_fail(22)
+def test_keys_of_every_kind_are_found_again(make_sink: MakeSink, delta: Delta) -> None:
+    """Bounds of the keys are written into the merge's predicate."""
+    words = ["", "it's", '"', "back\\slash", "line\nbreak", "ünï 表", "x" * 150, "%", "?", "$1", "--", ";"]
+    texts = table("public.texts", {"id": "text", "n": "int4"}, key=["id"])
+    numbers = table("public.numbers", {"id": "int8", "n": "int4"}, key=["id"])
+    days = table("public.days", {"id": "date", "n": "int4"}, key=["id"])
+    shorts = table("public.shorts", {"id": "int2", "note": "text", "n": "int4"}, key=["id", "note"])
+    keys = {
+        texts: [(word,) for word in words],
+        numbers: [(number,) for number in (-(2**63), -1, 0, 1, 2**53 + 1, 2**63 - 1)],
+        days: [(datetime.date(1, 1, 1),), (datetime.date(1970, 1, 1),), (datetime.date(9999, 12, 31),)],
+        shorts: [(-32768, "a"), (-32768, "b"), (32767, "a")],
+    }
+    lane = TestLane(make_sink(), LANE)
+    everything = [(schema, key) for schema, all_keys in keys.items() for key in all_keys]
+    for window in windows_of(
+        [(schema, insert(*key, 0)) for schema, key in everything],
+        [(schema, update(*key, 1)) for schema, key in everything],
+        [(schema, update(*key, 2)) for schema, key in everything[::2]],
+        [(schema, delete(*all_keys[0])) for schema, all_keys in keys.items()],
+    ):
+        lane.apply(window)
+    for schema, all_keys in keys.items():
+        twice = {key for one, key in everything[::2] if one is schema}
+        expected = [(*key, 2 if key in twice else 1) for key in all_keys[1:]]
+        assert_rows(delta(schema).to_pyarrow_table(), schema, expected)
+
+
+@pytest.mark.must_not_fail(22)
+def test_columns_called_like_parts_of_the_merge_are_columns_like_any_other(make_sink: MakeSink, delta: Delta) -> None:
+    names = ["c1", "c0", "op", "source", "target", "min.c1", "__outliers_"]
+    schema = table("public.source", dict.fromkeys(names, "int8"), key=["c1", "target"])
+    lane = TestLane(make_sink(), LANE)
+    for window in windows_of(
+        [(schema, insert(*range(7))), (schema, insert(*range(10, 17)))],
+        [(schema, update(0, 7, 7, 7, 4, 7, None)), (schema, delete(10, 14))],
+    ):
+        lane.apply(window)
+    assert_rows(delta(schema).to_pyarrow_table(), schema, [(0, 7, 7, 7, 4, 7, None)])
