@@ -25,7 +25,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, Transaction
 
 from sinks.delta.errors import Conflict, Doing, translated
-from sinks.delta.store import NO_HOOKS, Store, commit_properties, hours
+from sinks.delta.store import NO_HOOKS, Store, commit_properties, encode_name, hours
 from wallaby.errors import Refused, Transient
 from wallaby.lsn import START, Lsn, Position
 from wallaby.record import LaneRecord, require_epoch
@@ -86,7 +86,8 @@ def metadata(token: CommitToken) -> dict[str, str]:
 
 
 def _names(lane: LaneId) -> list[str]:
-    return [f"wallaby:{lane}:{part}" for part in ("lsn", "ordinal", "epoch", "copy")]
+    name = f"{encode_name(lane.flow)}/{encode_name(lane.destination)}/{lane.index}"
+    return [f"wallaby:{name}:{part}" for part in ("lsn", "ordinal", "epoch", "copy")]
 
 
 def _wrapped(number: int) -> int:
@@ -134,10 +135,17 @@ class Lanes:
         self._store = store
         self._table: DeltaTable | None = None
         self._marks = Marks()
+        self._moved: tuple[LaneId, Mark, int] | None = None
+        """The last move and the version under it, until the table is loaded again: nothing may fail after a commit."""
 
     def read(self, lane: LaneId) -> Mark:
         """The newest record; made when there is none."""
-        return self._marks.read(self._loaded(), lane)
+        table = self._loaded()
+        if self._moved is not None:
+            moved, mark, over = self._moved
+            self._moved = None
+            self._marks.wrote(table, moved, mark, over=over)
+        return self._marks.read(table, lane)
 
     def peek(self) -> DeltaTable | None:
         """The table of records if there is one; `Refused` when a newer wallaby wrote it. Makes nothing."""
@@ -169,7 +177,7 @@ class Lanes:
                 commit_properties=commit_properties(transactions(lane, mark), details),
                 post_commithook_properties=NO_HOOKS,
             )
-        self._marks.wrote(self._loaded(), lane, mark, over=over)
+        self._moved = lane, mark, over
 
     def take(self, lane: LaneId, epoch: int, *, is_reset: bool = False) -> Mark:
         """Raise the lane's epoch, whoever moves it meanwhile; with ``is_reset`` begin a new copy. Twice is once.

@@ -110,6 +110,12 @@ def test_records_of_every_position_come_back_exactly(make_sink: MakeSink) -> Non
         assert records.read(LANE) == mark
 
 
+def test_lanes_of_flows_with_slashes_in_their_names_are_kept_apart(make_sink: MakeSink) -> None:
+    sink = make_sink()
+    sink.recover(LaneId("a/b", "c"), 7)
+    assert sink._records.read(LaneId("a", "b/c")) == Mark()
+
+
 @pytest.mark.must_not_fail(20)
 def test_a_record_somebody_else_moved_is_not_moved_even_when_it_was_loaded_again(make_sink: MakeSink) -> None:
     """A writer looks at its epoch in the middle of a commit: that must not make the position of others its own."""
