@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.content import value_texts
+from wallaby.pgtypes.types import arrow_field
 from wallaby.schema import TableSchema
 from wallaby.transform.columns import single
 
@@ -161,8 +162,6 @@ def place_outliers(schema: TableSchema, rows: pa.Table, lists: pa.ChunkedArray) 
 
 
 def _arrow_type(schema: TableSchema, number: int) -> pa.DataType:
-    from wallaby.pgtypes.types import arrow_field
-
     return arrow_field(schema.columns[number]).type
 
 

@@ -1,6 +1,6 @@
 """Care for tables beside the commits: checkpoints, compaction of small files, removal of files nobody needs.
 
-One thread per sink does one table at a time, with handles of its own and two of the engine's tasks at most. A commit
+One thread per sink does one table at a time, with handles of its own and one of the engine's tasks. A commit
 never waits for it. Where both touch the same files the later one loses: a merge of ours is made again from the newest
 version; a compaction is dropped until the table's next turn. What fails otherwise is kept for `Upkeep.findings`.
 """

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from sinks.delta import lanes
+from sinks.delta.errors import Conflict
 from sinks.delta.lanes import Lanes, Mark
 from sinks.delta.mirror import appended
 from sinks.delta.sink import DeltaSink
@@ -91,13 +92,13 @@ def test_two_commits_of_a_lane_that_did_not_see_each_other_conflict(make_sink: M
     one, two, other = (delta(ORDERS) for _ in range(3))
     rows = pa.table({"id": pa.array([1], pa.int64()), "note": ["a"]})
 
-    def properties(lane: LaneId, lsn: int) -> object:
+    def properties(lane: LaneId, lsn: int) -> CommitProperties:
         return commit_properties(lanes.transactions(lane, Mark(LaneRecord(Position(Lsn(lsn)), 1))), {})
 
-    appended(one, rows, ORDERS.name)(properties(LANE, 10))  # type: ignore[arg-type]  # of the engine
-    with pytest.raises(lanes.Conflict):
-        appended(two, rows, ORDERS.name)(properties(LANE, 10))  # type: ignore[arg-type]  # of the engine
-    appended(other, rows, ORDERS.name)(properties(LaneId("else", "copy"), 10))  # type: ignore[arg-type]  # of the engine
+    appended(one, rows, ORDERS.name)(properties(LANE, 10))
+    with pytest.raises(Conflict):
+        appended(two, rows, ORDERS.name)(properties(LANE, 10))
+    appended(other, rows, ORDERS.name)(properties(LaneId("else", "copy"), 10))
     assert delta(ORDERS).to_pyarrow_table().num_rows == 2
 
 
@@ -125,7 +126,7 @@ def test_a_record_somebody_else_moved_is_not_moved_even_when_it_was_loaded_again
     assert two.read(LANE) == found
     two.move(LANE, found, Mark(LaneRecord(Position(Lsn(10)), 1)), details={})
     one.read(LANE)
-    with pytest.raises(lanes.Conflict):
+    with pytest.raises(Conflict):
         one.move(LANE, found, Mark(LaneRecord(Position(Lsn(20)), 1)), details={})
     assert two.read(LANE).record.position == Position(Lsn(10))
 
@@ -311,22 +312,22 @@ def test_keys_of_every_kind_are_found_again(make_sink: MakeSink, delta: Delta) -
     numbers = table("public.numbers", {"id": "int8", "n": "int4"}, key=["id"])
     days = table("public.days", {"id": "date", "n": "int4"}, key=["id"])
     shorts = table("public.shorts", {"id": "int2", "note": "text", "n": "int4"}, key=["id", "note"])
-    keys = {
-        texts: [(word,) for word in words],
-        numbers: [(number,) for number in (-(2**63), -1, 0, 1, 2**53 + 1, 2**63 - 1)],
-        days: [(datetime.date(1, 1, 1),), (datetime.date(1970, 1, 1),), (datetime.date(9999, 12, 31),)],
-        shorts: [(-32768, "a"), (-32768, "b"), (32767, "a")],
-    }
+    keys: list[tuple[TableSchema, list[Row]]] = [
+        (texts, [(word,) for word in words]),
+        (numbers, [(number,) for number in (-(2**63), -1, 0, 1, 2**53 + 1, 2**63 - 1)]),
+        (days, [(datetime.date(1, 1, 1),), (datetime.date(1970, 1, 1),), (datetime.date(9999, 12, 31),)]),
+        (shorts, [(-32768, "a"), (-32768, "b"), (32767, "a")]),
+    ]
     lane = TestLane(make_sink(), LANE)
-    everything = [(schema, key) for schema, all_keys in keys.items() for key in all_keys]
+    everything = [(schema, key) for schema, all_keys in keys for key in all_keys]
     for window in windows_of(
         [(schema, insert(*key, 0)) for schema, key in everything],
         [(schema, update(*key, 1)) for schema, key in everything],
         [(schema, update(*key, 2)) for schema, key in everything[::2]],
-        [(schema, delete(*all_keys[0])) for schema, all_keys in keys.items()],
+        [(schema, delete(*all_keys[0])) for schema, all_keys in keys],
     ):
         lane.apply(window)
-    for schema, all_keys in keys.items():
+    for schema, all_keys in keys:
         twice = {key for one, key in everything[::2] if one is schema}
         expected = [(*key, 2 if key in twice else 1) for key in all_keys[1:]]
         assert_rows(delta(schema).to_pyarrow_table(), schema, expected)
