@@ -11,6 +11,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from sinks.delta.types import delta_type, holds_as_text
 from sinks.duckdb.types import duckdb_type, held_values
 from sinks.files.types import parquet_type
 from sinks.postgres.catalog import stand_in
@@ -36,10 +37,10 @@ What becomes of each PostgreSQL type. This page is generated from the code (`pyt
 - *exact*: the destination holds every value but the outliers. *text*: PostgreSQL's own text, byte for byte.
 - PostgreSQL as a destination holds {outliers}. Where it lacks an extension, `wallaby check` warns and says
   what the columns become; arrays of vectors, which nothing stands in for, are refused until it is there.
-- DuckDB holds the outliers named in its column.
+- DuckDB holds the outliers named in its column, Delta holds all of a column that is text there.
 
-| PostgreSQL | Arrow | wire | outliers | PostgreSQL | DuckDB | Parquet files |
-|---|---|---|---|---|---|---|
+| PostgreSQL | Arrow | wire | outliers | PostgreSQL | DuckDB | Delta | Parquet files |
+|---|---|---|---|---|---|---|---|
 """
 
 _INFINITE: Final = "`infinity`, `-infinity`"
@@ -65,6 +66,18 @@ _EXTENSIONS: Final = (
     ("postgis", "geometry"),
     ("postgis", "geography"),
 )
+_DELTA_NAMES: Final = {
+    pa.bool_(): "boolean",
+    pa.int16(): "short",
+    pa.int32(): "integer",
+    pa.int64(): "long",
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp_ntz",
+    pa.timestamp("us", "UTC"): "timestamp",
+}
+"""Delta's own names of its types; text and bytes are called as in Arrow."""
 _TEXTUAL: Final = frozenset({Family.STRING, Family.CHAR, Family.JSONB})
 """Types that are text by themselves."""
 
@@ -121,6 +134,7 @@ def _cells(row: _Row) -> list[str]:
         _OUTLIERS.get(layout.family, ""),
         _postgres(row, layout),
         _duckdb(layout, json),
+        _delta(layout),
         _files(layout, json),
     ]
 
@@ -173,6 +187,20 @@ def _duckdb(layout: Layout, json: bool) -> str:
     kind = "text" if _holds_text_only(layout) or (layout.family is Family.DECIMAL and name == "VARCHAR") else "exact"
     held = ", ".join(f"`{text}`" for text in held_values(layout.arrow))
     return f"{kind} ({name})" + (f", also {held}" if held else "")
+
+
+def _delta(layout: Layout) -> str:
+    if layout.family is Family.LIST:
+        return "exact (a list)"
+    if _holds_text_only(layout):
+        return "text"
+    stored = delta_type(layout.arrow)
+    if holds_as_text(layout.arrow):
+        return "text, also its outliers" if layout.family in _OUTLIERS else "text"
+    if pa.types.is_decimal(stored) and layout.family is Family.DECIMAL:
+        return "exact (decimal(p,s))"
+    name = _DELTA_NAMES.get(stored, "map" if pa.types.is_map(stored) else str(stored))
+    return f"exact ({name})" if layout.arrow == stored else f"widened ({name})"
 
 
 def _files(layout: Layout, json: bool) -> str:

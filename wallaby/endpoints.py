@@ -24,12 +24,13 @@ _OWN: Final[Mapping[str, str]] = {
     "duckdb": "sinks.duckdb:FACTORY",
     "files": "sinks.files:FACTORY",
     "pgstream": "sinks.pgstream:FACTORY",
+    "delta": "sinks.delta:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
-_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb"}
+_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta"}
 _GO_TYPES: Final = frozenset(
     {
-        *("snowflake", "snowpipe", "clickhouse", "ducklake", "iceberg", "delta"),
+        *("snowflake", "snowpipe", "clickhouse", "ducklake", "iceberg"),
         *("kafka", "redpanda", "bufstream", "s3", "http", "grpc", "proto"),
     }
 )

@@ -24,7 +24,7 @@ def real_world(
     database: ScratchDatabase, target_database: ScratchDatabase, postgres_major: int, tmp_path: Path
 ) -> Iterator[World]:
     """As ``world``, with every real destination beside those in memory."""
-    destinations = ("mirror", "log", "postgres", "duckdb", "files")
+    destinations = ("mirror", "log", "postgres", "duckdb", "files", "delta")
     made = World(database, postgres_major, tmp_path, target_database.dsn, destinations=destinations)
     yield made
     made.close()

@@ -87,13 +87,13 @@ def test_a_renamed_column_keeps_its_values_everywhere_but_in_logs(real_world: Wo
     )
     if not is_seen:
         world.start()
-    world.require_equal("t", only=("mirror", "postgres", "duckdb"))
+    world.require_equal("t", only=("mirror", "postgres", "duckdb", "delta"))
 
 
 @pytest.mark.parametrize("is_seen", [True, False], ids=["in the stream", "after a restart"])
 def test_a_renamed_key_is_followed(real_world: World, is_seen: bool) -> None:
     world = real_world
-    world.destinations = ("mirror", "postgres", "duckdb")
+    world.destinations = ("mirror", "postgres", "duckdb", "delta")
     world.execute(*_TABLE)
     world.start()
     world.execute("UPDATE t SET n = n + 1 WHERE id < 10")
@@ -111,7 +111,7 @@ def test_a_renamed_key_is_followed(real_world: World, is_seen: bool) -> None:
 @pytest.mark.parametrize("is_seen", [True, False], ids=["in the stream", "after a restart"])
 def test_a_column_dropped_and_made_again_under_its_name_forgets_its_values(real_world: World, is_seen: bool) -> None:
     world = real_world
-    world.destinations = ("mirror", "postgres", "duckdb")
+    world.destinations = ("mirror", "postgres", "duckdb", "delta")
     world.execute(*_TABLE)
     world.start()
     world.execute("UPDATE t SET n = n + 1 WHERE id < 10")
@@ -129,7 +129,7 @@ def test_a_column_dropped_and_made_again_under_its_name_forgets_its_values(real_
     world.require_equal("t")
 
 
-@pytest.mark.parametrize("destination", ["mirror", "postgres", "duckdb"])
+@pytest.mark.parametrize("destination", ["mirror", "postgres", "duckdb", "delta"])
 def test_a_change_nobody_can_tell_is_refused_and_a_new_copy_goes_on(real_world: World, destination: str) -> None:
     """Renamed twice while nothing read: the first of the new names is known to nobody any more."""
     world = real_world
@@ -150,7 +150,7 @@ def test_a_change_nobody_can_tell_is_refused_and_a_new_copy_goes_on(real_world: 
 def test_a_column_added_with_a_constant_default_has_it_in_older_rows(real_world: World) -> None:
     """PostgreSQL stores such a default once and sends no row for it."""
     world = real_world
-    world.destinations = ("mirror", "postgres", "duckdb")
+    world.destinations = ("mirror", "postgres", "duckdb", "delta")
     world.execute(*_TABLE)
     world.start()
     world.execute(
@@ -185,7 +185,7 @@ def test_widened_types_are_followed(real_world: World, is_seen: bool) -> None:
     )
     if not is_seen:
         world.start()
-    world.require_equal("t", only=("mirror", "postgres", "duckdb"))
+    world.require_equal("t", only=("mirror", "postgres", "duckdb", "delta"))
 
 
 def test_nullability_defaults_checks_and_indexes_come_and_go_unnoticed(real_world: World) -> None:
@@ -239,7 +239,7 @@ def test_types_that_grow_change_and_are_renamed_keep_values_exact(real_world: Wo
 
 def test_a_type_dropped_and_made_again_and_an_identity_lost_and_found_do_not_stop_the_flow(real_world: World) -> None:
     world = real_world
-    world.destinations = ("mirror", "postgres", "duckdb")
+    world.destinations = ("mirror", "postgres", "duckdb", "delta")
     world.execute(
         "CREATE TYPE mood AS ENUM ('sad', 'ok')",
         "CREATE TABLE t (id int PRIMARY KEY, m mood, n int)",

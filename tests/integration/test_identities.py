@@ -167,7 +167,7 @@ def test_targets_follow_another_key_whether_seen_in_the_stream_or_after_a_restar
     real_world: World, identity: str
 ) -> None:
     world = real_world
-    world.destinations = ("postgres", "duckdb")
+    world.destinations = ("postgres", "duckdb", "delta")
     world.execute(
         "CREATE TABLE t (id int PRIMARY KEY, note text, code int NOT NULL)",
         "CREATE TABLE u (id int PRIMARY KEY, note text, code int NOT NULL)",

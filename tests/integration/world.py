@@ -17,9 +17,11 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from deltalake import DeltaTable
 
 from cluster.demo.proof import DuckDBContents, LogContents
 from cluster.demo.rendering import postgres_text, uniform_floats
+from sinks.delta.store import encode_name
 from tests.integration.epoch import Epoch, Ledger, real_sink
 from wallaby.content import canonical_hash, row_texts
 from wallaby.flow import FlowSpec
@@ -33,6 +35,7 @@ from wallaby.startup import RememberedFacts
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.testing.postgres import ScratchDatabase
 from wallaby.transform.state import derive_state
+from wallaby.window import OUTLIER_TYPE
 
 PUBLICATION: Final = "p"
 MEMORY: Final = ("mirror", "log")
@@ -184,6 +187,7 @@ class World:
             "postgres": {"dsn": self.target_dsn} | self.target_options,
             "duckdb": {"dsn": str(self.folder / "lake.duckdb")},
             "files": {"path": str(self.folder / "parquet"), "fsync": False},
+            "delta": {"path": str(self.folder / "delta"), "commit_interval": "0s"},
         }
         return FlowSpec.from_mapping(
             {
@@ -204,8 +208,9 @@ class World:
             return MemorySink(self.mirror)
         if name == "log":
             return MemorySink(self.log, mode=WriteMode.APPEND)
-        if name == "files":
-            (self.folder / "parquet").mkdir(exist_ok=True)
+        if name in ("files", "delta"):
+            [endpoint] = [destination for destination in flow.destinations if destination.name == name]
+            Path(endpoint.options["path"]).mkdir(exist_ok=True)
         return real_sink(flow, name)
 
     def _read(self, destination: str, table: TableName, columns: tuple[str, ...]) -> pa.Table:
@@ -223,6 +228,10 @@ class World:
                 return _query(self.target_dsn, _select(table, columns))
             case "duckdb":
                 return DuckDBContents("duckdb", self.folder / "lake.duckdb").read(table, columns)
+            case "delta":
+                path = self.folder / "delta" / encode_name(table.schema) / encode_name(table.name)
+                rows = DeltaTable(str(path)).to_pyarrow_table()
+                return _as_texts(rows.append_column("__outliers", pa.nulls(len(rows), OUTLIER_TYPE)), columns)
             case _:
                 return LogContents("files", self.folder / "parquet", self._schemas()).read(table, columns)
 

@@ -1,0 +1,106 @@
+"""Options of a Delta Lake destination."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import BeforeValidator, Field
+
+from wallaby.errors import ConfigError
+from wallaby.flow import DestinationOptions, Unrepresentable
+from wallaby.flow.duration import Duration
+from wallaby.flow.size import ByteSize
+from wallaby.flow.tables import split_list
+from wallaby.sink import Capabilities, WriteMode
+
+CAPABILITIES: Final = Capabilities(
+    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    atomic_position=True,
+    keyed_upsert=True,
+    whole_transactions=False,
+    truncate=True,
+    parallel_lanes=True,
+    exact_outliers=False,
+)
+"""A Delta commit is of one table: every table keeps its own record (specs/decisions/0028), and a transaction over
+several tables appears one table after the other."""
+RETENTION_MIN: Final = timedelta(hours=1)
+"""Old files stay as long as a reader may take that began before they were replaced; Delta counts in hours."""
+_S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
+
+
+class DeltaOptions(DestinationOptions):
+    """Where the tables are, how they are laid out and how they are looked after."""
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset({"access_key", "secret_key", "session_token"})
+
+    path: str = Field(min_length=1)
+    """The folder of all tables, a local directory or ``s3://bucket/prefix``: a table is ``<path>/<schema>/<table>``."""
+    commit_interval: Duration = timedelta(seconds=1)
+    """A version and a file per table and commit: one second keeps their number bearable."""
+    partition_by: Annotated[tuple[str, ...], BeforeValidator(split_list)] = ()
+    """Columns new tables are partitioned by (text, whole numbers, dates, booleans); every table has them."""
+    change_data_feed: bool = False
+    """New tables keep Delta's change data feed: every change is written once more."""
+    target_file_size: ByteSize = 32 << 20
+    """Size of data files. An update rewrites whole files: small ones keep a mirror cheap, large ones read faster."""
+    optimize_every: int = Field(default=200, ge=0, le=1_000_000)
+    """Commits to a table between two compactions of its small files, beside the stream; 0: never."""
+    checkpoint_every: int = Field(default=50, ge=1, le=1_000_000)
+    """Commits to a table between two checkpoints of its log, without which opening it takes longer and longer."""
+    vacuum: bool = True
+    """Files no version of the last ``retention`` needs are removed after a compaction."""
+    retention: Duration = timedelta(days=7)
+    """How long readers may stay on an old version, and how far back time travel reaches."""
+    region: str | None = None
+    """The bucket's region; default: ``us-east-1`` with ``endpoint``, else the environment's."""
+    endpoint: str | None = None
+    """Address of an S3 server that is not Amazon's; ``http://`` is unencrypted."""
+    access_key: str | None = None
+    """Default: what the machine has (environment, instance or pod role)."""
+    secret_key: str | None = None
+    """Belongs to ``access_key``."""
+    session_token: str | None = None
+    """Belongs to temporary keys."""
+    force_path_style: bool = False
+    """Address the bucket in the path, not in the host name, as most S3 servers that are not Amazon's want it."""
+
+    @property
+    def keeps_outliers(self) -> bool:
+        """True when the log has a column for values no Delta type holds."""
+        return self.write_mode is WriteMode.APPEND and self.unrepresentable is Unrepresentable.TEXT
+
+    @property
+    def is_remote(self) -> bool:
+        """True for a bucket, False for a directory."""
+        return self.path.startswith("s3://")
+
+
+def read_options(options: Mapping[str, Any]) -> DeltaOptions:
+    """Validated options; `ConfigError` with the field's path otherwise."""
+    read = DeltaOptions.parse(options)
+    if "://" in read.path and not read.is_remote:
+        raise ConfigError("must be a directory or s3://bucket/prefix", advice="Other stores come later", field="path")
+    if read.is_remote and not read.path.removeprefix("s3://").split("/")[0]:
+        raise ConfigError("names no bucket", advice="Write s3://bucket/prefix", field="path")
+    if not read.is_remote:
+        for name in _S3_OPTIONS:
+            if getattr(read, name):
+                raise ConfigError("belongs to a bucket", advice="Remove it, or name s3://… in path", field=name)
+    if (read.access_key is None) != (read.secret_key is None):
+        missing = "secret_key" if read.secret_key is None else "access_key"
+        raise ConfigError("access_key and secret_key come together", advice=f"Add {missing}", field=missing)
+    if read.retention < RETENTION_MIN:
+        raise ConfigError("must be an hour at least", advice="A day or more suits readers", field="retention")
+    if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
+        raise ConfigError(
+            "text needs a column of its own, which a mirror does not have",
+            advice="Use write_mode append, or unrepresentable refuse or null",
+            field="unrepresentable",
+        )
+    return read
+
+
+__all__ = ["CAPABILITIES", "DeltaOptions", "read_options"]

@@ -1,0 +1,157 @@
+"""Where the tables are: addresses, the store's settings, and the engine's handles.
+
+::
+
+    <path>/<schema>/<table>/            a Delta table; names are encoded where a path or URL could misread them
+    <path>/_wallaby/lanes/              a Delta table without rows, whose log holds the lanes' records
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
+from deltalake.exceptions import TableNotFoundError
+
+from sinks.delta.config import DeltaOptions
+from sinks.delta.errors import Doing, translated
+from wallaby.errors import Transient
+from wallaby.schema import TableName
+
+OWN_FOLDER: Final = "_wallaby"
+_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_DEFAULT_REGION: Final = "us-east-1"
+NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+"""Checkpoints and clean-up belong to `sinks.delta.upkeep`, beside the commits and not in them."""
+
+
+class Store:
+    """Opens and makes Delta tables below the options' path."""
+
+    def __init__(self, options: DeltaOptions) -> None:
+        self.options = options
+        self._storage = storage_options(options)
+
+    @property
+    def lanes_uri(self) -> str:
+        return f"{self._root}/{OWN_FOLDER}/lanes"
+
+    def uri(self, table: TableName) -> str:
+        """The address of a target."""
+        return f"{self._root}/{encode_name(table.schema)}/{encode_name(table.name)}"
+
+    @property
+    def _root(self) -> str:
+        return self.options.path.rstrip("/") if self.options.is_remote else str(Path(self.options.path).absolute())
+
+    def require(self) -> None:
+        """`Transient` when the directory is not there: nothing is written where a disk is not mounted."""
+        if not self.options.is_remote and not os.path.isdir(self._root):
+            raise Transient(
+                "the directory does not exist",
+                advice="Create it, or mount what should be there",
+                path=self.options.path,
+            )
+
+    def open(self, uri: str, **where: Any) -> DeltaTable | None:
+        """The table's newest version; None when there is no table."""
+        with translated(Doing.OPEN, **where):
+            try:
+                return DeltaTable(uri, storage_options=self._storage)
+            except TableNotFoundError:
+                return None
+
+    def create(self, uri: str, fields: pa.Schema, *, configuration: Mapping[str, str], **where: Any) -> DeltaTable:
+        """A new, empty table, or the one somebody else made first."""
+        self.require()
+        with translated(Doing.WORK, **where):
+            DeltaTable.create(
+                uri,
+                delta_schema(fields),
+                mode="ignore",
+                partition_by=[name for name in self.options.partition_by if name in fields.names],
+                configuration=dict(configuration),
+                storage_options=self._storage,
+                raise_if_key_not_exists=False,
+                post_commithook_properties=NO_HOOKS,
+            )
+            return DeltaTable(uri, storage_options=self._storage)
+
+
+def delta_schema(fields: pa.Schema) -> Schema:
+    """The Delta form of Arrow fields; their metadata is text."""
+    plain = Schema.from_arrow(fields.remove_metadata())
+    return Schema(
+        [
+            Field(
+                kept.name,
+                kept.type,
+                nullable=True,
+                metadata={key.decode(): value.decode() for key, value in (field.metadata or {}).items()},
+            )
+            for kept, field in zip(plain.fields, fields, strict=True)
+        ]
+    )
+
+
+def shape(table: DeltaTable) -> pa.Schema:
+    """The table's columns in Arrow, field metadata included."""
+    return pa.schema(table.schema().to_arrow())
+
+
+def commit_properties(transactions: list[Transaction], metadata: Mapping[str, str]) -> CommitProperties:
+    """What a commit of ours carries: records that fence it, and what people read in the table's history."""
+    return CommitProperties(app_transactions=transactions, custom_metadata=dict(metadata))
+
+
+def storage_options(options: DeltaOptions) -> dict[str, str]:
+    """The engine's settings for the store; empty for a directory."""
+    if not options.is_remote:
+        return {}
+    region = options.region or (_DEFAULT_REGION if options.endpoint else None)
+    settings = {
+        "AWS_REGION": region,
+        "AWS_ENDPOINT_URL": options.endpoint,
+        "AWS_ACCESS_KEY_ID": options.access_key,
+        "AWS_SECRET_ACCESS_KEY": options.secret_key,
+        "AWS_SESSION_TOKEN": options.session_token,
+        "AWS_ALLOW_HTTP": "true" if (options.endpoint or "").startswith("http://") else None,
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false" if options.force_path_style else None,
+        # A version is made only if it is absent: the store decides races, no lock table is needed.
+        "aws_conditional_put": "etag",
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def hours(duration: timedelta) -> str:
+    """As Delta's table properties write durations."""
+    return f"interval {max(1, int(duration.total_seconds() // 3600))} hours"
+
+
+def encode_name(name: str) -> str:
+    """A folder's name for any name: ASCII letters, digits, ``-`` and ``_`` stay, other bytes are ``~`` and two digits.
+
+    A name that begins with ``_`` is encoded further: readers take such folders for hidden, and ours is one.
+    """
+    text = "".join(
+        chr(byte) if chr(byte) in _PLAIN else f"~{byte:02x}" for byte in name.encode("utf-8", "surrogatepass")
+    )
+    return f"~5f{text[1:]}" if text.startswith("_") else text
+
+
+__all__ = [
+    "NO_HOOKS",
+    "OWN_FOLDER",
+    "Store",
+    "commit_properties",
+    "delta_schema",
+    "encode_name",
+    "hours",
+    "shape",
+    "storage_options",
+]

@@ -1,0 +1,289 @@
+"""One lane's writes: kept until the commit, then one Delta commit per table and one for the lane's record.
+
+Every commit to a table moves the lane's record *of that table* with its rows; the lane's own record follows when all
+tables have theirs. Whatever stops in between, the lane's record has not moved: the stream comes again, and a table that
+is further drops the changes it has (`sinks.delta.lanes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from sinks.delta import lanes
+from sinks.delta.config import DeltaOptions
+from sinks.delta.errors import Conflict, Doing, translated
+from sinks.delta.lanes import RESTORED, Lanes, Mark
+from sinks.delta.mirror import Commit, appended, commit_of
+from sinks.delta.stage import Slice, Stage
+from sinks.delta.store import commit_properties, shape
+from sinks.delta.tables import ATTEMPTS_MAX, Tables, busy
+from sinks.delta.types import converted, place_outliers
+from sinks.delta.upkeep import Upkeep
+from wallaby.errors import Refused
+from wallaby.flow import Unrepresentable
+from wallaby.lsn import Lsn, Position
+from wallaby.pgoutput.resume import drop_applied
+from wallaby.record import LaneRecord, must_apply, require_epoch
+from wallaby.schema import TableName, TableSchema
+from wallaby.sink import WriteMode
+from wallaby.transform import append, mirror
+from wallaby.transform.columns import single
+from wallaby.window import BEFORE_OUTLIER_BIT, OP_COPY, Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
+
+
+class DeltaWriter:
+    """See `wallaby.sink.SinkWriter`."""
+
+    def __init__(
+        self, records: Lanes, tables: Tables, upkeep: Upkeep, lane: LaneId, *, stage: Stage | None = None
+    ) -> None:
+        self._records = records
+        self._tables = tables
+        self._upkeep = upkeep
+        self._options: DeltaOptions = tables.options
+        self._lane = lane
+        self._stage = Stage() if stage is None else stage
+
+    def write(self, window: Window) -> None:
+        assert window.barrier is None, "barriers go to apply_barrier"
+        for part in window.parts:
+            self._stage.add(part)
+
+    def commit(self, token: CommitToken) -> Receipt:
+        def work(mark: Mark) -> None:
+            for table in self._stage.tables():
+                for piece in self._stage.slices(table):
+                    self._apply(piece, token, mark)
+
+        return self._settle(token, work)
+
+    def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
+        assert not self._stage, "a barrier with uncommitted rows before it"
+
+        def work(mark: Mark) -> None:
+            match barrier.kind:
+                case BarrierKind.TRUNCATE:
+                    for table in barrier.tables:
+                        self._truncate(table, barrier, token, mark)
+                case BarrierKind.SCHEMA:
+                    for schema in barrier.schemas:
+                        self._tables.ensure(schema, fence=lambda: self._require_epoch(token))
+                case _:
+                    assert_never(barrier.kind)
+
+        return self._settle(token, work)
+
+    def abort(self) -> None:
+        self._stage.clear()
+
+    def _settle(self, token: CommitToken, work: Callable[[Mark], None]) -> Receipt:
+        """Apply to the tables, then move the lane's record; or find that this was done before."""
+        assert token.lane == self._lane
+        try:
+            mark = self._records.read(token.lane)
+            if must_apply(mark.record, token, restored=RESTORED):
+                work(mark)
+                self._move(token, mark)
+        finally:
+            self.abort()
+        self._upkeep.committed_lane()
+        return Receipt(token.lane, token.upto, token.rows)
+
+    def _move(self, token: CommitToken, mark: Mark) -> None:
+        moved = Mark(LaneRecord(token.upto, token.epoch), mark.copy)
+        try:
+            self._records.move(token.lane, mark, moved, details=lanes.metadata(token))
+        except Conflict:
+            # Another writer of the lane was first. With the same window it did the same: the tables took it once.
+            found = self._records.read(token.lane)
+            if must_apply(found.record, token, restored=RESTORED):
+                raise
+
+    def _require_epoch(self, token: CommitToken) -> None:
+        require_epoch(self._records.read(token.lane).record, token.lane, token.epoch)
+
+    def _apply(self, piece: Slice, token: CommitToken, mark: Mark) -> None:
+        """One slice of a table's changes, as one commit, unless the table has them already."""
+        name = piece.schema.name
+        upto = token.upto if piece.is_last else _end(piece.changes)
+
+        def work(table: DeltaTable, at: Position) -> Commit | None:
+            changes = _beyond(piece.changes, at, token)
+            return self._commit_of(piece.schema, changes, table) if changes.num_rows else None
+
+        self._in_turn(name, token, mark, upto, work)
+
+    def _in_turn(
+        self,
+        name: TableName,
+        token: CommitToken,
+        mark: Mark,
+        upto: Position | None,
+        work: Callable[[DeltaTable, Position], Commit | None],
+    ) -> None:
+        """Commit ``work`` with the table's record moved to ``upto`` (None: left where it is); again, from the newest
+        version, when somebody else committed first."""
+        for _ in range(ATTEMPTS_MAX):
+            table = self._tables.opened(name)
+            if table is None:
+                raise Refused(
+                    "the target table is gone",
+                    advice="Somebody removed it: copy the table again with --resnapshot",
+                    table=name,
+                )
+            noted = self._noted(name, table, token.lane)
+            require_epoch(noted.record, token.lane, token.epoch)
+            at = noted.seen_from(mark).position
+            if at >= token.upto and at > token.after:
+                return
+            commit = work(table, at)
+            if commit is None:
+                return
+            moved = Mark(LaneRecord(max(at, upto or at), token.epoch), mark.copy)
+            over = table.version()
+            try:
+                commit(commit_properties(lanes.transactions(token.lane, moved), lanes.metadata(token)))
+            except Conflict:
+                self._tables.forget(name)
+                self._require_epoch(token)
+                continue
+            except BaseException:
+                self._tables.forget(name)
+                raise
+            self._tables.marks.wrote(table, token.lane, moved, over=over)
+            self._upkeep.committed(name, self._tables.uri(name))
+            return
+        raise busy(name)
+
+    def _noted(self, name: TableName, table: DeltaTable, lane: LaneId) -> Mark:
+        try:
+            return self._tables.marks.read(table, lane)
+        except BaseException:
+            self._tables.forget(name)
+            raise
+
+    def _commit_of(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> Commit | None:
+        with translated(Doing.OPEN, table=schema.name):
+            fields = shape(table)
+
+        def shaped(rows: pa.Table) -> pa.Table:
+            return self._shaped(schema, rows, fields, changes)
+
+        if self._options.write_mode is WriteMode.APPEND:
+            return appended(table, shaped(append.append_rows(schema, changes, keep_outliers=True)), schema.name)
+        return commit_of(mirror.plan(schema, changes), table, shaped)
+
+    def _shaped(self, schema: TableSchema, rows: pa.Table, fields: pa.Schema, changes: pa.Table) -> pa.Table:
+        """``rows`` (the source's columns by place, then our own by name) with all columns of the target, in its types.
+
+        `Refused` for a value Delta does not hold, if so asked, and for one that would change as a partition.
+        """
+        width = len(schema.columns)
+        at = rows.schema.names.index(mirror.OUTLIERS, width)
+        lists = rows.column(at)
+        names = [column.name for column in schema.columns] + rows.schema.names[width:]
+        place = {name: i for i, name in enumerate(names)}
+        lacking = [name for name in names[:width] if name not in fields.names]
+        if lacking:
+            raise Refused(
+                "the target table lacks a column",
+                advice="Undo the change made to the table, or copy it again",
+                table=schema.name,
+                column=lacking[0],
+            )
+        columns = [converted(rows.column(i), fields.field(name).type) for i, name in enumerate(names[:width])]
+        typed = pa.Table.from_arrays(columns, names=[f"c{i}" for i in range(width)])
+        typed, unheld = place_outliers(schema, typed, lists)
+        if unheld is not None and self._options.unrepresentable is Unrepresentable.REFUSE:
+            raise Refused(
+                "Delta has no place for a value of this column (not a number, a far-away date, an odd array)",
+                advice="Change the value on the source, or choose unrepresentable: null"
+                + ("" if self._options.write_mode is WriteMode.MIRROR else " or text"),
+                table=schema.name,
+                column=schema.columns[unheld].name,
+                commit_lsn=_first_outlier(changes, unheld),
+            )
+        arrays = []
+        for field in fields:
+            i = place.get(field.name)
+            if i is None:
+                arrays.append(pa.chunked_array([pa.nulls(rows.num_rows, field.type)]))
+            else:
+                arrays.append(typed.column(i) if i < width else converted(rows.column(i), field.type))
+        shaped = pa.Table.from_arrays(arrays, schema=fields.remove_metadata())
+        self._require_partitions_hold(schema, shaped)
+        return shaped
+
+    def _require_partitions_hold(self, schema: TableSchema, rows: pa.Table) -> None:
+        """Delta writes an empty text as the name of a partition and reads it as null."""
+        for name in self._options.partition_by:
+            column = rows.column(name)
+            if pa.types.is_string(column.type) and pc.any(pc.equal(column, "")).as_py():
+                raise Refused(
+                    "an empty text cannot be a partition in Delta: it would be read as null",
+                    advice="Partition by another column, or forbid the empty text on the source",
+                    table=schema.name,
+                    column=name,
+                )
+
+    def _truncate(self, name: TableName, barrier: Barrier, token: CommitToken, mark: Mark) -> None:
+        if self._tables.opened(name) is None:
+            return
+        is_mirror = self._options.write_mode is WriteMode.MIRROR
+
+        def work(table: DeltaTable, at: Position) -> Commit:
+            if is_mirror:
+                moved = Mark(LaneRecord(max(at, token.upto), token.epoch), mark.copy)
+                return lambda _: self._tables.truncate(table, name, token.lane, moved, details=lanes.metadata(token))
+            fields = shape(table)
+            row = append.append_truncate(TableSchema(oid=0, name=name, columns=()), barrier)
+            arrays = [
+                converted(row.column(field.name), field.type)
+                if field.name in row.column_names
+                else pa.chunked_array([pa.nulls(1, field.type)])
+                for field in fields
+            ]
+            return appended(table, pa.Table.from_arrays(arrays, schema=fields.remove_metadata()), name)
+
+        self._in_turn(name, token, mark, token.upto, work)
+
+
+def _beyond(changes: pa.Table, at: Position, token: CommitToken) -> pa.Table:
+    """What a table that stands at ``at`` lacks of ``changes``, which begin at the token's ``after``.
+
+    Copied rows have no place in the stream: a copy that is interrupted begins again from empty tables.
+    """
+    if at <= token.after or at.is_snapshot:
+        return changes
+    return pa.Table.from_batches(
+        [batch if _is_copied(batch) else drop_applied(batch, at) for batch in changes.to_batches()], changes.schema
+    )
+
+
+def _first_outlier(changes: pa.Table, column: int) -> Lsn | None:
+    """The transaction of the first change with a value of ``column`` outside its type."""
+    lists = single(changes["outliers"])
+    of_column = pc.list_flatten(lists).field(0).to_numpy(zero_copy_only=False) & ~np.uint16(BEFORE_OUTLIER_BIT)
+    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)[of_column == column]
+    return Lsn(changes["commit_lsn"][int(rows[0])].as_py()) if len(rows) else None
+
+
+def _is_copied(batch: pa.RecordBatch) -> bool:
+    return bool(batch.num_rows and batch.column("op")[0].as_py() == OP_COPY)
+
+
+def _end(changes: pa.Table) -> Position | None:
+    """Where a table stands that has all of ``changes``; None for copied rows."""
+    last = changes.num_rows - 1
+    if changes["op"][last].as_py() == OP_COPY:
+        return None
+    return Position(Lsn(changes["commit_lsn"][last].as_py()), changes["ordinal"][last].as_py() + 1)
+
+
+__all__ = ["DeltaWriter"]

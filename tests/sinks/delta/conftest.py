@@ -1,0 +1,79 @@
+"""A directory of Delta tables per test, an S3 server for those that ask for one, and DuckDB as a second reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import duckdb_extension_delta
+import pytest
+from deltalake import DeltaTable
+from moto.server import ThreadedMotoServer
+
+from sinks.delta import FACTORY
+from sinks.delta.sink import DeltaSink
+from sinks.delta.store import encode_name
+from wallaby.schema import TableName, TableSchema
+
+KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "lake"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def make_sink(root: Path) -> Iterator[Callable[..., DeltaSink]]:
+    """Sinks on the test's directory with the given options; closed at the end."""
+    made: list[DeltaSink] = []
+
+    def make(**options: Any) -> DeltaSink:
+        sink = FACTORY.create({"path": str(root), **options}, destination="copy")
+        assert isinstance(sink, DeltaSink)
+        sink.open()
+        made.append(sink)
+        return sink
+
+    yield make
+    for sink in made:
+        sink.close()
+
+
+@pytest.fixture
+def delta(root: Path) -> Callable[[TableSchema], DeltaTable]:
+    """The newest version of a table's target, opened as anybody else would."""
+
+    def opened(schema: TableSchema) -> DeltaTable:
+        return DeltaTable(target_path(root, schema.name))
+
+    return opened
+
+
+def target_path(root: Path, name: TableName) -> str:
+    return str(root / encode_name(name.schema) / encode_name(name.name))
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server in this process, on loopback."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def duck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB with its Delta extension, from the package, not from the network."""
+    [extension] = Path(duckdb_extension_delta.__file__).parent.rglob("delta.duckdb_extension")
+    directory = tmp_path_factory.mktemp("extensions")
+    settings = {"extension_directory": str(directory), "autoinstall_known_extensions": "false"}
+    with duckdb.connect(config=settings) as connection:
+        connection.execute(f"INSTALL '{extension}'; LOAD delta; SET TimeZone = 'UTC'")
+        yield connection
