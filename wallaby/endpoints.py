@@ -23,13 +23,14 @@ _OWN: Final[Mapping[str, str]] = {
     "postgres": "sinks.postgres:FACTORY",
     "duckdb": "sinks.duckdb:FACTORY",
     "files": "sinks.files:FACTORY",
+    "iceberg": "sinks.iceberg:FACTORY",
     "pgstream": "sinks.pgstream:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
-_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb"}
+_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "iceberg": "iceberg"}
 _GO_TYPES: Final = frozenset(
     {
-        *("snowflake", "snowpipe", "clickhouse", "ducklake", "iceberg", "delta"),
+        *("snowflake", "snowpipe", "clickhouse", "ducklake", "delta"),
         *("kafka", "redpanda", "bufstream", "s3", "http", "grpc", "proto"),
     }
 )

@@ -96,6 +96,8 @@ class IcebergOptions(DestinationOptions):
     """Order of rows inside each file of tables wallaby makes: ``column`` or ``column:desc``."""
     target_file_size: ByteSize = 128 << 20
     """Arrow bytes per data file, before compression."""
+    write_buffer_size: ByteSize = 64 << 20
+    """Changes kept in memory before they are written to files: about a million narrow rows, folded at once."""
     key_cache_size: ByteSize = 128 << 20
     """Memory for the keys of data files of mirrors. A table of which it does not hold the keys is read at each commit:
     the key columns of all files that may hold a changed key."""

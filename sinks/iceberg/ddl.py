@@ -1,7 +1,7 @@
 """Target tables: what a source table looks like in Iceberg, what exists, and the steps between, by field id.
 
-All columns are optional, so that a constraint the source drops never stops the flow. A renamed column keeps its field id
-and so its values in files written before; a column made again under its old name gets a new one.
+All columns are optional, so that a constraint the source drops never stops the flow. A renamed column keeps its field
+id and so its values in files written before; a column made again under its old name gets a new one.
 """
 
 from __future__ import annotations
@@ -131,9 +131,7 @@ def reshape(
     bound = [name for name in moves.dropped if fields[name].field_id in bound_ids]
     unfit += [f"column {name} was dropped, but the table is partitioned or sorted by it" for name in bound]
     renamed = dict(moves.renamed)
-    kept = {
-        renamed.get(field.name, field.name): field for field in table.fields if field.name not in moves.dropped
-    }
+    kept = {renamed.get(field.name, field.name): field for field in table.fields if field.name not in moves.dropped}
     numbers = Numbers(last_id)
     result: list[NestedField] = []
     needed = {column.name: column for column in wanted}

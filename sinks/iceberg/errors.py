@@ -73,7 +73,9 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
         case AssertionError():
             raise error
         case _ if doing is Doing.COMMIT:
-            return OutcomeUnknown(f"the catalog gave {kind} at a commit", advice="The catalog decides: recover", **where)
+            return OutcomeUnknown(
+                f"the catalog gave {kind} at a commit", advice="The catalog decides: recover", **where
+            )
         case pa.ArrowInvalid() | pa.ArrowTypeError() | pa.ArrowNotImplementedError() | ValidationError():
             return Refused(f"Iceberg cannot hold the rows ({kind})", **where)
         case BadRequestError():
@@ -84,7 +86,9 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
             )
         case _:
             return Transient(
-                f"{kind} while {doing.value}", advice="Look at the catalog and the warehouse: are they reachable?", **where
+                f"{kind} while {doing.value}",
+                advice="Look at the catalog and the warehouse: are they reachable?",
+                **where,
             )
 
 

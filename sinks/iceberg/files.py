@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -105,10 +106,9 @@ def _of_spec(file: DataFile, spec_id: int) -> DataFile:
 def remove(table: Table, files: Iterable[DataFile]) -> None:
     """Delete files no snapshot names; what cannot be deleted stays as refuse."""
     for file in files:
-        try:
+        # A file system may raise anything; what stays is found by the removal of orphans.
+        with suppress(Exception):
             table.io.delete(file.file_path)
-        except Exception:  # noqa: BLE001  # refuse is found by the removal of orphans
-            continue
 
 
 __all__ = ["DELETES_SCHEMA", "remove", "stored_rows", "write_position_deletes", "write_rows"]

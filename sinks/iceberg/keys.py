@@ -1,8 +1,8 @@
 """Finding the rows of given keys in a table's files, at a cost that follows the keys and not the table.
 
 Data files never change, so what is learnt of one is true for ever: the hashes of its keys, sorted, and where each is
-(12 bytes a row), and which of its rows position delete files have taken away. Both are kept in a memory of bounded size;
-what does not fit is read again. A file whose bounds say that it holds none of the keys is not looked into at all.
+(12 bytes a row), and which of its rows position delete files have taken away. Both are kept in a memory of bounded
+size; what does not fit is read again. A file whose bounds say that it holds none of the keys is not looked into.
 
 Hashes of a single integer-like column are as good as the keys themselves. Else two keys may share one, and the keys of
 the files where something was found are compared.
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -25,7 +26,7 @@ from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntry, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.types import DateType, IntegerType, LongType
+from pyiceberg.types import DateType, IcebergType, IntegerType, LongType
 
 from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.types import from_stored
@@ -76,7 +77,7 @@ class Found:
 
 
 class LiveFiles:
-    """The data files of one snapshot of a table, with those a commit has added so far and the rows it has taken away."""
+    """The data files of one snapshot, with those a commit has added so far and the rows it has taken away."""
 
     def __init__(self, table: Table, memory: Memory) -> None:
         self.table = table
@@ -135,7 +136,7 @@ class LiveFiles:
                 continue
             types = [key.type for key in keys]
             held, places = self._memory.get(
-                (file.file_path, *marks), lambda file=file, types=types: self._hashed(file, names, types)
+                (file.file_path, *marks), partial(self._hashed, file, names, types)
             )
             first, last = np.searchsorted(held, wanted, "left"), np.searchsorted(held, wanted, "right")
             at = _ranges(first, last)
@@ -147,18 +148,18 @@ class LiveFiles:
                 found.append(one)
         return found
 
-    def find_rows(self, names: tuple[str, ...], rows: list[pa.Array]) -> Iterator[tuple[DataFile, Positions, Positions]]:
-        """Per file the live rows equal in all of ``names`` to one of ``rows`` (nulls equal): places, and which row."""
+    def find_rows(self, names: tuple[str, ...], rows: list[pa.Array]) -> Iterator[Found]:
+        """Per file the live rows equal in all of ``names`` to one of ``rows`` (nulls equal), which are ``keys``."""
         for file in self.files:
-            held = [single(from_stored(column, row.type)) for column, row in self._columns(file, names, rows)]
+            read = self.scan(file, names)
+            held = [single(from_stored(column, row.type)) for column, row in zip(read.columns, rows, strict=True)]
             total = len(held[0])
             ids = group_ids([pa.concat_arrays(pair) for pair in zip(held, rows, strict=True)], total + len(rows[0]))
             order = np.argsort(ids[total:], kind="stable")
             wanted = ids[total:][order]
             at = np.searchsorted(wanted, ids[:total])
             is_found = (at < len(wanted)) & (wanted[np.minimum(at, len(wanted) - 1)] == ids[:total])
-            live = self._live(Found(file, np.flatnonzero(is_found), order[at[is_found]]))
-            yield file, live.positions, live.keys
+            yield self._live(Found(file, np.flatnonzero(is_found), order[at[is_found]]))
 
     def read(self, names: tuple[str, ...], found: Found) -> pa.Table:
         """The columns ``names`` of the found rows, in the table's own types and the order of ``found``."""
@@ -204,9 +205,7 @@ class LiveFiles:
     def _compared(self, found: Found, names: tuple[str, ...], keys: list[pa.Array]) -> Found:
         """Only those whose keys are equal, not just their hashes."""
         rows = self.read(names, found)
-        held = [
-            single(from_stored(rows.column(number), key.type)).cast(key.type) for number, key in enumerate(keys)
-        ]
+        held = [single(from_stored(rows.column(number), key.type)).cast(key.type) for number, key in enumerate(keys)]
         asked = [key.take(pa.array(found.keys)) for key in keys]
         count = len(found.positions)
         ids = group_ids([pa.concat_arrays(pair) for pair in zip(held, asked, strict=True)], 2 * count)
@@ -218,9 +217,7 @@ class LiveFiles:
     ) -> tuple[npt.NDArray[np.generic], ...]:
         """The file's key hashes, sorted, and the place of each."""
         rows = self.scan(file, names)
-        columns = [
-            single(from_stored(rows.column(number), kind)).cast(kind) for number, kind in enumerate(types)
-        ]
+        columns = [single(from_stored(rows.column(number), kind)).cast(kind) for number, kind in enumerate(types)]
         # A mirror's keys are never null; a foreign row's may be, and equals no key of ours.
         valid = np.ones(rows.num_rows, np.bool_)
         for column in columns:
@@ -232,12 +229,6 @@ class LiveFiles:
         hashes = key_hashes(columns, len(places))
         order = np.argsort(hashes)
         return hashes[order], places[order].astype(np.uint32)
-
-    def _columns(
-        self, file: DataFile, names: tuple[str, ...], rows: list[pa.Array]
-    ) -> Iterator[tuple[pa.ChunkedArray, pa.Array]]:
-        read = self.scan(file, names)
-        return zip(read.columns, rows, strict=True)
 
     def _committed_deletes(self) -> dict[str, list[Positions]]:
         if self._gone is None:
@@ -270,9 +261,7 @@ def _entries(table: Table, manifests: Iterable[ManifestFile]) -> Iterator[Manife
         yield from manifest.fetch_manifest_entry(table.io, discard_deleted=True)
 
 
-def _may_hold(
-    file: DataFile, field_id: int, kind: IntegerType | LongType | DateType, wanted: npt.NDArray[np.int64]
-) -> bool:
+def _may_hold(file: DataFile, field_id: int, kind: IcebergType, wanted: npt.NDArray[np.int64]) -> bool:
     """False when the file's bounds of a column say that none of ``wanted`` (ascending) is in it."""
     lower, upper = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
     if lower is None or upper is None:

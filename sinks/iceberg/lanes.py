@@ -114,7 +114,9 @@ class LaneTable:
         """The record as the catalog has it now."""
         table = self._session.find(self._namespace, self._name)
         snapshot = table.current_snapshot() if table is not None else None
-        return Standing(Record.from_json(snapshot.summary.get(RECORD) if snapshot and snapshot.summary else None), table)
+        return Standing(
+            Record.from_json(snapshot.summary.get(RECORD) if snapshot and snapshot.summary else None), table
+        )
 
     def require_epoch(self, epoch: int) -> Standing:
         """As `read`; `Superseded` when a newer epoch owns the lane."""

@@ -87,9 +87,7 @@ class IcebergSink:
                 **self._tables.reset_properties(),
             }
             try:
-                commit(
-                    found, *prepare(found, Change(removes_everything=True), summary={}, properties=properties)
-                )
+                commit(found, *prepare(found, Change(removes_everything=True), summary={}, properties=properties))
             except Conflict:
                 continue
             return

@@ -25,7 +25,8 @@ from wallaby.window import Barrier
 
 
 class Stage:
-    """Files of one commit to ``table`` as it was loaded. ``record`` is how far its rows go: what lies before is dropped."""
+    """Files of one commit to ``table`` as it was loaded. ``record`` says how far its rows go: earlier changes are
+    dropped."""
 
     def __init__(self, table: Table, record: Position, options: IcebergOptions, memory: Memory) -> None:
         self.table = table
@@ -48,7 +49,7 @@ class Stage:
             self._mirror(schema, rows)
 
     def truncate(self, table: TableName, barrier: Barrier) -> None:
-        """The table's rows are gone: all files of a mirror, a row of a log (with the log's own columns: they say it all)."""
+        """The table's rows are gone: all files of a mirror, a row of a log (its own columns say it all)."""
         if self._options.write_mode is WriteMode.MIRROR:
             self._removes_everything = True
         else:
@@ -121,9 +122,7 @@ class Stage:
         """The four steps of `wallaby.transform.mirror`: an update is a row that goes and one that comes."""
         schema = plan.schema
         names = tuple(schema.columns[i].name for i in schema.key)
-        completed = [
-            mirror.complete(schema, patch, _patched(schema, patch, live, names)) for patch in plan.patches
-        ]
+        completed = [mirror.complete(schema, patch, _patched(schema, patch, live, names)) for patch in plan.patches]
         rows = [plan.upserts, *completed]
         keys = [plan.deletes, *(table.select(list(schema.key)) for table in rows)]
         together = pa.concat_tables([table.rename_columns(list(names)) for table in keys])
@@ -136,10 +135,10 @@ class Stage:
         if plan.deletes.num_rows:
             names = tuple(column.name for column in schema.columns)
             left = plan.deletes.column(width + 1).to_numpy().astype(np.int64)
-            for file, places, which in live.find_rows(names, [single(c) for c in plan.deletes.columns[:width]]):
-                chosen = _first_of_each(which, left)
-                live.take_away([Found(file, places[chosen], which[chosen])])
-                np.subtract.at(left, which[chosen], 1)
+            for one in live.find_rows(names, [single(c) for c in plan.deletes.columns[:width]]):
+                chosen = _first_of_each(one.keys, left)
+                live.take_away([Found(one.file, one.positions[chosen], one.keys[chosen])])
+                np.subtract.at(left, one.keys[chosen], 1)
             if left.any():
                 raise Refused(
                     f"{int(left.sum())} rows to be deleted are not in the destination's table",
@@ -163,9 +162,7 @@ class Stage:
         return self._note(write_rows(self.table, rows))
 
 
-def _patched(
-    schema: TableSchema, patch: mirror.Patch, live: LiveFiles, names: tuple[str, ...]
-) -> pa.Table:
+def _patched(schema: TableSchema, patch: mirror.Patch, live: LiveFiles, names: tuple[str, ...]) -> pa.Table:
     """What the table holds at the patch's origin: its key columns, and the columns that were not sent."""
     wanted = (*names, *(schema.columns[i].name for i in patch.missing))
     types = [patch.rows.schema.field(i).type for i in (*schema.key, *patch.missing)]

@@ -79,8 +79,7 @@ class Tables:
             table = self._session.find(target.namespace, target.table)
             require_owner()
             if table is None:
-                if (table := self._create(target, wanted, schema)).properties.get(SOURCE) == _name(schema.name):
-                    return
+                table = self._create(target, wanted, schema)
             try:
                 self._fit(table, wanted, schema)
             except Conflict:
@@ -142,9 +141,7 @@ class Tables:
             COLUMNS: _columns(schema, {}),
             "write.target-file-size-bytes": str(self.options.target_file_size),
         }
-        return self._session.create(
-            target.namespace, target.table, made, spec=spec, order=order, properties=properties
-        )
+        return self._session.create(target.namespace, target.table, made, spec=spec, order=order, properties=properties)
 
     def _layout(self, made: Schema, source: TableName) -> tuple[PartitionSpec, SortOrder]:
         return (

@@ -6,9 +6,9 @@ last, on the condition that nobody moved it. A successor announces itself in the
 looked before can only commit to tables its successor has not touched yet; what it commits is right, the table's record
 says how far it goes, and the successor drops those changes when it comes to them.
 
-A table somebody else committed to is loaded again: our record unchanged, it was a user's own append or a compaction, and
-the changes are folded anew onto what is there now. Changes that no longer are in memory cannot be; then the lane starts
-again from its record, which is where it would be after a crash.
+A table somebody else committed to is loaded again: our record unchanged, it was a user's own append or a compaction,
+and the changes are folded anew onto what is there now. Changes that no longer are in memory cannot be; then the lane
+starts again from its record, which is where it would be after a crash.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ from wallaby.schema import TableName, TableSchema
 from wallaby.transform.outliers import refuse_outliers
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
 
-GATHER_BYTES_MAX: Final = 64 << 20
-"""Bytes of changes kept before they are written to files: about a million narrow rows, folded at once."""
 _ATTEMPTS_MAX: Final = 20
 
 
@@ -78,7 +76,7 @@ class IcebergWriter:
         assert window.barrier is None, "barriers go to apply_barrier"
         for part in window.parts:
             self._gather(part)
-        if self._gathered_bytes > GATHER_BYTES_MAX:
+        if self._gathered_bytes > self._options.write_buffer_size:
             self._fold_gathered()
 
     def commit(self, token: CommitToken) -> Receipt:
@@ -284,4 +282,4 @@ def _summary(token: CommitToken, record: Record) -> dict[str, str]:
     return {f"wallaby.{name}": value for name, value in content.items()} | {RECORD: record.to_json()}
 
 
-__all__ = ["GATHER_BYTES_MAX", "IcebergWriter"]
+__all__ = ["IcebergWriter"]

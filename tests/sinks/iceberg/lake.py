@@ -10,7 +10,6 @@ import duckdb_extension_avro
 import duckdb_extension_iceberg
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError
 from pyiceberg.table import Table
 
 
@@ -35,10 +34,7 @@ class Lake:
 
     def make(self, name: tuple[str, str], schema: pa.Schema) -> Table:
         """A table somebody else made."""
-        try:
-            self.catalog.create_namespace((name[0],))
-        except NamespaceAlreadyExistsError:
-            pass
+        self.catalog.create_namespace_if_not_exists((name[0],))
         return self.catalog.create_table(name, schema)
 
     def by_duckdb(self, table: Table) -> pa.Table:
