@@ -126,7 +126,7 @@ def catalog_properties(options: IcebergOptions) -> dict[str, str]:
     """pyiceberg's properties for the options."""
     named = {
         "type": options.catalog_type.value,
-        "uri": options.catalog_uri,
+        "uri": _driven(options.catalog_uri),
         "warehouse": options.warehouse,
         "credential": options.catalog_credential,
         "token": options.catalog_token,
@@ -144,6 +144,12 @@ def catalog_properties(options: IcebergOptions) -> dict[str, str]:
             "glue.session-token": options.session_token,
         }
     return {name: value for name, value in named.items() if value} | options.catalog_properties
+
+
+def _driven(uri: str) -> str:
+    """A PostgreSQL address without a driver gets the one wallaby has."""
+    scheme, separator, rest = uri.partition("://")
+    return f"postgresql+psycopg://{rest}" if separator and scheme in ("postgres", "postgresql") else uri
 
 
 def _require_folder(options: IcebergOptions) -> None:

@@ -63,7 +63,7 @@ class IcebergOptions(DestinationOptions):
     catalog_type: Annotated[CatalogType, BeforeValidator(_lower)] = CatalogType.SQL
     """``sql`` (SQLite or PostgreSQL), ``rest`` or ``glue``."""
     catalog_uri: str = ""
-    """Where the catalog is: ``sqlite:///path``, ``postgresql+psycopg://…`` or ``https://…``. Not needed for Glue."""
+    """Where the catalog is: ``sqlite:///path``, ``postgresql://…`` or ``https://…``. Not needed for Glue."""
     catalog_name: str = Field(default="wallaby", min_length=1)
     """The catalog's name; in an SQL catalog it keeps the tables of several catalogs apart."""
     catalog_credential: str = ""

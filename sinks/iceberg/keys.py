@@ -135,9 +135,7 @@ class LiveFiles:
             if low_to_high is not None and not _may_hold(file, fields[0].field_id, fields[0].field_type, low_to_high):
                 continue
             types = [key.type for key in keys]
-            held, places = self._memory.get(
-                (file.file_path, *marks), partial(self._hashed, file, names, types)
-            )
+            held, places = self._memory.get((file.file_path, *marks), partial(self._hashed, file, names, types))
             first, last = np.searchsorted(held, wanted, "left"), np.searchsorted(held, wanted, "right")
             at = _ranges(first, last)
             if not len(at):
