@@ -58,7 +58,7 @@ class WantedColumn:
     type: IcebergType
     attnum: int = 0
     missing: str | None = None
-    """See `wallaby.schema.Column.missing`."""
+    """See `wallaby.schema.Column.missing`; None in a log, whose older rows are of an older shape."""
 
 
 def target_name(source: TableName, *, schema: str | None, table: str | None) -> TargetName:
@@ -84,7 +84,7 @@ def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool)
             field.name,
             iceberg_type(stored_type(field.type), numbers),
             origin.attnum if origin else 0,
-            origin.missing if origin else None,
+            origin.missing if origin and mode is WriteMode.MIRROR else None,
         )
         for field, origin in zip(fields, origins, strict=True)
     )

@@ -18,12 +18,13 @@ from pyiceberg.exceptions import (
     NoSuchIcebergTableError,
     NoSuchNamespaceError,
     NoSuchTableError,
+    NotInstalledError,
     OAuthError,
     UnauthorizedError,
     ValidationError,
 )
 
-from wallaby.errors import OutcomeUnknown, Refused, Transient, WallabyError
+from wallaby.errors import MissingExtra, OutcomeUnknown, Refused, Transient, WallabyError
 
 
 class Doing(Enum):
@@ -69,6 +70,10 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
                 "the table is gone from the catalog",
                 advice="Somebody dropped it: copy the tables again with --resnapshot",
                 **where,
+            )
+        case NotInstalledError():
+            return MissingExtra(
+                "a package of pyiceberg is missing", advice='Run: pip install "wallaby[iceberg]"', **where
             )
         case AssertionError():
             raise error

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntry, ManifestFile
 from pyiceberg.schema import Schema
@@ -35,6 +36,9 @@ from wallaby.transform.columns import single
 from wallaby.transform.grouping import group_ids, integers
 from wallaby.transform.key_hash import key_hashes
 
+MANIFEST_ENTRIES_MAX: Final = 20_000
+"""Entries of manifests kept in memory, over all tables: a few tens of megabytes."""
+
 Positions = npt.NDArray[np.int64]
 
 _NONE: Final = np.empty(0, np.int64)
@@ -42,9 +46,11 @@ _ORDERED: Final = (IntegerType, LongType, DateType)
 
 
 class Memory:
-    """Arrays by name, at most ``bytes_max`` of them; the longest unused go first."""
+    """Arrays by name, at most ``bytes_max`` of them, and what manifests say; the longest unused go first."""
 
     def __init__(self, bytes_max: int) -> None:
+        self._entries: OrderedDict[str, list[ManifestEntry]] = OrderedDict()
+        self._entry_count = 0
         self._bytes_max = bytes_max
         self._bytes = 0
         self._held: OrderedDict[tuple[str, ...], tuple[npt.NDArray[np.generic], ...]] = OrderedDict()
@@ -65,6 +71,19 @@ class Memory:
             _, dropped = self._held.popitem(last=False)
             self._bytes -= sum(array.nbytes for array in dropped)
         return arrays
+
+    def entries(self, io: FileIO, manifest: ManifestFile) -> list[ManifestEntry]:
+        """The live entries of a manifest, which never changes; not to be changed."""
+        path = manifest.manifest_path
+        if path in self._entries:
+            self._entries.move_to_end(path)
+            return self._entries[path]
+        found = self._entries[path] = manifest.fetch_manifest_entry(io, discard_deleted=True)
+        self._entry_count += len(found)
+        while self._entry_count > MANIFEST_ENTRIES_MAX:
+            _, dropped = self._entries.popitem(last=False)
+            self._entry_count -= len(dropped)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +107,9 @@ class LiveFiles:
         self._committed: list[tuple[DataFile, int]] = []
         snapshot = table.current_snapshot()
         with translated(Doing.READ, table=".".join(table.name())):
-            for entry in _entries(table, snapshot.manifests(table.io) if snapshot else ()):
-                self._remember(entry)
+            for manifest in snapshot.manifests(table.io) if snapshot else ():
+                for entry in memory.entries(table.io, manifest):
+                    self._remember(entry)
         self._gone: dict[str, list[Positions]] | None = None
 
     @property
@@ -150,7 +170,8 @@ class LiveFiles:
         """Per file the live rows equal in all of ``names`` to one of ``rows`` (nulls equal), which are ``keys``."""
         for file in self.files:
             read = self.scan(file, names)
-            held = [single(from_stored(column, row.type)) for column, row in zip(read.columns, rows, strict=True)]
+            with translated(Doing.READ, table=".".join(self.table.name())):
+                held = [single(from_stored(column, row.type)) for column, row in zip(read.columns, rows, strict=True)]
             total = len(held[0])
             ids = group_ids([pa.concat_arrays(pair) for pair in zip(held, rows, strict=True)], total + len(rows[0]))
             order = np.argsort(ids[total:], kind="stable")
@@ -203,8 +224,8 @@ class LiveFiles:
     def _compared(self, found: Found, names: tuple[str, ...], keys: list[pa.Array]) -> Found:
         """Only those whose keys are equal, not just their hashes."""
         rows = self.read(names, found)
-        held = [single(from_stored(rows.column(number), key.type)).cast(key.type) for number, key in enumerate(keys)]
-        asked = [key.take(pa.array(found.keys)) for key in keys]
+        held = [_as_key(rows.column(number), key.type) for number, key in enumerate(keys)]
+        asked = [key.take(pa.array(found.keys)).cast(own.type) for key, own in zip(keys, held, strict=True)]
         count = len(found.positions)
         ids = group_ids([pa.concat_arrays(pair) for pair in zip(held, asked, strict=True)], 2 * count)
         is_equal = ids[:count] == ids[count:]
@@ -215,7 +236,7 @@ class LiveFiles:
     ) -> tuple[npt.NDArray[np.generic], ...]:
         """The file's key hashes, sorted, and the place of each."""
         rows = self.scan(file, names)
-        columns = [single(from_stored(rows.column(number), kind)).cast(kind) for number, kind in enumerate(types)]
+        columns = [_as_key(rows.column(number), kind) for number, kind in enumerate(types)]
         # A mirror's keys are never null; a foreign row's may be, and equals no key of ours.
         valid = np.ones(rows.num_rows, np.bool_)
         for column in columns:
@@ -254,9 +275,9 @@ class LiveFiles:
             yield name, places[numbers == number].astype(np.int64)
 
 
-def _entries(table: Table, manifests: Iterable[ManifestFile]) -> Iterator[ManifestEntry]:
-    for manifest in manifests:
-        yield from manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+def _as_key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    """A table's column in the type of a key, which may be a narrower integer: those are equal as numbers."""
+    return single(column) if pa.types.is_integer(kind) else single(from_stored(column, kind))
 
 
 def _may_hold(file: DataFile, field_id: int, kind: IcebergType, wanted: npt.NDArray[np.int64]) -> bool:

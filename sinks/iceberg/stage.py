@@ -10,6 +10,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from sinks.iceberg.config import IcebergOptions, MirrorStrategy
+from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.files import remove, stored_rows, write_position_deletes, write_rows
 from sinks.iceberg.keys import Found, LiveFiles, Memory, Positions
 from sinks.iceberg.snapshots import Change
@@ -168,10 +169,11 @@ def _patched(schema: TableSchema, patch: mirror.Patch, live: LiveFiles, names: t
     types = [patch.rows.schema.field(i).type for i in (*schema.key, *patch.missing)]
     found = live.find(names, [single(column) for column in patch.origin.columns])
     parts = [live.read(wanted, one) for one in found]
-    columns = [
-        pa.chunked_array([c for part in parts for c in from_stored(part.column(i), kind).chunks], kind)
-        for i, kind in enumerate(types)
-    ]
+    with translated(Doing.READ, table=schema.name):
+        columns = [
+            pa.chunked_array([c for part in parts for c in from_stored(part.column(i), kind).chunks], kind)
+            for i, kind in enumerate(types)
+        ]
     return pa.table(columns, names=list(wanted))
 
 

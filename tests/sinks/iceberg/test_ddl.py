@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
@@ -32,9 +35,10 @@ from wallaby.content import canonical_hash
 from wallaby.errors import Refused
 from wallaby.schema import Column, TableName, TableSchema
 from wallaby.sink import Severity
-from wallaby.testing.changes import NewShape, insert, table, update
+from wallaby.testing.changes import NewShape, Outlier, insert, table, update
 from wallaby.testing.contract.hooks import windows_of
 from wallaby.testing.history import row_table
+from wallaby.window import LaneId
 
 ID, INT, TEXT = LongType(), IntegerType(), StringType()
 
@@ -126,8 +130,6 @@ EVENTS = table("public.events", {"id": "int8", "at": "timestamptz", "kind": "tex
 
 @pytest.mark.parametrize("strategy", ["position-deletes", "copy-on-write"])
 def test_rows_move_between_partitions(strategy: str, lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
-    import datetime
-
     def day(number: int) -> datetime.datetime:
         return datetime.datetime(2026, 1, number, 12, tzinfo=datetime.UTC)
 
@@ -193,3 +195,55 @@ def test_rows_written_before_a_rename_a_drop_and_a_widening_are_read_in_the_new_
     assert canonical_hash(mirror_rows(found, new)) == expected
     assert lake.by_duckdb(found).column_names == ["id", "remark", "n"]
     assert lake.by_duckdb(found).sort_by("id")["remark"].to_pylist() == ["a", "b", "c"]
+
+
+@pytest.mark.must_not_fail(22)
+def test_a_target_somebody_made_wider_takes_narrower_rows(lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
+    schema = table("public.wide", {"a": "int4", "b": "text", "n": "int2", "note": "text"}, key=["a", "b"])
+    theirs = lake.make(
+        ("public", "wide"),
+        pa.schema(
+            [("b", pa.string()), ("a", pa.int64()), ("n", pa.int64()), ("note", pa.string()), ("c", pa.date32())]
+        ),
+    )
+    theirs.append(pa.table({"b": ["x"], "a": [2**40], "n": [1], "note": ["theirs"]}))
+    lane = TestLane(make_sink(), LANE)
+    windows = windows_of(
+        [(schema, insert(1, "x", 1, "a")), (schema, insert(2, "x", 2, "b"))],
+        [(schema, update(1, "x", 3, None, unchanged=["note"])), (schema, update(2, "y", 4, "c", old=[2, "x"]))],
+    )
+    lane.apply_all(windows)
+    rows = lake.catalog.load_table(("public", "wide")).scan().to_arrow().sort_by("n").to_pylist()
+    assert [(row["a"], row["b"], row["n"], row["note"], row["c"]) for row in rows] == [
+        (2**40, "x", 1, "theirs", None),
+        (1, "x", 3, "a", None),
+        (2, "y", 4, "c", None),
+    ]
+
+
+@pytest.mark.must_not_fail(12)
+def test_values_iceberg_does_not_hold_are_null_or_text_if_so_asked(
+    lake: Lake, make_sink: Callable[..., IcebergSink]
+) -> None:
+    mirrored = table("public.odd", {"id": "int8", "day": "date"}, key=["id"])
+    logged = table("public.log", {"id": "int8", "day": "date"}, key=["id"])
+    null = make_sink(unrepresentable="null")
+    TestLane(null, LANE).apply_all(windows_of([(mirrored, insert(1, Outlier("infinity")))]))
+    assert lake.catalog.load_table(("public", "odd")).scan().to_arrow().to_pylist() == [{"id": 1, "day": None}]
+    text = make_sink(unrepresentable="text", write_mode="append")
+    TestLane(text, LaneId("shop", "log")).apply_all(windows_of([(logged, insert(1, Outlier("infinity")))]))
+    [row] = lake.catalog.load_table(("public", "log")).scan().to_arrow().to_pylist()
+    assert row["day"] is None
+    assert row["__outliers"] == [{"column": "day", "text": "infinity"}]
+
+
+@pytest.mark.must_not_fail(11)
+def test_a_log_takes_a_column_with_a_default_for_older_rows(lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
+    old = numbered("public.t", {"id": ("int8", 1)})
+    new = numbered("public.t", {"id": ("int8", 1), "n": ("int4", 2)})
+    column = replace(new.columns[1], missing="7")
+    new = replace(new, columns=(new.columns[0], column))
+    windows = windows_of([(old, insert(1))], [NewShape(new), (new, insert(2, 8))])
+    TestLane(make_sink(write_mode="append"), LANE).apply_all(windows)
+    rows = lake.catalog.load_table(("public", "t")).scan().to_arrow().sort_by("id")
+    assert rows["n"].to_pylist() == [None, 8]
