@@ -117,8 +117,10 @@ class IcebergWriter:
     def reload(self, table: TableName) -> None:
         """The table's shape may have changed: what is written from now on has the new one."""
         self._loaded.pop(table, None)
-        stage = self._stages.get(table)
-        if stage is not None and ((found := self._tables.load(table)) is None or not stage.rebase(found)):
+        if (stage := self._stages.get(table)) is None:
+            return
+        fresh = self._stage(table)
+        if fresh.record != stage.record or not stage.rebase(fresh.table):
             raise Transient("the table was changed by another writer during a commit", table=table)
 
     def _settle(self, token: CommitToken, work: Callable[[], None]) -> Receipt:

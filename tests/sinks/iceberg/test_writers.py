@@ -124,6 +124,26 @@ def test_a_leftover_that_wakes_inside_its_commit_changes_nothing_twice(
 
 
 @pytest.mark.must_not_fail(20)
+@pytest.mark.parametrize("mode", ["mirror", "append"])
+def test_a_table_ensured_again_before_a_commit_is_not_taken_for_the_one_that_was_written_to(
+    mode: str, lake: Lake, make_sink: Callable[..., IcebergSink]
+) -> None:
+    """Another writer of the same epoch committed the same rows meanwhile, and died before the lane's record."""
+    first, second = windows_of([(OTHER, insert(1, "a"))], [(OTHER, insert(2, "b"))])
+    one, two = (TestLane(make_sink(write_mode=mode, write_buffer_size="1B"), LANE) for _ in range(2))
+    one.write(first)
+    two.write(first)
+    two.writer._lane_table = DiesBeforeTheLane(two.writer._lane_table)  # type: ignore[attr-defined]  # the writer's
+    with pytest.raises(SystemExit):
+        two.writer.commit(two.token(first.upto))
+    with pytest.raises(Transient):
+        one.sink.ensure_table(OTHER)
+    again = TestLane(make_sink(write_mode=mode), LANE, epoch=2)
+    again.apply_all((first, second))
+    assert lake.catalog.load_table(("public", "other")).scan().to_arrow().num_rows == 2
+
+
+@pytest.mark.must_not_fail(20)
 def test_a_stale_commit_is_never_put_onto_what_came_between(lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
     """pyiceberg would send the rejected commit again on its own; the one used here does not."""
     make_sink().ensure_table(OTHER)
