@@ -184,7 +184,12 @@ class IcebergWriter:
             try:
                 commit(stage.table, updates, requirements)
             except Conflict:
-                self._start_again(name, stage, token)
+                if barrier is None:
+                    self._start_again(name, stage, token)
+                else:
+                    self._loaded.pop(name, None)
+                    stage.discard()
+                    self.require_owner()
                 continue
             self._stages.pop(name, None)
             self._gathered.pop(name, None)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import boto3
 import pyarrow as pa
@@ -69,14 +70,16 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3: str, request: pytest.FixtureRequest) -> str:
+def bucket(s3: str) -> str:
+    """A bucket on a server that holds nothing else."""
+    with urlopen(Request(f"{s3}/moto-api/reset", method="POST")) as answer:
+        assert answer.status == 200
     client = boto3.client(
         "s3", endpoint_url=s3, region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
     )
-    name = f"lake-{abs(hash(request.node.name)) % 10**9}"
-    client.create_bucket(Bucket=name)
+    client.create_bucket(Bucket="lake")
     client.close()
-    return f"s3://{name}"
+    return "s3://lake"
 
 
 def _postgres(lake: Lake, request: pytest.FixtureRequest, _: ExitStack) -> dict[str, Any]:

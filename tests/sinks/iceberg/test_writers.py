@@ -21,7 +21,7 @@ from wallaby.content import canonical_hash
 from wallaby.errors import Refused, Superseded, Transient
 from wallaby.lsn import START
 from wallaby.schema import ReplicaIdentity, TableSchema
-from wallaby.testing.changes import delete, insert, table, update
+from wallaby.testing.changes import Truncate, delete, insert, table, update
 from wallaby.testing.contract.hooks import PARCELS, windows_of
 from wallaby.testing.history import RandomHistory, row_table
 
@@ -179,6 +179,23 @@ def test_a_users_append_to_a_log_is_survived(lake: Lake, make_sink: Callable[...
     theirs.append(theirs.scan().to_arrow())
     lane.writer.commit(lane.token(second.upto))
     assert lake.catalog.load_table(("public", "other")).scan().to_arrow().num_rows == 3
+
+
+@pytest.mark.must_not_fail(10)
+@pytest.mark.parametrize("mode", ["mirror", "append"])
+def test_a_truncate_that_met_a_users_append_is_done_once(
+    mode: str, lake: Lake, make_sink: Callable[..., IcebergSink]
+) -> None:
+    first, truncate = windows_of([(OTHER, insert(1, "a"))], [Truncate((OTHER.name,))])
+    lane = TestLane(make_sink(write_mode=mode), LANE)
+    lane.apply(first)
+    lake.catalog.load_table(("public", "other")).append(pa.table({"id": [8], "note": ["theirs"]}))
+    lane.apply(truncate)
+    rows = lake.catalog.load_table(("public", "other")).scan().to_arrow()
+    if mode == "mirror":
+        assert rows.num_rows == 0
+    else:
+        assert sorted(rows["__op"].to_pylist(), key=str) == [None, "i", "t"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
