@@ -14,6 +14,7 @@ import pyarrow as pa
 from sinks.delta.types import delta_type, holds_as_text
 from sinks.duckdb.types import duckdb_type, held_values
 from sinks.files.types import parquet_type
+from sinks.iceberg.types import Numbers, iceberg_type, stored_type, type_name
 from sinks.postgres.catalog import stand_in
 from sinks.postgres.sink import CAPABILITIES as POSTGRES
 from sinks.postgres.types import ElementType, TargetColumn, transport
@@ -38,9 +39,10 @@ What becomes of each PostgreSQL type. This page is generated from the code (`pyt
 - PostgreSQL as a destination holds {outliers}. Where it lacks an extension, `wallaby check` warns and says
   what the columns become; arrays of vectors, which nothing stands in for, are refused until it is there.
 - DuckDB holds the outliers named in its column, Delta holds all of a column that is text there.
+- Iceberg: *widened* types hold every value and more. `numeric` of more than 38 digits is PostgreSQL's own text.
 
-| PostgreSQL | Arrow | wire | outliers | PostgreSQL | DuckDB | Delta | Parquet files |
-|---|---|---|---|---|---|---|---|
+| PostgreSQL | Arrow | wire | outliers | PostgreSQL | DuckDB | Delta | Parquet files | Iceberg |
+|---|---|---|---|---|---|---|---|---|
 """
 
 _INFINITE: Final = "`infinity`, `-infinity`"
@@ -136,6 +138,7 @@ def _cells(row: _Row) -> list[str]:
         _duckdb(layout, json),
         _delta(layout),
         _files(layout, json),
+        _iceberg(layout),
     ]
 
 
@@ -208,6 +211,21 @@ def _files(layout: Layout, json: bool) -> str:
         return "text"
     stored = parquet_type(layout.arrow, json=json)
     return "exact" if stored == layout.arrow or not pa.types.is_struct(stored) else "exact (months, days, microseconds)"
+
+
+def _iceberg(layout: Layout) -> str:
+    stored = stored_type(layout.arrow)
+    name = type_name(iceberg_type(stored, Numbers()))
+    if layout.family is Family.LIST:
+        return "exact (a list)"
+    if layout.family is Family.DECIMAL and pa.types.is_decimal(stored):
+        name = "decimal(p, s)"
+    if _holds_text_only(layout) or (layout.family is Family.DECIMAL and pa.types.is_string(stored)):
+        return f"text ({name})"
+    if pa.types.is_struct(stored):
+        return "exact (months, days, microseconds)"
+    is_wider = pa.types.is_integer(stored) and stored != layout.arrow
+    return f"{'widened' if is_wider else 'exact'} ({name})"
 
 
 if __name__ == "__main__":

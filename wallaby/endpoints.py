@@ -23,14 +23,15 @@ _OWN: Final[Mapping[str, str]] = {
     "postgres": "sinks.postgres:FACTORY",
     "duckdb": "sinks.duckdb:FACTORY",
     "files": "sinks.files:FACTORY",
+    "iceberg": "sinks.iceberg:FACTORY",
     "pgstream": "sinks.pgstream:FACTORY",
     "delta": "sinks.delta:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
-_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta"}
+_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta", "iceberg": "iceberg"}
 _GO_TYPES: Final = frozenset(
     {
-        *("snowflake", "snowpipe", "clickhouse", "ducklake", "iceberg"),
+        *("snowflake", "snowpipe", "clickhouse", "ducklake"),
         *("kafka", "redpanda", "bufstream", "s3", "http", "grpc", "proto"),
     }
 )

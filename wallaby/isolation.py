@@ -76,7 +76,7 @@ class Suspects:
 
     def _sorted_into_units(self) -> list[npt.NDArray[np.int64]]:
         """Per part and row the number of its unit; units are numbered in the order of their first changes."""
-        units: list[npt.NDArray[np.int64]] = [np.empty(0, np.int64)] * len(self.parts)
+        units: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(self.parts)
         offset = 0
         for name in dict.fromkeys(part.schema.name for part in self.parts):
             places = [i for i, part in enumerate(self.parts) if part.schema.name == name]

@@ -239,7 +239,7 @@ class SetAside:
 
     def _skip_refused(self, suspects: Suspects, refusal: Refusal) -> None:
         for number, (part, keys) in enumerate(suspects.pieces(refusal.unit)):
-            known = self._keys.get(refusal.table, np.empty(0, np.uint64))
+            known = self._keys.get(refusal.table, np.zeros(0, np.uint64))
             self._keys[refusal.table] = np.union1d(known, np.array(keys, np.uint64))
             if number:
                 self._add_rows(part, keys=keys, message=_BEHIND)

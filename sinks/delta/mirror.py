@@ -243,7 +243,7 @@ def _clusters(values: pa.Array) -> Iterator[tuple[Any, Any]]:
         return
     whole = values.cast(pa.int32()) if values.type == pa.date32() else values
     ordered = np.sort(whole.to_numpy(zero_copy_only=False).astype(np.int64))
-    gaps = (ordered[1:].astype(np.float64) - ordered[:-1]) if len(ordered) > 1 else np.empty(0)
+    gaps = (ordered[1:].astype(np.float64) - ordered[:-1]) if len(ordered) > 1 else np.zeros(0)
     widest = np.argsort(gaps, kind="stable")[::-1][: RANGES_MAX - 1]
     cuts = np.sort(widest[gaps[widest] > 1])
     starts = ordered[np.concatenate([[0], cuts + 1]).astype(np.int64)]

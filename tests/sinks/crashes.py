@@ -26,7 +26,7 @@ def write_and_die(kind: str, options: Mapping[str, Any], seed: int, deaths: Iter
             cwd=_ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert done.returncode <= 0, done.stderr

@@ -1,0 +1,100 @@
+"""Exceptions of pyiceberg, its catalogs and its storage as ours: the one place that knows both.
+
+Their texts may name credentials, addresses or values, so none is passed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.exceptions import (
+    BadRequestError,
+    CommitFailedException,
+    ForbiddenError,
+    NoSuchIcebergTableError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    NotInstalledError,
+    OAuthError,
+    UnauthorizedError,
+    ValidationError,
+)
+
+from wallaby.errors import MissingExtra, OutcomeUnknown, Refused, Transient, WallabyError
+
+
+class Doing(Enum):
+    """What was under way, which decides what an unexpected error means."""
+
+    READ = "asking the catalog"
+    WRITE = "writing files"
+    """Files nobody has heard of yet: certainly nothing happened."""
+    COMMIT = "committing"
+    """The catalog may or may not have taken it."""
+
+
+class Conflict(Transient):
+    """Somebody else committed to the table first; nothing of ours happened."""
+
+
+@contextmanager
+def translated(doing: Doing, **where: Any) -> Iterator[None]:
+    """Turn foreign exceptions into ours. ``where`` names the table or lane."""
+    try:
+        yield
+    except WallabyError:
+        raise
+    except Exception as error:  # noqa: BLE001  # catalogs and file systems raise whatever their client libraries do
+        # Without a cause on purpose: see above.
+        raise translate(error, doing, **where) from None
+
+
+def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
+    """Our error for a foreign one: class and advice, and no word of its own text."""
+    kind = type(error).__name__
+    match error:
+        case CommitFailedException():
+            return Conflict("somebody else committed to the table first", advice="It is tried again", **where)
+        case UnauthorizedError() | ForbiddenError() | OAuthError():
+            return Refused(
+                "the catalog does not let us in",
+                advice="Check catalog_credential or catalog_token, and what they may do",
+                **where,
+            )
+        case NoSuchTableError() | NoSuchIcebergTableError() | NoSuchNamespaceError():
+            return Refused(
+                "the table is gone from the catalog",
+                advice="Somebody dropped it: copy the tables again with --resnapshot",
+                **where,
+            )
+        case NotInstalledError():
+            return MissingExtra(
+                "a package of pyiceberg is missing", advice='Run: pip install "wallaby[iceberg]"', **where
+            )
+        case AssertionError():
+            raise error
+        case _ if doing is Doing.COMMIT:
+            return OutcomeUnknown(
+                f"the catalog gave {kind} at a commit", advice="The catalog decides: recover", **where
+            )
+        case pa.ArrowInvalid() | pa.ArrowTypeError() | pa.ArrowNotImplementedError() | ValidationError():
+            return Refused(f"Iceberg cannot hold the rows ({kind})", **where)
+        case BadRequestError():
+            return Refused("the catalog refuses the request", advice="Compare its version with the docs", **where)
+        case PermissionError():
+            return Transient(
+                "the warehouse cannot be written", advice="Give wallaby permission to write there", **where
+            )
+        case _:
+            return Transient(
+                f"{kind} while {doing.value}",
+                advice="Look at the catalog and the warehouse: are they reachable?",
+                **where,
+            )
+
+
+__all__ = ["Conflict", "Doing", "translate", "translated"]

@@ -1,0 +1,303 @@
+"""Finding the rows of given keys in a table's files, at a cost that follows the keys and not the table.
+
+Data files never change, so what is learnt of one is true for ever: the hashes of its keys, sorted, and where each is
+(12 bytes a row), and which of its rows position delete files have taken away. Both are kept in a memory of bounded
+size; what does not fit is read again. A file whose bounds say that it holds none of the keys is not looked into.
+
+Hashes of a single integer-like column are as good as the keys themselves. Else two keys may share one, and the keys of
+the files where something was found are compared.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.conversions import from_bytes
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntry, ManifestFile
+from pyiceberg.schema import Schema
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.types import DateType, IcebergType, IntegerType, LongType
+
+from sinks.iceberg.errors import Doing, translated
+from sinks.iceberg.types import from_stored
+from wallaby.errors import Refused
+from wallaby.transform.columns import single
+from wallaby.transform.grouping import group_ids, integers
+from wallaby.transform.key_hash import key_hashes
+
+MANIFEST_ENTRIES_MAX: Final = 20_000
+"""Entries of manifests kept in memory, over all tables: a few tens of megabytes."""
+
+Positions = npt.NDArray[np.int64]
+
+_NONE: Final = np.zeros(0, np.int64)
+_ORDERED: Final = (IntegerType, LongType, DateType)
+
+
+class Memory:
+    """Arrays by name, at most ``bytes_max`` of them, and what manifests say; the longest unused go first."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._entries: OrderedDict[str, list[ManifestEntry]] = OrderedDict()
+        self._entry_count = 0
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._held: OrderedDict[tuple[str, ...], tuple[npt.NDArray[np.generic], ...]] = OrderedDict()
+
+    def get(
+        self, name: tuple[str, ...], make: Callable[[], tuple[npt.NDArray[np.generic], ...]]
+    ) -> tuple[npt.NDArray[np.generic], ...]:
+        """What is held under ``name``, made now if it is not."""
+        if name in self._held:
+            self._held.move_to_end(name)
+            return self._held[name]
+        arrays = make()
+        size = sum(array.nbytes for array in arrays)
+        if size <= self._bytes_max:
+            self._held[name] = arrays
+            self._bytes += size
+        while self._bytes > self._bytes_max:
+            _, dropped = self._held.popitem(last=False)
+            self._bytes -= sum(array.nbytes for array in dropped)
+        return arrays
+
+    def entries(self, io: FileIO, manifest: ManifestFile) -> list[ManifestEntry]:
+        """The live entries of a manifest, which never changes; not to be changed."""
+        path = manifest.manifest_path
+        if path in self._entries:
+            self._entries.move_to_end(path)
+            return self._entries[path]
+        found = self._entries[path] = manifest.fetch_manifest_entry(io, discard_deleted=True)
+        self._entry_count += len(found)
+        while self._entry_count > MANIFEST_ENTRIES_MAX:
+            _, dropped = self._entries.popitem(last=False)
+            self._entry_count -= len(dropped)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Rows of one file: their places in the file, ascending, and which of the asked keys each has."""
+
+    file: DataFile
+    positions: Positions
+    keys: Positions
+
+
+class LiveFiles:
+    """The data files of one snapshot, with those a commit has added so far and the rows it has taken away."""
+
+    def __init__(self, table: Table, memory: Memory) -> None:
+        self.table = table
+        self._memory = memory
+        self._deletes: list[ManifestEntry] = []
+        self._taken: dict[str, list[Positions]] = defaultdict(list)
+        self._added: list[DataFile] = []
+        self._committed: list[tuple[DataFile, int]] = []
+        snapshot = table.current_snapshot()
+        with translated(Doing.READ, table=".".join(table.name())):
+            for manifest in snapshot.manifests(table.io) if snapshot else ():
+                for entry in memory.entries(table.io, manifest):
+                    self._remember(entry)
+        self._gone: dict[str, list[Positions]] | None = None
+
+    @property
+    def added(self) -> tuple[DataFile, ...]:
+        """The files added so far."""
+        return tuple(self._added)
+
+    @property
+    def taken(self) -> dict[str, Positions]:
+        """By path, the rows taken away so far, ascending."""
+        return {path: np.unique(np.concatenate(places)) for path, places in self._taken.items()}
+
+    @property
+    def files(self) -> Iterator[DataFile]:
+        """All live data files."""
+        yield from (file for file, _ in self._committed)
+        yield from self._added
+
+    def add(self, files: Iterable[DataFile]) -> None:
+        """Files this commit adds: from now on they are looked into, too."""
+        self._added += files
+
+    def take_away(self, found: Iterable[Found]) -> None:
+        """Rows this commit deletes: from now on they are not found any more."""
+        for one in found:
+            if len(one.positions):
+                self._taken[one.file.file_path].append(one.positions)
+
+    def find(self, names: tuple[str, ...], keys: list[pa.Array]) -> list[Found]:
+        """The live rows whose columns ``names`` equal one of ``keys`` (arrays of one length, no nulls)."""
+        if not len(keys[0]):
+            return []
+        hashes = key_hashes(keys, len(keys[0]))
+        order = np.argsort(hashes, kind="stable").astype(np.int64)
+        wanted = hashes[order]
+        fields = [self.table.schema().find_field(name) for name in names]
+        numbers = integers(keys[0]) if isinstance(fields[0].field_type, _ORDERED) else None
+        low_to_high = None if numbers is None else np.unique(numbers)
+        is_exact = len(keys) == 1 and integers(keys[0]) is not None
+        marks = ("keys", *(str(field.field_id) for field in fields))
+        found = []
+        for file in self.files:
+            if low_to_high is not None and not _may_hold(file, fields[0].field_id, fields[0].field_type, low_to_high):
+                continue
+            types = [key.type for key in keys]
+            held, places = self._memory.get((file.file_path, *marks), partial(self._hashed, file, names, types))
+            first, last = np.searchsorted(held, wanted, "left"), np.searchsorted(held, wanted, "right")
+            at = _ranges(first, last)
+            if not len(at):
+                continue
+            one = Found(file, places[at].astype(np.int64), order[np.repeat(np.arange(len(wanted)), last - first)])
+            one = self._live(one if is_exact else self._compared(one, names, keys))
+            if len(one.positions):
+                found.append(one)
+        return found
+
+    def find_rows(self, names: tuple[str, ...], rows: list[pa.Array]) -> Iterator[Found]:
+        """Per file the live rows equal in all of ``names`` to one of ``rows`` (nulls equal), which are ``keys``."""
+        for file in self.files:
+            read = self.scan(file, names)
+            with translated(Doing.READ, table=".".join(self.table.name())):
+                held = [single(from_stored(column, row.type)) for column, row in zip(read.columns, rows, strict=True)]
+            total = len(held[0])
+            ids = group_ids([pa.concat_arrays(pair) for pair in zip(held, rows, strict=True)], total + len(rows[0]))
+            order = np.argsort(ids[total:], kind="stable")
+            wanted = ids[total:][order]
+            at = np.searchsorted(wanted, ids[:total])
+            is_found = (at < len(wanted)) & (wanted[np.minimum(at, len(wanted) - 1)] == ids[:total])
+            yield self._live(Found(file, np.flatnonzero(is_found), order[at[is_found]]))
+
+    def read(self, names: tuple[str, ...], found: Found) -> pa.Table:
+        """The columns ``names`` of the found rows, in the table's own types and the order of ``found``."""
+        return self.scan(found.file, names).take(pa.array(found.positions))
+
+    def scan(self, file: DataFile, names: tuple[str, ...] | None = None) -> pa.Table:
+        """Columns of all rows of a file, deleted ones too, in file order and the table's present shape."""
+        schema = self.table.schema()
+        if names is not None:
+            ids = {name: schema.find_field(name).field_id for name in names}
+            schema = Schema(*(field for field in schema.fields if field.field_id in set(ids.values())))
+        with translated(Doing.READ, table=".".join(self.table.name())):
+            scan = ArrowScan(self.table.metadata, self.table.io, schema, AlwaysTrue())
+            rows = scan.to_table([FileScanTask(file)])
+        return rows if names is None else rows.select([rows.schema.names.index(name) for name in names])
+
+    def deleted(self, file: DataFile) -> Positions:
+        """The rows of ``file`` that are gone, by what is committed and by this commit."""
+        places = [*self._committed_deletes().get(file.file_path, ()), *self._taken.get(file.file_path, ())]
+        return np.unique(np.concatenate(places)) if places else _NONE
+
+    def _remember(self, entry: ManifestEntry) -> None:
+        match entry.data_file.content:
+            case DataFileContent.DATA:
+                self._committed.append((entry.data_file, entry.sequence_number or 0))
+            case DataFileContent.POSITION_DELETES:
+                self._deletes.append(entry)
+            case _:
+                raise Refused(
+                    "the table has equality deletes, which wallaby cannot apply",
+                    advice="Another writer made them: compact the table with its own tool, or copy it again",
+                    table=".".join(self.table.name()),
+                )
+
+    def _live(self, found: Found) -> Found:
+        gone = self.deleted(found.file)
+        if len(gone):
+            is_live = ~np.isin(found.positions, gone)
+            found = Found(found.file, found.positions[is_live], found.keys[is_live])
+        order = np.argsort(found.positions, kind="stable")
+        return Found(found.file, found.positions[order], found.keys[order])
+
+    def _compared(self, found: Found, names: tuple[str, ...], keys: list[pa.Array]) -> Found:
+        """Only those whose keys are equal, not just their hashes."""
+        rows = self.read(names, found)
+        held = [_as_key(rows.column(number), key.type) for number, key in enumerate(keys)]
+        asked = [key.take(pa.array(found.keys)).cast(own.type) for key, own in zip(keys, held, strict=True)]
+        count = len(found.positions)
+        ids = group_ids([pa.concat_arrays(pair) for pair in zip(held, asked, strict=True)], 2 * count)
+        is_equal = ids[:count] == ids[count:]
+        return Found(found.file, found.positions[is_equal], found.keys[is_equal])
+
+    def _hashed(
+        self, file: DataFile, names: tuple[str, ...], types: list[pa.DataType]
+    ) -> tuple[npt.NDArray[np.generic], ...]:
+        """The file's key hashes, sorted, and the place of each."""
+        rows = self.scan(file, names)
+        columns = [_as_key(rows.column(number), kind) for number, kind in enumerate(types)]
+        # A mirror's keys are never null; a foreign row's may be, and equals no key of ours.
+        valid = np.ones(rows.num_rows, np.bool_)
+        for column in columns:
+            if column.null_count:
+                valid &= column.is_valid().to_numpy(zero_copy_only=False)
+        places = np.flatnonzero(valid)
+        if len(places) < rows.num_rows:
+            columns = [column.take(pa.array(places)) for column in columns]
+        hashes = key_hashes(columns, len(places))
+        order = np.argsort(hashes)
+        return hashes[order], places[order].astype(np.uint32)
+
+    def _committed_deletes(self) -> dict[str, list[Positions]]:
+        if self._gone is None:
+            gone: dict[str, list[Positions]] = defaultdict(list)
+            with translated(Doing.READ, table=".".join(self.table.name())):
+                for entry in self._deletes:
+                    for path, places in self._read_deletes(entry.data_file):
+                        gone[path].append(places)
+            self._gone = gone
+        return self._gone
+
+    def _read_deletes(self, file: DataFile) -> Iterator[tuple[str, Positions]]:
+        """The places a position delete file names, by path of the data file."""
+
+        def read() -> tuple[npt.NDArray[np.generic], ...]:
+            with self.table.io.new_input(file.file_path).open() as stream:
+                rows = pq.read_table(pa.PythonFile(stream) if not hasattr(stream, "read_at") else stream)
+            paths = single(rows.column("file_path")).dictionary_encode()
+            places = single(rows.column("pos")).to_numpy(zero_copy_only=False).astype(np.int64)
+            numbers = paths.indices.to_numpy(zero_copy_only=False)
+            return np.array(paths.dictionary.to_pylist(), np.str_), numbers.astype(np.int32), places
+
+        names, numbers, places = self._memory.get((file.file_path, "deletes"), read)
+        for number, name in enumerate(names.tolist()):
+            yield name, places[numbers == number].astype(np.int64)
+
+
+def _as_key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    """A table's column in the type of a key, which may be a narrower integer: those are equal as numbers."""
+    return single(column) if pa.types.is_integer(kind) else single(from_stored(column, kind))
+
+
+def _may_hold(file: DataFile, field_id: int, kind: IcebergType, wanted: npt.NDArray[np.int64]) -> bool:
+    """False when the file's bounds of a column say that none of ``wanted`` (ascending) is in it."""
+    lower, upper = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
+    if lower is None or upper is None:
+        return True
+    # A bound written while the column was narrower has fewer bytes.
+    low, high = (from_bytes(IntegerType() if len(bound) == 4 else kind, bound) for bound in (lower, upper))
+    return bool(np.searchsorted(wanted, low, "left") < np.searchsorted(wanted, high, "right"))
+
+
+def _ranges(first: Positions, last: Positions) -> Positions:
+    """All integers of the half-open ranges, one range after the other."""
+    counts = last - first
+    total = int(counts.sum())
+    if not total:
+        return _NONE
+    starts = np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+    return starts + np.arange(total)
+
+
+__all__ = ["Found", "LiveFiles", "Memory", "Positions"]

@@ -1,0 +1,86 @@
+"""What is written is read alike by pyiceberg and by DuckDB: by content, after every transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sinks.iceberg.reader import log_rows, mirror_rows, rows_as, snapshot_as_of
+from sinks.iceberg.sink import IcebergSink
+from tests.sinks.iceberg.conftest import LANE
+from tests.sinks.iceberg.lake import Lake
+from tests.sinks.lane import TestLane
+from wallaby.content import canonical_hash
+from wallaby.pgtypes.types import arrow_schema
+from wallaby.testing.changes import delete, insert, table, update
+from wallaby.testing.contract.hooks import windows_of
+from wallaby.testing.contract.values import _EXTREMES, _TYPES
+from wallaby.testing.history import RandomHistory, row_table
+from wallaby.transform.append import append_schema
+from wallaby.transform.state import derive_state
+
+STRATEGIES = ("position-deletes", "copy-on-write")
+
+
+@pytest.mark.must_not_fail(25)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_mirror_is_the_same_to_every_reader(strategy: str, lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
+    history = RandomHistory(3, transactions=12)
+    lane = TestLane(make_sink(mirror_strategy=strategy), LANE)
+    lane.apply_all(history.windows(), commit_every=2)
+    for schema in history.tables:
+        found = lake.catalog.load_table((schema.name.schema, schema.name.name))
+        expected = history.expected(schema).select(range(len(schema.columns)))
+        assert canonical_hash(mirror_rows(found, schema)) == canonical_hash(expected), schema.name
+        by_duckdb = rows_as(lake.by_duckdb(found), arrow_schema(schema))
+        assert canonical_hash(by_duckdb) == canonical_hash(expected), schema.name
+
+
+@pytest.mark.must_not_fail(13)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_values_of_every_type_are_the_same_to_every_reader(
+    strategy: str, lake: Lake, make_sink: Callable[..., IcebergSink]
+) -> None:
+    schema = table("public.extremes", _TYPES, key=["id"])
+    lane = TestLane(make_sink(mirror_strategy=strategy), LANE)
+    changed = (0, *_EXTREMES[1][1:])
+    lane.apply_all(
+        windows_of(
+            [(schema, insert(*row)) for row in (*_EXTREMES, (0, *_EXTREMES[2][1:]), (7, *_EXTREMES[0][1:]))],
+            [(schema, update(*changed)), (schema, delete(7))],
+        )
+    )
+    expected = row_table(schema, [*_EXTREMES, changed]).select(range(len(schema.columns)))
+    found = lake.catalog.load_table(("public", "extremes"))
+    assert canonical_hash(mirror_rows(found, schema)) == canonical_hash(expected)
+    assert canonical_hash(rows_as(lake.by_duckdb(found), arrow_schema(schema))) == canonical_hash(expected)
+
+
+@pytest.mark.must_not_fail(25)
+def test_a_log_is_the_same_to_every_reader(lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
+    history = RandomHistory(4, transactions=12)
+    lane = TestLane(make_sink(write_mode="append"), LANE)
+    lane.apply_all(history.windows(), commit_every=3)
+    for schema in history.tables:
+        found = lake.catalog.load_table((schema.name.schema, schema.name.name))
+        expected = canonical_hash(history.expected(schema).select(range(len(schema.columns))))
+        assert canonical_hash(derive_state(schema, log_rows(found, schema))) == expected, schema.name
+        log = rows_as(lake.by_duckdb(found), append_schema(schema))
+        assert canonical_hash(derive_state(schema, log)) == expected, schema.name
+
+
+def test_a_reader_can_ask_for_the_table_as_of_an_lsn(lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
+    schema = table("public.t", {"id": "int8", "note": "text"}, key=["id"])
+    windows = windows_of([(schema, insert(1, "a"))], [(schema, update(1, "b"))], [(schema, delete(1))])
+    TestLane(make_sink(), LANE).apply_all(windows)
+    found = lake.catalog.load_table(("public", "t"))
+    for window, rows in zip(windows, ([(1, "a")], [(1, "b")], []), strict=True):
+        at = snapshot_as_of(found, window.upto.lsn)
+        assert at is not None
+        expected = row_table(schema, rows).select([0, 1])
+        assert canonical_hash(mirror_rows(found, schema, snapshot_id=at)) == canonical_hash(expected)
+    assert snapshot_as_of(found, type(windows[0].upto.lsn)(0)) is None
+    summary = found.current_snapshot().summary  # type: ignore[union-attr]  # it has one
+    assert summary is not None
+    assert summary["wallaby.lsn"] == str(windows[-1].upto.lsn)
