@@ -138,9 +138,9 @@ def a_fleet(
         source.execute(*(f"INSERT INTO t{number:03} VALUES (1)" for number in range(running + 3)))
         dsns = {"FROM_DSN": source.dsn, "TO_DSN": target.dsn, "ILL_DSN": ill_target.dsn}
         service = Service({**ray_host.environment, **dsns}, folder)
-        service.up()
         store = open_sqlite(folder / ".wallaby")
         try:
+            service.up()
             with Client.connect(service.address, timeout_s=STEP_S) as client:
                 fleet = Fleet(service, source, target, ill_target, client, store, patience_s, ill=running)
                 fleet.running = list(range(running))
