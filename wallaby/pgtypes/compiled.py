@@ -21,6 +21,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -154,7 +155,7 @@ def load_object_file() -> _ObjectFile | None:
         return None
     for path in paths:
         try:
-            content = _unseal(path.read_bytes())
+            content = _unseal(path.read_bytes()) if _is_trusted(path) else None
         except OSError:
             continue
         if content is not None:
@@ -162,8 +163,14 @@ def load_object_file() -> _ObjectFile | None:
     return None
 
 
+def _is_trusted(path: Path) -> bool:
+    """True when nobody but this user and root can have written the file: it is run."""
+    found = path.stat()
+    return found.st_uid in (0, os.geteuid()) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
 def object_paths() -> list[Path]:
-    """Where the object file of this state may lie, the first choice first."""
+    """Where the object file of this state is looked for, in order."""
     name = f"wallaby-{_digest()}.kernels"
     return [directory / name for directory in _directories()]
 
@@ -226,7 +233,11 @@ def _digest() -> str:
 
 
 def _directories() -> Iterator[Path]:
-    """As with numba's own cache: the one that is named; else beside the sources, or the user's."""
+    """The one that numba keeps its own code in, where one is named; else the two that ``warm`` fills.
+
+    Beside the sources every user of this installation finds it, in the user's own directory every other copy of these
+    sources: ``ray job submit --working-dir`` makes one.
+    """
     named = os.environ.get(_DIRECTORY)
     if named:
         yield Path(named)
@@ -299,6 +310,8 @@ class _ObjectFile:
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(content))
         self._engine.finalize_object()
         self._definitions: list[_MethodDefinition] = []
+        # Nothing else keeps the code of a kernel that somebody still holds.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
     def function(self, name: str, documentation: str | None = None) -> _Function:
         """The kernel with this ``symbol`` as a builtin function."""

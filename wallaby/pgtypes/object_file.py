@@ -5,7 +5,8 @@ function in front of it does what CPython expects of ``METH_FASTCALL``: it takes
 the arrays' fields, releases the interpreter lock and calls. An argument of another type than the kernel was compiled
 for is a TypeError, as with numba; where numba would raise ZeroDivisionError or the like, it is a RuntimeError here.
 
-``wallaby.pgtypes.warm`` writes the file, ``wallaby.pgtypes.compiled`` loads it.
+``wallaby.pgtypes.warm`` runs ``python -m wallaby.pgtypes.object_file`` and keeps what that writes to its standard
+output; ``wallaby.pgtypes.compiled`` loads it.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-incomplete-defs, no-check-untyped-defs
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -166,8 +168,10 @@ class _Front:
         if kind == types.none:
             numbers = []
         elif isinstance(kind, types.UniTuple):
+            assert kind.dtype == types.int64, kind
             numbers = cgutils.unpack_tuple(builder, result)
         else:
+            assert kind == types.int64, kind
             numbers = [result]
         function = ir.FunctionType(_POINTER, [_POINTER], var_arg=True)
         build_value = cgutils.get_or_insert_function(self._module, function, "Py_BuildValue")
@@ -198,3 +202,7 @@ def _numbers(kind) -> set[int]:
     """The numbers that NumPy gives to this type of items: 64 bits have two."""
     wanted = np.dtype(str(kind.dtype))
     return {np.dtype(code).num for code in "bBhHiIlLqQ" if np.dtype(code) == wanted}
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(object_file())

@@ -7,12 +7,19 @@ in: name one in NUMBA_CACHE_DIR that the user who runs the flows can write.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from wallaby.pgtypes import compiled
+
+KEPT_MAX: Final = 8
+"""Object files in a directory, of this and former states: 0.3 MB each."""
+_PACKAGES: Final = Path(__file__).parents[2]
 
 
 def main() -> int:
@@ -27,30 +34,50 @@ def main() -> int:
 
 
 def keep(content: bytes, paths: Iterable[Path]) -> Path | None:
-    """Write the object file to the first of ``paths`` that can be written; None when none can."""
-    for path in paths:
-        try:
-            _write(path, compiled.seal(content))
-        except OSError:
-            continue
-        return path
-    return None
+    """Write the object file to each of ``paths`` that can be written; the first of them, or None."""
+    kept = [path for path in paths if _is_written(path, compiled.seal(content))]
+    return kept[0] if kept else None
 
 
 def _make() -> Path | None:
-    # It imports numba, which takes longer than all the rest, and only processes without an object file have kernels
-    # that it could link.
-    from wallaby.pgtypes.object_file import object_file
+    """Compiled from the sources alone, in an empty place: with nothing numba kept before, and no directory's settings.
 
-    return keep(object_file(), compiled.object_paths())
+    Not in this process, which may have kernels of numba's already.
+    """
+    with tempfile.TemporaryDirectory() as empty:
+        search = os.pathsep.join(filter(None, (str(_PACKAGES), os.environ.get("PYTHONPATH"))))
+        made = subprocess.run(
+            [sys.executable, "-m", "wallaby.pgtypes.object_file"],
+            cwd=empty,
+            env={**os.environ, "NUMBA_CACHE_DIR": empty, "PYTHONPATH": search},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    return keep(made.stdout, compiled.object_paths())
 
 
-def _write(path: Path, content: bytes) -> None:
+def _is_written(path: Path, content: bytes) -> bool:
     """Whole or not at all: another process may look for it at the same moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    unfinished: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".kernels-", delete=False) as file:
+            unfinished = Path(file.name)
+            file.write(content)
+        unfinished.chmod(0o644)
+        unfinished.replace(path)
+        _forget_former(path)
+    except OSError:
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _forget_former(newest: Path) -> None:
+    found = sorted(newest.parent.glob(f"*{newest.suffix}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in found[KEPT_MAX:]:
+        path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

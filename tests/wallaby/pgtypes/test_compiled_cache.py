@@ -16,15 +16,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-IMPORT = re.compile(r"^from (wallaby\.[\w.]+) import", re.MULTILINE)
+IMPORT = re.compile(r"^from ((?:wallaby|sinks)\.[\w.]+) import", re.MULTILINE)
+MARK = re.compile(r"^ *@(njit|kernel|called|inlined|expanded|intrinsic)\b", re.MULTILINE)
 DIGEST = re.compile(r"^# Compiled in: .*\n", re.MULTILINE)
 
 
 def _compiled() -> dict[str, Path]:
     """Module name to file, for every file that compiles something."""
     found = {}
-    for path in sorted((ROOT / "wallaby").rglob("*.py")):
-        if re.search(r"^@(njit|intrinsic)", path.read_text(encoding="utf-8"), re.MULTILINE):
+    for path in sorted([*(ROOT / "wallaby").rglob("*.py"), *(ROOT / "sinks").rglob("*.py")]):
+        if MARK.search(path.read_text(encoding="utf-8")):
             found[".".join(path.relative_to(ROOT).with_suffix("").parts)] = path
     return found
 
