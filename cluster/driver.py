@@ -38,7 +38,7 @@ from wallaby.postgres.connect import application_name
 from wallaby.settings import Limits, Settings
 from wallaby.sink import Severity
 from wallaby.status import FlowStatus
-from wallaby.store import ActiveFlow
+from wallaby.store import ActiveFlow, FlowRecord
 from wallaby.vault import Vault
 
 _LOG: Final = logging.getLogger(__name__)
@@ -315,7 +315,7 @@ class Driver:
             await self._call("move_flow", flow_id, Command.FAIL, str(supervisor.error))
             return True
         record = await self._call("get_flow", flow_id)
-        if record.state is FlowState.STOPPING or (record.state is FlowState.RUNNING and not self._stopping.is_set()):
+        if is_finished(record, is_followed=flow_id in self._followed, is_driver_ending=self._stopping.is_set()):
             await self._call("move_flow", flow_id, Command.FINISH, "drained")
         return True
 
@@ -363,6 +363,17 @@ class Driver:
             return await _awaited(self._coordinator.call.remote(method, *args, **kwargs))
         except ray.exceptions.RayError as error:
             raise cause_of(error, actor="coordinator") from error
+
+
+def is_finished(record: FlowRecord, *, is_followed: bool, is_driver_ending: bool) -> bool:
+    """Whether a run that drained was the flow's last for now.
+
+    Not when the next driver is to continue it, nor when a new copy was asked of it in its last moments: a flow of the
+    control store (``is_followed``) then stays as it is, and the next look at the wanted states starts it again.
+    """
+    if record.state is not FlowState.RUNNING:
+        return record.state is FlowState.STOPPING
+    return not is_driver_ending and not (is_followed and record.is_copy_wanted)
 
 
 def _beginning_at(flow: FlowSpec, start_lsn: Lsn | None) -> FlowSpec:

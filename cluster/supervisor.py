@@ -305,8 +305,7 @@ class FlowSupervisor:
         )
         run = self._region.source.run.remote(config, self._region.sinks, self._coordinator, self._limits)
         await self._watch(run)
-        for lane, sink in self._region.sinks.items():
-            await self._answer(sink.replay.remote(), f"sink {lane}")  # a short run may not have come to it
+        await self._finish_replays()
         await self._close_sinks()
 
     async def _overtaken(self, error: Superseded) -> WallabyError:
@@ -438,6 +437,27 @@ class FlowSupervisor:
                 for lane, sink in self._region.sinks.items()
             ]
         return waiting
+
+    async def _finish_replays(self) -> None:
+        """Look at decisions on dead letters once more: a short run may not have come to it. Questions keep it alive."""
+        heartbeat = Heartbeat(self._limits.heartbeat_misses_max)
+        waiting = {
+            asyncio.create_task(self._answer(sink.replay.remote(), f"sink {lane}"))
+            for lane, sink in self._region.sinks.items()
+        }
+        try:
+            while waiting:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=self._limits.heartbeat_interval_ms / 1000, return_when=asyncio.FIRST_EXCEPTION
+                )
+                for task in done:
+                    task.result()
+                if waiting:
+                    await self._ping(self._region.named, heartbeat)
+                    self._require_answers(heartbeat)
+        finally:
+            for task in waiting:
+                task.cancel()
 
     def _require_no_newer_copy(self) -> None:
         if self._wishes.is_epoch_over and not self._stopping.is_set():

@@ -26,6 +26,7 @@ from wallaby.flow import DeadLetterPolicy, DeadLetters
 from wallaby.isolation import Refusal, Suspects, first_refused
 from wallaby.letter import Aside, Keys, Letter, Letters, Replay, pack_barrier, pack_part
 from wallaby.lsn import Position
+from wallaby.memory import unwritten_buffer
 from wallaby.schema import TableName
 from wallaby.settings import Limits
 from wallaby.sink import Rehearsing, SinkWriter
@@ -295,7 +296,7 @@ class SetAside:
 
 def _copied(data: pa.Buffer) -> pa.Buffer:
     """A copy in Arrow's pool, which hands the same pages out again: fresh ones cost several times the copying."""
-    copy = pa.allocate_buffer(data.size)
+    copy = unwritten_buffer(data.size)
     np.copyto(np.frombuffer(copy, np.uint8), np.frombuffer(data, np.uint8))
     return copy
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cluster.driver import Driver
+from cluster.driver import Driver, is_finished
 from wallaby.errors import StoreUnavailable
 from wallaby.lifecycle import Command, FlowState
 from wallaby.settings import Limits, Settings
@@ -166,3 +166,18 @@ async def test_a_flow_that_cannot_work_fails_with_the_reason_and_is_not_tried_ag
         await coordinator.until(lambda: coordinator.asked["active_flows"] >= 3)
         assert coordinator.asked["get_flow"] == asked == 1
     assert "FLOW0" in store.get_flow("flow0").reason
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+@pytest.mark.parametrize("is_driver_ending", [True, False])
+def test_a_copy_asked_for_in_the_last_moments_of_a_run_is_not_lost_with_it(
+    store: Store, is_followed: bool, is_driver_ending: bool
+) -> None:
+    """Else it would empty the targets at some later start."""
+    [name] = create(store, 1, 0)
+    ends = {"is_followed": is_followed, "is_driver_ending": is_driver_ending}
+    assert is_finished(store.get_flow(name), **ends) is not is_driver_ending
+    store.move_flow(name, Command.RESNAPSHOT)
+    assert is_finished(store.get_flow(name), **ends) is not (is_driver_ending or is_followed)
+    assert is_finished(store.move_flow(name, Command.STOP), **ends)
+    assert not is_finished(store.move_flow(name, Command.FINISH), **ends)

@@ -167,13 +167,14 @@ class SqlStore(SqlAccess, SqlLetters):
                 return _note(transaction, record, command, storable_text(reason))
             once = command is Command.RUN_ONCE if _says_how_long(command, record.state) else record.run_once
             is_asked = command is Command.RESNAPSHOT and not record.is_copy_wanted
-            if (state, once) == (record.state, record.run_once) and not is_asked:
+            is_moved = (state, once) != (record.state, record.run_once)
+            if not is_moved and not is_asked:
                 return record
             now, short = datetime.now(UTC), storable_text(reason)
             rows = transaction.execute(
                 "UPDATE wallaby.flows SET state = %s, run_once = %s, reason = %s, updated_at = %s,"
                 f" copies_wanted = copies_wanted + %s WHERE id = %s RETURNING {_FLOW}",
-                (state, once, short, now.isoformat(), int(is_asked), flow_id),
+                (state, once, short, (now if is_moved else record.updated_at).isoformat(), int(is_asked), flow_id),
             )
             _log_change(transaction, flow_id, command, record.state, state, short, now)
         return _flow(rows[0])

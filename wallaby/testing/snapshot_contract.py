@@ -78,6 +78,12 @@ class RequestContract(StoreCase):
         assert store.copy_due("shop") == 0
         assert not make_store().get_flow("shop").is_copy_wanted
 
+    def test_a_copy_asked_of_a_running_flow_is_no_new_run_of_it(self, store: Store) -> None:
+        """A driver that gave the flow up to another one would otherwise take it back."""
+        store.create_flow(_a_flow())
+        running = store.move_flow("shop", Command.START)
+        assert store.move_flow("shop", Command.RESNAPSHOT).updated_at == running.updated_at
+
     def test_a_fenced_run_does_not_take_the_wish_with_it(self, store: Store) -> None:
         store.create_flow(_a_flow())
         store.move_flow("shop", Command.RESNAPSHOT)
