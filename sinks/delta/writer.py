@@ -62,7 +62,7 @@ class DeltaWriter:
     def commit(self, token: CommitToken) -> Receipt:
         def work(mark: Mark) -> None:
             for table in self._stage.tables():
-                self._require_values(table)
+                self._require_values(table, mark, token.after)
                 first = next(self._stage.slices(table))
                 # Changes of a replay have no place in the lane's stream: no record could say which a table has.
                 is_replay = not first.is_last and (_end(first.changes) or token.upto) > token.upto
@@ -77,7 +77,7 @@ class DeltaWriter:
         for name in self._stage.tables():
             table = self._opened(name)
             at = self._noted(name, table, self._lane).seen_from(mark).position
-            self._require_values(name)
+            self._require_values(name, mark, mark.record.position)
             piece = next(self._stage.slices(name))
             changes = _beyond(piece.changes, at, mark.record.position)
             if changes.num_rows:
@@ -198,15 +198,17 @@ class DeltaWriter:
             self._tables.forget(name)
             raise
 
-    def _require_values(self, name: TableName) -> None:
+    def _require_values(self, name: TableName, mark: Mark, after: Position) -> None:
         """`RowRefused` when the table's changes need several commits and one of them has a value without a place."""
         for piece in self._stage.slices(name):
             if piece.is_first and piece.is_last:
                 return
             if self._may_be_refused(piece):
                 table = self._opened(name)
-                shaped = self._shaping(piece.schema, piece.changes, table)
-                for rows in self._row_tables(piece.schema, piece.changes):
+                at = self._noted(name, table, self._lane).seen_from(mark).position
+                changes = _beyond(piece.changes, at, after)
+                shaped = self._shaping(piece.schema, changes, table)
+                for rows in self._row_tables(piece.schema, changes) if changes.num_rows else ():
                     shaped(rows)
 
     def _may_be_refused(self, piece: Slice) -> bool:
