@@ -69,9 +69,9 @@ class IcebergSink:
                 )
             ]
         found = warehouse_findings(self._options)
-        return (
-            found if any(one.severity is Severity.ERROR for one in found) else [*found, *self._tables.findings(tables)]
-        )
+        if any(one.severity is Severity.ERROR for one in found):
+            return found
+        return [*found, *self._tables.findings(tables)]
 
     def ensure_table(self, schema: TableSchema) -> None:
         self._tables.ensure(schema, self._require_owner)

@@ -58,8 +58,8 @@ def _directory_findings(path: Path, subject: str) -> list[Finding]:
 
 def _bucket_findings(options: IcebergOptions, bucket: str, prefix: str) -> list[Finding]:
     subject = f"s3://{bucket}"
-    files: FileSystem = PyArrowFileIO(catalog_properties(options)).fs_by_scheme("s3", bucket)
     try:
+        files: FileSystem = PyArrowFileIO(catalog_properties(options)).fs_by_scheme("s3", bucket)
         # Who may not list gets an answer that tells wrong keys from narrow ones; a question for the bucket does not.
         files.get_file_info(FileSelector(f"{bucket}/{prefix}", allow_not_found=True))
     except OSError as error:
