@@ -24,6 +24,7 @@ _FORBIDDEN: Final = re.compile(
     r"|Unauthenticated|Read-only file system|code: 13\b|code: 30\b"
 )
 _GONE: Final = re.compile(r"File not found|Object at location .* not found|NoSuchKey|code: 2\b")
+_VIOLATED: Final = re.compile(r"failed validation check|Check or Invariant|violated by value")
 _NO_BUCKET: Final = re.compile(r"NoSuchBucket|bucket does not exist")
 _UNREACHABLE: Final = re.compile(
     r"error sending request|Connection refused|dns error|timed out|\b50[0234]\b|HTTP error|Generic S3 error"
@@ -72,6 +73,12 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
             return Transient(
                 "the store refuses access",
                 advice="Look at the keys or the permissions: reading, writing, listing and deleting are needed",
+                **where,
+            )
+        case _ if _VIOLATED.search(text):
+            return Refused(
+                "a constraint of the target table rejects rows",
+                advice="Compare it with the source's constraints, and drop it where the source has none",
                 **where,
             )
         case _ if doing is Doing.COMMIT:

@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from sinks.delta.errors import Doing, translated
-from sinks.delta.rewrite import scan, without
+from sinks.delta.rewrite import require_copies, scan, without
 from sinks.delta.store import NO_HOOKS
 from sinks.delta.types import converted
-from wallaby.errors import Refused
+from wallaby.errors import RowRefused
 from wallaby.schema import TableName, quote_identifier
 from wallaby.transform import mirror
 from wallaby.transform.columns import single
@@ -41,7 +42,7 @@ Commit = Callable[[CommitProperties], None]
 def commit_of(plan: mirror.Plan, table: DeltaTable, shaped: Shaped) -> Commit | None:
     """What applies ``plan`` to the loaded version of ``table`` when called; None when there is nothing to apply.
 
-    `Refused`, with nothing changed, when a row to be changed is not in the table.
+    `RowRefused`, here or when it is called, with nothing changed, when a row to be changed is not in the table.
     """
     match plan:
         case mirror.MirrorPlan():
@@ -50,6 +51,27 @@ def commit_of(plan: mirror.Plan, table: DeltaTable, shaped: Shaped) -> Commit | 
             return _multiset(plan, table, shaped)
         case mirror.InsertPlan():
             return appended(table, shaped(plan.rows), plan.schema.name) if plan.rows.num_rows else None
+
+
+def rehearse(plan: mirror.Plan, table: DeltaTable, shaped: Shaped) -> None:
+    """Raises the `RowRefused` that applying ``plan`` would, and changes nothing."""
+    if isinstance(plan, mirror.MultisetPlan):
+        shaped(plan.inserts)
+        if plan.deletes.num_rows:
+            require_copies(table, *_deletes(plan, shaped), name=plan.schema.name)
+    else:
+        commit_of(plan, table, shaped)
+
+
+def row_tables(plan: mirror.Plan) -> list[pa.Table]:
+    """The rows of ``plan`` that have all columns, of whatever kind."""
+    match plan:
+        case mirror.MirrorPlan():
+            return [plan.upserts, *(patch.rows for patch in plan.patches)]
+        case mirror.MultisetPlan():
+            return [plan.inserts, plan.deletes]
+        case mirror.InsertPlan():
+            return [plan.rows]
 
 
 def appended(table: DeltaTable, rows: pa.Table, name: TableName) -> Commit:
@@ -174,7 +196,7 @@ def _require_found(table: DeltaTable, keys: pa.Table, names: list[str], name: Ta
     is_found[ids[keys.num_rows :]] = True
     lost = int(np.count_nonzero(~is_found[ids[: keys.num_rows]]))
     if lost:
-        raise Refused(
+        raise RowRefused(
             f"{lost} rows to be updated are not in the destination's table",
             advice=mirror.MISSING_ROWS_ADVICE,
             table=name,
@@ -269,10 +291,13 @@ def _multiset(plan: mirror.MultisetPlan, table: DeltaTable, shaped: Shaped) -> C
     inserts = inserts.take(pa.array(np.repeat(np.arange(inserts.num_rows), counts)))
     if not plan.deletes.num_rows:
         return appended(table, inserts, plan.schema.name) if inserts.num_rows else None
-    names = [column.name for column in plan.schema.columns]
-    deletes = shaped(plan.deletes).select(names)
-    wanted = np.array(plan.deletes.column(width + 1).to_numpy(), np.int64)
-    return without(table, deletes, wanted, inserts, name=plan.schema.name)
+    return without(table, *_deletes(plan, shaped), inserts, name=plan.schema.name)
 
 
-__all__ = ["RANGES_MAX", "appended", "commit_of"]
+def _deletes(plan: mirror.MultisetPlan, shaped: Shaped) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """The rows to be removed, and how many copies of each."""
+    counts = plan.deletes.column(len(plan.schema.columns) + 1).to_numpy()
+    return shaped(plan.deletes).select([column.name for column in plan.schema.columns]), np.array(counts, np.int64)
+
+
+__all__ = ["RANGES_MAX", "appended", "commit_of", "rehearse", "row_tables"]

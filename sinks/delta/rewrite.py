@@ -22,7 +22,7 @@ from sinks.delta.errors import Doing, translated
 from sinks.delta.store import NO_HOOKS
 from sinks.delta.types import converted
 from wallaby.content import row_texts
-from wallaby.errors import Refused, WallabyError
+from wallaby.errors import Refused, RowRefused, WallabyError
 from wallaby.schema import TableName
 
 SCAN_ROWS_MAX: Final = 65_536
@@ -77,28 +77,42 @@ def without(
     """Takes ``counts[i]`` copies of row ``i`` of ``deletes`` away and adds ``inserts``, when called, in one commit.
 
     ``deletes`` has the columns rows are compared by, ``inserts`` all of the table's; both in the table's types.
-    `Refused`, with nothing changed, when the table holds fewer copies.
+    `RowRefused`, with nothing changed, when the table holds fewer copies.
     """
     fields = inserts.schema
-    wanted = pa.concat_arrays(row_texts(deletes).chunks)
 
     def kept() -> Iterator[pa.RecordBatch]:
-        left = counts.copy()
-        for batch in scan(table, fields.names, name=name):
-            rows = pa.Table.from_batches([batch])
-            compared = rows.select(deletes.column_names).cast(deletes.schema)
-            found = pc.index_in(pa.concat_arrays(row_texts(compared).chunks), value_set=wanted)
-            is_gone = _taken_away(found.fill_null(-1).to_numpy(zero_copy_only=False), left)
-            yield from rows.filter(pa.array(~is_gone)).cast(fields).to_batches()
-        if left.any():
-            raise Refused(
-                f"{int(left.sum())} rows to be removed are not in the target",
-                advice="Somebody changed rows of the target; copy the table again",
-                table=name,
-            )
+        for rows in _remaining(table, fields.names, deletes, counts, name):
+            yield from rows.cast(fields).to_batches()
         yield from inserts.to_batches()
 
     return lambda properties: overwrite(table, fields, kept(), properties, name=name, is_new_schema=False)
+
+
+def require_copies(table: DeltaTable, deletes: pa.Table, counts: npt.NDArray[np.int64], *, name: TableName) -> None:
+    """`RowRefused` where `without` would give it; reads the table and writes nothing."""
+    for _ in _remaining(table, deletes.column_names, deletes, counts, name):
+        pass
+
+
+def _remaining(
+    table: DeltaTable, columns: list[str], deletes: pa.Table, counts: npt.NDArray[np.int64], name: TableName
+) -> Iterator[pa.Table]:
+    """The table's rows without the deleted ones, batch by batch; `RowRefused` at the end when some were not found."""
+    wanted = pa.concat_arrays(row_texts(deletes).chunks)
+    left = counts.copy()
+    for batch in scan(table, columns, name=name):
+        rows = pa.Table.from_batches([batch])
+        compared = rows.select(deletes.column_names).cast(deletes.schema)
+        found = pc.index_in(pa.concat_arrays(row_texts(compared).chunks), value_set=wanted)
+        is_gone = _taken_away(found.fill_null(-1).to_numpy(zero_copy_only=False), left)
+        yield rows.filter(pa.array(~is_gone))
+    if left.any():
+        raise RowRefused(
+            f"{int(left.sum())} rows to be removed are not in the target",
+            advice="Somebody changed rows of the target; copy the table again",
+            table=name,
+        )
 
 
 def _taken_away(found: npt.NDArray[np.int64], left: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -205,4 +219,4 @@ class _Apart:
         self._ready.put(None)
 
 
-__all__ = ["SCAN_ROWS_MAX", "overwrite", "reshape", "scan", "without"]
+__all__ = ["SCAN_ROWS_MAX", "overwrite", "require_copies", "reshape", "scan", "without"]

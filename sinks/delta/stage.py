@@ -26,6 +26,8 @@ class Slice:
     schema: TableSchema
     changes: pa.Table
     """In the change layout; its buffers are its own."""
+    is_first: bool
+    """Nothing of the table comes before it in the commit."""
     is_last: bool
     """Nothing of the table follows before the commit."""
 
@@ -73,8 +75,9 @@ class Stage:
         """In the order they were first written."""
         return tuple(self._tables)
 
-    def slices(self, table: TableName) -> Iterator[Slice]:
-        """The table's changes in stream order, cut where the shape changes and at `SLICE_BYTES_MAX`."""
+    def slices(self, table: TableName, *, is_whole: bool = False) -> Iterator[Slice]:
+        """The table's changes in stream order, cut where the shape changes and, unless ``is_whole``, at
+        `SLICE_BYTES_MAX`."""
         parts = self._tables[table].parts
         start = 0
         while start < len(parts):
@@ -83,12 +86,12 @@ class Stage:
             while (
                 end < len(parts)
                 and parts[end].schema.fingerprint == fingerprint
-                and size + parts[end].size <= self._slice_bytes
+                and (is_whole or size + parts[end].size <= self._slice_bytes)
             ):
                 size += parts[end].size
                 end += 1
             changes = pa.concat_tables([self._read(part) for part in parts[start:end]])
-            yield Slice(parts[start].schema, changes, end == len(parts))
+            yield Slice(parts[start].schema, changes, start == 0, end == len(parts))
             start = end
 
     def clear(self) -> None:

@@ -3,6 +3,10 @@
 Every commit to a table moves the lane's record *of that table* with its rows; the lane's own record follows when all
 tables have theirs. Whatever stops in between, the lane's record has not moved: the stream comes again, and a table that
 is further drops the changes it has (`sinks.delta.lanes`).
+
+Rows are refused before anything of their table is durable, so that they can be set aside with all changes of their key:
+a table's changes that need several commits are looked at whole before the first. What only the table itself can tell,
+whether a row to be changed is there, is not known of later ones; it stops the flow.
 """
 
 from __future__ import annotations
@@ -19,13 +23,13 @@ from sinks.delta import lanes
 from sinks.delta.config import DeltaOptions
 from sinks.delta.errors import Conflict, Doing, translated
 from sinks.delta.lanes import RESTORED, Lanes, Mark
-from sinks.delta.mirror import Commit, appended, commit_of
+from sinks.delta.mirror import Commit, appended, commit_of, rehearse, row_tables
 from sinks.delta.stage import Slice, Stage
 from sinks.delta.store import commit_properties, shape
 from sinks.delta.tables import ATTEMPTS_MAX, Tables, busy
 from sinks.delta.types import converted, place_outliers
 from sinks.delta.upkeep import Upkeep
-from wallaby.errors import Refused
+from wallaby.errors import Refused, RowRefused
 from wallaby.flow import Unrepresentable
 from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput.resume import drop_applied
@@ -58,10 +62,26 @@ class DeltaWriter:
     def commit(self, token: CommitToken) -> Receipt:
         def work(mark: Mark) -> None:
             for table in self._stage.tables():
-                for piece in self._stage.slices(table):
+                self._require_values(table, mark, token.after)
+                first = next(self._stage.slices(table))
+                # Changes of a replay have no place in the lane's stream: no record could say which a table has.
+                is_replay = not first.is_last and (_end(first.changes) or token.upto) > token.upto
+                for piece in self._stage.slices(table, is_whole=is_replay):
                     self._apply(piece, token, mark)
 
         return self._settle(token, work)
+
+    def rehearse(self) -> None:
+        """See `wallaby.sink.Rehearsing`. Nothing is written: what is staged stays for the commit."""
+        mark = self._records.read(self._lane)
+        for name in self._stage.tables():
+            table = self._opened(name)
+            at = self._noted(name, table, self._lane).seen_from(mark).position
+            self._require_values(name, mark, mark.record.position)
+            piece = next(self._stage.slices(name))
+            changes = _beyond(piece.changes, at, mark.record.position)
+            if changes.num_rows:
+                self._rehearse(piece.schema, changes, table)
 
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         assert not self._stage, "a barrier with uncommitted rows before it"
@@ -114,10 +134,16 @@ class DeltaWriter:
         upto = token.upto if piece.is_last else _end(piece.changes)
 
         def work(table: DeltaTable, at: Position) -> Commit | None:
-            changes = _beyond(piece.changes, at, token)
+            changes = _beyond(piece.changes, at, token.after)
             return self._commit_of(piece.schema, changes, table) if changes.num_rows else None
 
-        self._in_turn(name, token, mark, upto, work)
+        try:
+            self._in_turn(name, token, mark, upto, work)
+        except RowRefused as error:
+            if piece.is_first:
+                raise
+            # Earlier changes of the same key may be in the table already: it cannot be set aside with all of them.
+            raise Refused(error.message, advice=error.advice, **error.where) from error
 
     def _in_turn(
         self,
@@ -130,13 +156,7 @@ class DeltaWriter:
         """Commit ``work`` with the table's record moved to ``upto`` (None: left where it is); again, from the newest
         version, when somebody else committed first."""
         for _ in range(ATTEMPTS_MAX):
-            table = self._tables.opened(name)
-            if table is None:
-                raise Refused(
-                    "the target table is gone",
-                    advice="Somebody removed it: copy the table again with --resnapshot",
-                    table=name,
-                )
+            table = self._opened(name)
             noted = self._noted(name, table, token.lane)
             require_epoch(noted.record, token.lane, token.epoch)
             at = noted.seen_from(mark).position
@@ -161,6 +181,16 @@ class DeltaWriter:
             return
         raise busy(name)
 
+    def _opened(self, name: TableName) -> DeltaTable:
+        table = self._tables.opened(name)
+        if table is None:
+            raise Refused(
+                "the target table is gone",
+                advice="Somebody removed it: copy the table again with --resnapshot",
+                table=name,
+            )
+        return table
+
     def _noted(self, name: TableName, table: DeltaTable, lane: LaneId) -> Mark:
         try:
             return self._tables.marks.read(table, lane)
@@ -168,21 +198,56 @@ class DeltaWriter:
             self._tables.forget(name)
             raise
 
+    def _require_values(self, name: TableName, mark: Mark, after: Position) -> None:
+        """`RowRefused` when the table's changes need several commits and one of them has a value without a place."""
+        for piece in self._stage.slices(name):
+            if piece.is_first and piece.is_last:
+                return
+            if self._may_be_refused(piece):
+                table = self._opened(name)
+                at = self._noted(name, table, self._lane).seen_from(mark).position
+                changes = _beyond(piece.changes, at, after)
+                shaped = self._shaping(piece.schema, changes, table)
+                for rows in self._row_tables(piece.schema, changes) if changes.num_rows else ():
+                    shaped(rows)
+
+    def _may_be_refused(self, piece: Slice) -> bool:
+        """False where no value, and no column that was not sent, can be a reason."""
+        is_plain = all(piece.changes[name].null_count == piece.changes.num_rows for name in ("outliers", "unchanged"))
+        has_identity = piece.schema.has_key or self._options.write_mode is WriteMode.APPEND
+        return not is_plain or not has_identity or bool(self._options.partition_by)
+
+    def _row_tables(self, schema: TableSchema, changes: pa.Table) -> list[pa.Table]:
+        if self._options.write_mode is WriteMode.APPEND:
+            return [append.append_rows(schema, changes, keep_outliers=True)]
+        return row_tables(mirror.plan(schema, changes))
+
+    def _rehearse(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> None:
+        shaped = self._shaping(schema, changes, table)
+        if self._options.write_mode is WriteMode.APPEND:
+            shaped(append.append_rows(schema, changes, keep_outliers=True))
+        else:
+            rehearse(mirror.plan(schema, changes), table, shaped)
+
     def _commit_of(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> Commit | None:
+        shaped = self._shaping(schema, changes, table)
+        if self._options.write_mode is WriteMode.APPEND:
+            return appended(table, shaped(append.append_rows(schema, changes, keep_outliers=True)), schema.name)
+        return commit_of(mirror.plan(schema, changes), table, shaped)
+
+    def _shaping(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> Callable[[pa.Table], pa.Table]:
         with translated(Doing.OPEN, table=schema.name):
             fields = shape(table)
 
         def shaped(rows: pa.Table) -> pa.Table:
             return self._shaped(schema, rows, fields, changes)
 
-        if self._options.write_mode is WriteMode.APPEND:
-            return appended(table, shaped(append.append_rows(schema, changes, keep_outliers=True)), schema.name)
-        return commit_of(mirror.plan(schema, changes), table, shaped)
+        return shaped
 
     def _shaped(self, schema: TableSchema, rows: pa.Table, fields: pa.Schema, changes: pa.Table) -> pa.Table:
         """``rows`` (the source's columns by place, then our own by name) with all columns of the target, in its types.
 
-        `Refused` for a value Delta does not hold, if so asked, and for one that would change as a partition.
+        `RowRefused` for a value Delta does not hold, if so asked, and for one that would change as a partition.
         """
         width = len(schema.columns)
         at = rows.schema.names.index(mirror.OUTLIERS, width)
@@ -201,7 +266,7 @@ class DeltaWriter:
         typed = pa.Table.from_arrays(columns, names=[f"c{i}" for i in range(width)])
         typed, unheld = place_outliers(schema, typed, lists)
         if unheld is not None and self._options.unrepresentable is Unrepresentable.REFUSE:
-            raise Refused(
+            raise RowRefused(
                 "Delta has no place for a value of this column (not a number, a far-away date, an odd array)",
                 advice="Change the value on the source, or choose unrepresentable: null"
                 + ("" if self._options.write_mode is WriteMode.MIRROR else " or text"),
@@ -225,7 +290,7 @@ class DeltaWriter:
         for name in self._options.partition_by:
             column = rows.column(name)
             if pa.types.is_string(column.type) and pc.any(pc.equal(column, "")).as_py():
-                raise Refused(
+                raise RowRefused(
                     "an empty text cannot be a partition in Delta: it would be read as null",
                     advice="Partition by another column, or forbid the empty text on the source",
                     table=schema.name,
@@ -254,12 +319,12 @@ class DeltaWriter:
         self._in_turn(name, token, mark, token.upto, work)
 
 
-def _beyond(changes: pa.Table, at: Position, token: CommitToken) -> pa.Table:
-    """What a table that stands at ``at`` lacks of ``changes``, which begin at the token's ``after``.
+def _beyond(changes: pa.Table, at: Position, after: Position) -> pa.Table:
+    """What a table that stands at ``at`` lacks of ``changes``, which begin at ``after``.
 
     Copied rows have no place in the stream: a copy that is interrupted begins again from empty tables.
     """
-    if at <= token.after or at.is_snapshot:
+    if at <= after or at.is_snapshot:
         return changes
     return pa.Table.from_batches(
         [batch if _is_copied(batch) else drop_applied(batch, at) for batch in changes.to_batches()], changes.schema

@@ -24,7 +24,7 @@ from pyiceberg.exceptions import (
     ValidationError,
 )
 
-from wallaby.errors import MissingExtra, OutcomeUnknown, Refused, Transient, WallabyError
+from wallaby.errors import MissingExtra, OutcomeUnknown, Refused, RowRefused, Transient, WallabyError
 
 
 class Doing(Enum):
@@ -33,6 +33,8 @@ class Doing(Enum):
     READ = "asking the catalog"
     WRITE = "writing files"
     """Files nobody has heard of yet: certainly nothing happened."""
+    ROWS = "writing rows"
+    """As `WRITE`; and what cannot be computed is a row's value."""
     COMMIT = "committing"
     """The catalog may or may not have taken it."""
 
@@ -81,10 +83,33 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
             return OutcomeUnknown(
                 f"the catalog gave {kind} at a commit", advice="The catalog decides: recover", **where
             )
+        case pa.ArrowInvalid() | ArithmeticError() if doing is Doing.ROWS:
+            return RowRefused(
+                f"Iceberg has no place for a value of the rows ({kind})",
+                advice="Dates and times outside the years 1 to 9999, unsigned numbers beyond a long and partitions of "
+                "NaN have none: change the value on the source, or leave the column out of the publication",
+                **where,
+            )
         case pa.ArrowInvalid() | pa.ArrowTypeError() | pa.ArrowNotImplementedError() | ValidationError():
             return Refused(f"Iceberg cannot hold the rows ({kind})", **where)
         case BadRequestError():
             return Refused("the catalog refuses the request", advice="Compare its version with the docs", **where)
+        case _ if _package(error) == "sqlalchemy":
+            return Transient(
+                "the catalog's database does not answer, or does not let us in",
+                advice="Check catalog_uri: server, port, database, user and password",
+                **where,
+            )
+        case _ if _package(error) in ("requests", "urllib3"):
+            return Transient(
+                "the catalog does not answer", advice="Check catalog_uri, and that the catalog runs there", **where
+            )
+        case _ if _package(error) == "botocore":
+            return Transient(
+                "AWS does not answer, or does not let us in",
+                advice="Check region, endpoint and keys, and what they may do in Glue",
+                **where,
+            )
         case PermissionError():
             return Transient(
                 "the warehouse cannot be written", advice="Give wallaby permission to write there", **where
@@ -95,6 +120,11 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
                 advice="Look at the catalog and the warehouse: are they reachable?",
                 **where,
             )
+
+
+def _package(error: Exception) -> str:
+    """The client library an error comes from, which need not be installed."""
+    return type(error).__module__.partition(".")[0]
 
 
 __all__ = ["Conflict", "Doing", "translate", "translated"]

@@ -21,10 +21,15 @@ from pyiceberg.table.sorting import SortDirection
 from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.keys import Positions
 from sinks.iceberg.types import to_stored
+from wallaby.errors import RowRefused
 
 _PATH_ID: Final = 2147483546
 _PLACE_ID: Final = 2147483545
 """Field ids the format reserves for the columns of position delete files."""
+_FIRST_DAY: Final = -719_162
+_LAST_DAY: Final = 2_932_896
+"""Of the years 1 to 9999, as days after 1970."""
+_DAY_US: Final = 86_400_000_000
 DELETES_SCHEMA: Final = pa.schema(
     [
         pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": str(_PATH_ID)}),
@@ -34,20 +39,41 @@ DELETES_SCHEMA: Final = pa.schema(
 
 
 def stored_rows(names: Iterable[str], columns: Iterable[pa.ChunkedArray]) -> pa.Table:
-    """Columns in the types Iceberg holds. `Refused` for a value beyond them."""
-    with translated(Doing.WRITE):
+    """Columns in the types Iceberg holds. `RowRefused` for a value beyond them."""
+    with translated(Doing.ROWS):
         return pa.table([to_stored(column) for column in columns], names=list(names))
 
 
 def write_rows(table: Table, rows: pa.Table) -> list[DataFile]:
-    """Data files of ``rows`` (types of `stored_rows`, columns by name), split by partition and size, sorted inside."""
+    """Data files of ``rows`` (types of `stored_rows`, columns by name), split by partition and size, sorted inside.
+
+    `RowRefused` for a value that no bound or partition can have.
+    """
     if not rows.num_rows:
         return []
-    with translated(Doing.WRITE, table=".".join(table.name())), warnings.catch_warnings():
+    _require_years(table, rows)
+    with translated(Doing.ROWS, table=".".join(table.name())), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="pyiceberg")
         rows = _sorted(table, rows)
         files = list(_dataframe_to_data_files(table.metadata, rows, table.io, uuid.uuid4()))
     return [_of_spec(file, table.metadata.default_spec_id) for file in files]
+
+
+def _require_years(table: Table, rows: pa.Table) -> None:
+    """pyiceberg computes bounds and partitions with Python's dates, and fails after the file is written."""
+    for number, kind in enumerate(rows.schema.types):
+        unit = 1 if pa.types.is_date32(kind) else _DAY_US if pa.types.is_timestamp(kind) else 0
+        if not unit:
+            continue
+        ends = pc.min_max(rows.column(number).cast(pa.int32() if unit == 1 else pa.int64()))
+        low, high = ends["min"].as_py(), ends["max"].as_py()
+        if low is not None and (low < _FIRST_DAY * unit or high >= (_LAST_DAY + 1) * unit):
+            raise RowRefused(
+                "Iceberg tables hold dates and times of the years 1 to 9999 here, and this one is outside them",
+                advice="Change the value on the source, or leave the column out of the publication",
+                table=".".join(table.name()),
+                column=rows.schema.names[number],
+            )
 
 
 def _sorted(table: Table, rows: pa.Table) -> pa.Table:

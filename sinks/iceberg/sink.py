@@ -11,6 +11,7 @@ from sinks.iceberg.keys import Memory
 from sinks.iceberg.lanes import LaneTable, Record, table_property
 from sinks.iceberg.snapshots import Change, prepare
 from sinks.iceberg.tables import Tables
+from sinks.iceberg.warehouse import warehouse_findings
 from sinks.iceberg.writer import IcebergWriter
 from wallaby.errors import Transient, WallabyError
 from wallaby.lsn import START, Position
@@ -67,7 +68,10 @@ class IcebergSink:
                     code=code,
                 )
             ]
-        return self._tables.findings(tables)
+        found = warehouse_findings(self._options)
+        if any(one.severity is Severity.ERROR for one in found):
+            return found
+        return [*found, *self._tables.findings(tables)]
 
     def ensure_table(self, schema: TableSchema) -> None:
         self._tables.ensure(schema, self._require_owner)

@@ -15,7 +15,7 @@ from sinks.iceberg.files import remove, stored_rows, write_position_deletes, wri
 from sinks.iceberg.keys import Found, LiveFiles, Memory, Positions
 from sinks.iceberg.snapshots import Change
 from sinks.iceberg.types import from_stored
-from wallaby.errors import Refused
+from wallaby.errors import RowRefused
 from wallaby.lsn import Position
 from wallaby.pgoutput.resume import drop_applied
 from wallaby.schema import TableName, TableSchema
@@ -141,7 +141,7 @@ class Stage:
                 live.take_away([Found(one.file, one.positions[chosen], one.keys[chosen])])
                 np.subtract.at(left, one.keys[chosen], 1)
             if left.any():
-                raise Refused(
+                raise RowRefused(
                     f"{int(left.sum())} rows to be deleted are not in the destination's table",
                     advice=mirror.MISSING_ROWS_ADVICE,
                     table=schema.name,

@@ -42,7 +42,10 @@ _ATTEMPTS_MAX: Final = 20
 class _Gathered:
     """Changes of one table, in stream order; several schema versions follow each other."""
 
-    versions: list[tuple[TableSchema, list[pa.Table]]] = field(default_factory=list)
+    waiting: list[tuple[TableSchema, list[pa.Table]]] = field(default_factory=list)
+    """Not in files yet."""
+    folded: list[tuple[TableSchema, list[pa.Table]]] = field(default_factory=list)
+    """In files, and kept until the commit."""
 
 
 class IcebergWriter:
@@ -85,6 +88,10 @@ class IcebergWriter:
                 self._commit_table(table, token)
 
         return self._settle(token, work)
+
+    def rehearse(self) -> None:
+        """See `wallaby.sink.Rehearsing`. Writes the files of the commit, which nobody knows of before it."""
+        self._fold_gathered(keep=True)
 
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         assert not self._gathered, "a barrier with uncommitted rows before it"
@@ -224,7 +231,7 @@ class IcebergWriter:
         self._stages.pop(name, None)
         if name in self._gathered:
             self._stages[name] = stage
-            for schema, changes in self._gathered[name].versions:
+            for schema, changes in self._gathered[name].folded:
                 stage.fold(schema, changes)
 
     def _stage(self, name: TableName) -> Stage:
@@ -250,10 +257,10 @@ class IcebergWriter:
         changes = TablePart(part.schema, part.rows, pa.py_buffer(bytes(part.data))).table()
         if self._options.unrepresentable is Unrepresentable.REFUSE:
             refuse_outliers(part.schema, changes)
-        versions = gathered.versions
-        if not versions or versions[-1][0].fingerprint != part.schema.fingerprint:
-            versions.append((part.schema, []))
-        versions[-1][1].append(changes)
+        waiting = gathered.waiting
+        if not waiting or waiting[-1][0].fingerprint != part.schema.fingerprint:
+            waiting.append((part.schema, []))
+        waiting[-1][1].append(changes)
         self._gathered_bytes += part.nbytes
 
     def _fold_gathered(self, *, keep: bool = False) -> None:
@@ -261,12 +268,14 @@ class IcebergWriter:
         for name, gathered in self._gathered.items():
             if (stage := self._stages.get(name)) is None:
                 stage = self._stages[name] = self._stage(name)
-            for schema, changes in gathered.versions:
+            for schema, changes in gathered.waiting:
                 stage.fold(schema, changes)
+            gathered.folded += gathered.waiting
+            gathered.waiting = []
         if not keep:
             self._released.update(self._gathered)
             self._gathered = {}
-        self._gathered_bytes = 0
+            self._gathered_bytes = 0
 
     def _forget(self) -> None:
         self._stages.clear()

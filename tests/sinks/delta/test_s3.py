@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from urllib.request import Request, urlopen
 
 import boto3
 import pyarrow as pa
@@ -72,6 +73,27 @@ def test_a_missing_bucket_is_found_and_said(s3_endpoint: str) -> None:
         sink.recover(LANE, 1)
     assert caught.value.advice
     assert KEYS["secret_key"] not in repr(sink)
+    [finding] = sink.check((ORDERS,))
+    assert (finding.message, bool(finding.advice)) == ("the bucket does not exist", True)
+
+
+def test_wrong_keys_are_found_and_not_shown(bucket: str, s3_endpoint: str) -> None:
+    def reset_auth(requests: str) -> None:
+        headers = {"Content-Type": "text/plain"}
+        request = Request(f"{s3_endpoint}/moto-api/reset-auth", data=requests.encode(), headers=headers)
+        with urlopen(request) as answer:
+            assert answer.status == 200
+
+    wrong = {**KEYS, "access_key": "nobody", "secret_key": "hunter2"}
+    options = {"path": f"s3://{bucket}/lake", "endpoint": s3_endpoint, "force_path_style": True, **wrong}
+    sink = FACTORY.create(options, destination="target")
+    reset_auth("0")
+    try:
+        [finding] = sink.check((ORDERS,))
+    finally:
+        reset_auth("inf")
+    assert (finding.message, bool(finding.advice)) == ("the store refuses access", True)
+    assert "hunter2" not in str(finding)
 
 
 def test_a_store_that_does_not_answer_is_found(unused_port: int) -> None:

@@ -1,0 +1,147 @@
+"""What keeps a warehouse or its catalog from being used is found before anything is written, and said with advice."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from moto.server import ThreadedMotoServer
+
+from sinks.iceberg import FACTORY
+from sinks.iceberg.errors import Doing, translate
+from sinks.iceberg.sink import IcebergSink
+from sinks.iceberg.warehouse import _denied
+from tests.sinks.iceberg.lake import Lake
+from wallaby.errors import Transient
+from wallaby.sink import Finding, Severity
+from wallaby.testing.changes import table
+
+KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
+ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
+MakeSink = Callable[..., IcebergSink]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3: str) -> str:
+    name = f"lake-{uuid.uuid4().hex}"
+    client = boto3.client(
+        "s3", endpoint_url=s3, region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
+    )
+    client.create_bucket(Bucket=name)
+    client.close()
+    return name
+
+
+@pytest.fixture
+def strict(s3: str, bucket: str) -> Iterator[str]:
+    """The server, which from now on knows no key at all."""
+    _reset_auth(s3, "0")
+    yield s3
+    _reset_auth(s3, "inf")
+
+
+def _reset_auth(s3: str, requests: str) -> None:
+    headers = {"Content-Type": "text/plain"}
+    with urlopen(Request(f"{s3}/moto-api/reset-auth", data=requests.encode(), headers=headers)) as answer:
+        assert answer.status == 200
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def only(findings: list[Finding]) -> Finding:
+    """The single finding, which has advice and shows no secret."""
+    [finding] = findings
+    assert finding.advice
+    assert "hunter2" not in str(finding)
+    return finding
+
+
+def test_a_bucket_that_is_there_is_no_finding(make_sink: MakeSink, bucket: str, s3: str) -> None:
+    assert make_sink(warehouse=f"s3://{bucket}/some/lake", endpoint=s3, **KEYS).check((ORDERS,)) == []
+
+
+def test_a_missing_bucket_is_found(make_sink: MakeSink, s3: str) -> None:
+    finding = only(make_sink(warehouse="s3://absent-bucket/lake", endpoint=s3, **KEYS).check((ORDERS,)))
+    assert (finding.code, finding.subject, finding.severity) == ("missing-bucket", "s3://absent-bucket", Severity.ERROR)
+
+
+def test_wrong_keys_are_found(make_sink: MakeSink, bucket: str, strict: str) -> None:
+    wrong = {**KEYS, "access_key": "nobody", "secret_key": "hunter2"}
+    finding = only(make_sink(warehouse=f"s3://{bucket}/lake", endpoint=strict, **wrong).check((ORDERS,)))
+    assert (finding.code, finding.severity) == ("access-denied", Severity.ERROR)
+
+
+def test_keys_that_may_not_list_are_no_reason_to_stop() -> None:
+    finding = _denied("s3://lake", "When listing objects: AWS Error ACCESS_DENIED during ListObjectsV2 operation")
+    assert (finding.severity, finding.code) == (Severity.WARNING, "access-denied")
+
+
+def test_a_store_that_does_not_answer_is_found(make_sink: MakeSink, unused_port: int) -> None:
+    sink = make_sink(warehouse="s3://lake/lake", endpoint=f"http://127.0.0.1:{unused_port}", **KEYS)
+    assert only(sink.check((ORDERS,))).code == "destination-unreachable"
+
+
+def test_a_file_where_the_warehouse_should_be_is_found(make_sink: MakeSink, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert only(make_sink(warehouse=f"file://{tmp_path}/file/lake").check((ORDERS,))).code == "not-a-directory"
+
+
+def test_a_warehouse_that_cannot_be_written_is_found(
+    make_sink: MakeSink, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere: what the system says of one folder is replaced."""
+    folder = tmp_path / "sealed"
+    folder.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
+    assert only(make_sink(warehouse=f"file://{folder}/lake").check((ORDERS,))).code == "read-only"
+
+
+def test_looking_at_a_warehouse_makes_nothing_of_it(make_sink: MakeSink, lake: Lake) -> None:
+    assert make_sink().check((ORDERS,)) == []
+    assert not (lake.folder / "warehouse").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"catalog_type": "rest", "catalog_uri": "http://127.0.0.1:{port}"},
+        {"catalog_uri": "postgresql://wallaby:hunter2@127.0.0.1:{port}/catalog"},
+    ],
+    ids=["rest", "postgres"],
+)
+def test_a_catalog_that_does_not_answer_is_found(lake: Lake, options: dict[str, str], unused_port: int) -> None:
+    placed = {name: value.replace("{port}", str(unused_port)) for name, value in options.items()}
+    sink = FACTORY.create(lake.options(**placed), destination="copy")
+    finding = only(sink.check((ORDERS,)))
+    sink.close()
+    assert finding.code == "destination-unreachable"
+    assert "answer" in finding.message
+
+
+def test_glue_that_does_not_answer_is_told_from_other_failures() -> None:
+    """By its error alone: boto tries for minutes."""
+    error = translate(EndpointConnectionError(endpoint_url="https://hunter2"), Doing.READ)
+    assert isinstance(error, Transient)
+    assert "AWS does not answer" in error.message
+    assert "hunter2" not in str(error)
