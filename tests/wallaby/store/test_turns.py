@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from wallaby.lsn import START, Lsn, Position
+from wallaby.store.opening import open_sqlite
 from wallaby.store.turns import Turns
 
 
@@ -65,3 +69,22 @@ def test_a_turn_within_a_turn_is_the_same_and_an_error_gives_it_back() -> None:
             pass
         assert turns.is_mine
     assert not turns.is_mine
+
+
+def test_a_commit_waits_for_one_change_of_a_burst_and_not_for_the_burst(tmp_path: Path) -> None:
+    """The API's thread makes change after change; a flow's thread commits its checkpoint meanwhile."""
+    store: Any = open_sqlite(tmp_path)
+    epoch, upto = store.begin_epoch("shop").epoch, Position(Lsn(100))
+
+    def commit() -> None:
+        store.commit_checkpoint("shop", epoch=epoch, after=START, upto=upto, lanes={})
+
+    waiting = threading.Thread(target=commit)
+    with store._edge.transaction():
+        waiting.start()
+        wait_asking(store._edge._turns, 1)
+    with store._edge.transaction() as change:
+        seen = change.execute("SELECT position FROM wallaby.checkpoints")
+    waiting.join(60)
+    store.close()
+    assert seen == [(str(upto),)]
