@@ -91,7 +91,11 @@ def mapping_from_message(message: types_pb2.Flow) -> tuple[dict[str, Any], list[
 
 def message_from_record(record: FlowRecord) -> types_pb2.Flow:
     """A stored flow for a client; secrets are hidden even though none should be stored."""
-    message = message_from_spec(record.spec)
+    return show_record(message_from_spec(record.spec), record)
+
+
+def show_record(message: types_pb2.Flow, record: FlowRecord) -> types_pb2.Flow:
+    """``message`` of the record's definition, with its state."""
     message.state = state_number(record.state)
     message.revision = record.revision
     message.reason = record.reason

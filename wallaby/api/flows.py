@@ -22,6 +22,7 @@ from wallaby.api.conversion import (
     spec_from_message,
     state_number,
 )
+from wallaby.api.definitions import Definitions
 from wallaby.api.errors import answers_errors, answers_stream_errors
 from wallaby.api.stores import StoreThread
 from wallaby.api.watch import ChangeFeed, follow
@@ -48,6 +49,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         self._store = store
         self._control = control
         self._feed = feed
+        self._definitions = Definitions()
 
     @answers_errors
     async def CreateFlow(self, request: flow_pb2.CreateFlowRequest, context: Any) -> types_pb2.Flow:
@@ -169,7 +171,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
 
     async def _shown(self, record: FlowRecord) -> types_pb2.Flow:
         """A stored flow, and how its run goes."""
-        message = message_from_record(record)
+        message = self._definitions.message(record)
         if record.state in (FlowState.RUNNING, FlowState.STOPPING):
             status = await self._control.status(record.id)
             if status is not None:

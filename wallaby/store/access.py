@@ -129,7 +129,7 @@ class AccessStore(Protocol):
         ...
 
     def record_calls(self, records: Sequence[CallRecord]) -> None:
-        """Append to the audit log, and forget the oldest beyond `CALLS_MAX` of each kind."""
+        """Append to the audit log, and forget the oldest beyond `CALLS_MAX` of each kind, now or a hundredth later."""
         ...
 
     def list_calls(

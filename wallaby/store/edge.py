@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, Literal, Protocol
 
 Dialect = Literal["postgres", "sqlite"]
+Read = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+"""`Edge.read`, for who composes a statement."""
 
 
 def storable(parameters: Sequence[Any]) -> tuple[Any, ...]:
@@ -39,8 +41,16 @@ class Edge(Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """A write transaction: committed when the block ends, rolled back when it raises.
 
-        Concurrent transactions on the same flow wait for each other (row locks, or the one writer of SQLite). Inside
-        an open transaction of the same thread it is that transaction: what fails in it fails the whole.
+        Concurrent transactions on the same flow wait for each other (row locks, or the one writer of SQLite), threads
+        of one process in the order they came. Inside an open transaction of the same thread it is that transaction:
+        what fails in it fails the whole.
+        """
+        ...
+
+    def read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one statement that only reads, as of now; inside an open transaction of the same thread of that.
+
+        It locks nothing, and two of them may see different moments.
         """
         ...
 

@@ -6,7 +6,6 @@ settings, transaction-level advisory locks only.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -16,6 +15,7 @@ from psycopg import errors
 
 from wallaby.errors import CheckFailed, ConfigError, StoreUnavailable, WallabyError
 from wallaby.store.edge import Dialect, Transaction, storable
+from wallaby.store.turns import Turns
 
 _CONNECT_SECONDS: Final = 10
 _STATEMENT_MS: Final = 30_000
@@ -31,12 +31,12 @@ class PostgresEdge:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
-        self._mutex = threading.RLock()
+        self._turns = Turns()
         self._current: Transaction | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        with self._mutex, _translated():
+        with self._turns.turn(), _translated():
             if self._current is not None:
                 yield self._current
                 return
@@ -54,6 +54,11 @@ class PostgresEdge:
             finally:
                 self._current = None
 
+    def read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        # In a transaction like everything else: the timeout of statements may be set in one only.
+        with self.transaction() as transaction:
+            return transaction.execute(statement, parameters)
+
     @contextmanager
     def migration_lock(self) -> Iterator[Transaction]:
         with self.transaction() as transaction:
@@ -69,7 +74,7 @@ class PostgresEdge:
             yield transaction
 
     def close(self) -> None:
-        with self._mutex:
+        with self._turns.turn():
             if self._connection is not None:
                 with suppress(psycopg.Error):
                     self._connection.close()
@@ -86,8 +91,7 @@ class PostgresEdge:
         return self._opened(self._connection)
 
     def _opened(self, connection: psycopg.Connection[tuple[Any, ...]]) -> psycopg.Connection[tuple[Any, ...]]:
-        connection.execute("BEGIN")
-        connection.execute(f"SET LOCAL statement_timeout = {_STATEMENT_MS}")
+        connection.execute(f"BEGIN; SET LOCAL statement_timeout = {_STATEMENT_MS}")
         return connection
 
     def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -51,10 +52,18 @@ from wallaby.store.sql_snapshots import forget_tables, read_snapshot, read_snaps
 _SPEC_VERSION: Final = 1
 _ID_MAX: Final = 2**63 - 1
 _NUMBER_MAX: Final = 2**31 - 1
-_FLOW: Final = "id, spec, state, run_once, revision, reason, created_at, updated_at, copies_wanted, copies_begun"
+_FLOW: Final = (
+    "id, CAST(spec AS text), state, run_once, revision, reason, created_at, updated_at, copies_wanted, copies_begun"
+)
 _EVENT: Final = "id, flow_id, command, from_state, to_state, reason, created_at"
 _DDL: Final = "id, flow_id, position, ddl, plan_json, status, created_at, decided_at"
+_ONE_FLOW: Final = f"SELECT {_FLOW} FROM wallaby.flows WHERE id = %s"
+_ONE_DDL: Final = f"SELECT {_DDL} FROM wallaby.ddl_events WHERE id = %s"
 _CHECKPOINT: Final = "flow_id, committed_epoch, position, lanes, committed_at"
+_SPECS_KEPT_MAX: Final = 1_024
+_SPEC_KEPT_CHARACTERS_MAX: Final = 64 << 10
+"""Definitions of at most this many characters are remembered as they were read: reading one is the larger part of a
+look at a flow."""
 
 
 class SqlStore(SqlAccess, SqlLetters):
@@ -67,8 +76,7 @@ class SqlStore(SqlAccess, SqlLetters):
         self._edge.close()
 
     def version(self) -> int:
-        with self._edge.transaction() as transaction:
-            return int(transaction.execute("SELECT version FROM wallaby.changes WHERE id = 1")[0][0])
+        return int(self._edge.read("SELECT version FROM wallaby.changes WHERE id = 1")[0][0])
 
     # Flows
 
@@ -89,29 +97,26 @@ class SqlStore(SqlAccess, SqlLetters):
         return _flow(rows[0])
 
     def get_flow(self, flow_id: str) -> FlowRecord:
-        with self._edge.transaction() as transaction:
-            return _read_flow(transaction, flow_id)
+        return _the_flow(self._edge.read(_ONE_FLOW, (flow_id,)), flow_id)
 
     def list_flows(self, page_size: int = 0, page_token: str = "") -> FlowPage:
         if page_size < 0:
             raise ConfigError("must not be negative", field="page_size")
         size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                f"SELECT {_FLOW} FROM wallaby.flows WHERE id > %s ORDER BY id LIMIT %s",
-                (after_token(page_token), size + 1),
-            )
+        rows = self._edge.read(
+            f"SELECT {_FLOW} FROM wallaby.flows WHERE id > %s ORDER BY id LIMIT %s",
+            (after_token(page_token), size + 1),
+        )
         flows = tuple(_flow(row) for row in rows[:size])
         return FlowPage(flows, token_for(flows[-1].id) if len(rows) > size else "")
 
     def active_flows(self) -> tuple[ActiveFlow, ...]:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                "SELECT id, state, updated_at, CASE WHEN copies_wanted > copies_begun THEN copies_wanted ELSE 0 END,"
-                " (SELECT max(decision) FROM wallaby.dead_letters WHERE flow_id = flows.id)"
-                " FROM wallaby.flows WHERE state IN (%s, %s) ORDER BY id",
-                (FlowState.RUNNING, FlowState.STOPPING),
-            )
+        rows = self._edge.read(
+            "SELECT id, state, updated_at, CASE WHEN copies_wanted > copies_begun THEN copies_wanted ELSE 0 END,"
+            " (SELECT max(decision) FROM wallaby.dead_letters WHERE flow_id = flows.id)"
+            " FROM wallaby.flows WHERE state IN (%s, %s) ORDER BY id",
+            (FlowState.RUNNING, FlowState.STOPPING),
+        )
         return tuple(
             ActiveFlow(
                 id=flow_id,
@@ -196,30 +201,26 @@ class SqlStore(SqlAccess, SqlLetters):
         return _flow(rows[0])
 
     def state_events(self, flow_id: str, limit: int = 100) -> tuple[StateEvent, ...]:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                f"SELECT {_EVENT} FROM wallaby.flow_state_events WHERE flow_id = %s ORDER BY id DESC LIMIT %s",
-                (flow_id, limit),
-            )
+        rows = self._edge.read(
+            f"SELECT {_EVENT} FROM wallaby.flow_state_events WHERE flow_id = %s ORDER BY id DESC LIMIT %s",
+            (flow_id, limit),
+        )
         return tuple(map(_event, rows))
 
     def newest_cursor(self) -> int:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute("SELECT max(id) FROM wallaby.flow_state_events")
+        rows = self._edge.read("SELECT max(id) FROM wallaby.flow_state_events")
         return int(rows[0][0] or 0)
 
     def events_after(self, cursor: int, flow_id: str = "", limit: int = 100) -> tuple[StateEvent, ...]:
         chosen, parameters = (" AND flow_id = %s", (cursor, flow_id)) if flow_id else ("", (cursor,))
-        with self._edge.transaction() as transaction:
-            [(oldest,)] = transaction.execute("SELECT min(id) FROM wallaby.flow_state_events")
-            if 0 < cursor < int(oldest or 0) - 1:
-                raise ConfigError(
-                    "lies before the oldest event that is kept", field="cursor", advice="Watch from 0 again"
-                )
-            rows = transaction.execute(
-                f"SELECT {_EVENT} FROM wallaby.flow_state_events WHERE id > %s{chosen} ORDER BY id LIMIT %s",
-                (*parameters, limit),
-            )
+        rows = self._edge.read(
+            f"SELECT {_EVENT} FROM wallaby.flow_state_events WHERE id > %s{chosen} ORDER BY id LIMIT %s",
+            (*parameters, limit),
+        )
+        # Asked afterwards: what was forgotten before the events were read shows.
+        [(oldest,)] = self._edge.read("SELECT min(id) FROM wallaby.flow_state_events")
+        if 0 < cursor < int(oldest or 0) - 1:
+            raise ConfigError("lies before the oldest event that is kept", field="cursor", advice="Watch from 0 again")
         return tuple(map(_event, rows))
 
     # Schema changes
@@ -242,8 +243,7 @@ class SqlStore(SqlAccess, SqlLetters):
         return _ddl(rows[0])
 
     def get_ddl(self, event_id: int) -> DdlEvent:
-        with self._edge.transaction() as transaction:
-            return _read_ddl(transaction, event_id)
+        return _the_ddl(self._edge.read(_ONE_DDL, (event_id,)), event_id)
 
     def list_ddl(
         self, *, status: DdlStatus | None = None, flow_id: str = "", page_size: int = 0, page_token: str = ""
@@ -256,12 +256,11 @@ class SqlStore(SqlAccess, SqlLetters):
             raise foreign_token()
         chosen = {"status = %s": status, "flow_id = %s": flow_id or None}
         conditions = {text: value for text, value in chosen.items() if value is not None}
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                f"SELECT {_DDL} FROM wallaby.ddl_events WHERE {' AND '.join(('id > %s', *conditions))}"
-                " ORDER BY id LIMIT %s",
-                (int(after), *conditions.values(), size + 1),
-            )
+        rows = self._edge.read(
+            f"SELECT {_DDL} FROM wallaby.ddl_events WHERE {' AND '.join(('id > %s', *conditions))}"
+            " ORDER BY id LIMIT %s",
+            (int(after), *conditions.values(), size + 1),
+        )
         events = tuple(map(_ddl, rows[:size]))
         return DdlPage(events, token_for(str(events[-1].id)) if len(rows) > size else "")
 
@@ -304,13 +303,11 @@ class SqlStore(SqlAccess, SqlLetters):
                 _explain(transaction, flow_id, epoch, after, upto)
 
     def get_checkpoint(self, flow_id: str) -> Checkpoint | None:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(f"SELECT {_CHECKPOINT} FROM wallaby.checkpoints WHERE flow_id = %s", (flow_id,))
+        rows = self._edge.read(f"SELECT {_CHECKPOINT} FROM wallaby.checkpoints WHERE flow_id = %s", (flow_id,))
         return _checkpoint(rows[0]) if rows else None
 
     def list_checkpoints(self) -> tuple[Checkpoint, ...]:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(f"SELECT {_CHECKPOINT} FROM wallaby.checkpoints ORDER BY flow_id")
+        rows = self._edge.read(f"SELECT {_CHECKPOINT} FROM wallaby.checkpoints ORDER BY flow_id")
         return tuple(checkpoint for row in rows if (checkpoint := _checkpoint(row)) is not None)
 
     def put_checkpoint(self, flow_id: str, position: Position, *, force: bool = False) -> Checkpoint:
@@ -350,8 +347,7 @@ class SqlStore(SqlAccess, SqlLetters):
             )
 
     def get_source_identity(self, flow_id: str) -> dict[str, str | int] | None:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute("SELECT source_identity FROM wallaby.checkpoints WHERE flow_id = %s", (flow_id,))
+        rows = self._edge.read("SELECT source_identity FROM wallaby.checkpoints WHERE flow_id = %s", (flow_id,))
         return dict(_load(rows[0][0])) if rows and rows[0][0] is not None else None
 
     def set_snapshot_state(
@@ -388,12 +384,11 @@ class SqlStore(SqlAccess, SqlLetters):
             )
 
     def get_snapshot_state(self, flow_id: str) -> SnapshotState | None:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                "SELECT snapshot_status, snapshot_epoch, snapshot_slot, snapshot_consistent_point"
-                " FROM wallaby.checkpoints WHERE flow_id = %s",
-                (flow_id,),
-            )
+        rows = self._edge.read(
+            "SELECT snapshot_status, snapshot_epoch, snapshot_slot, snapshot_consistent_point"
+            " FROM wallaby.checkpoints WHERE flow_id = %s",
+            (flow_id,),
+        )
         if not rows or rows[0][0] is None:
             return None
         status, epoch, slot, point = rows[0]
@@ -407,10 +402,9 @@ class SqlStore(SqlAccess, SqlLetters):
     # Progress of copies
 
     def copy_due(self, flow_id: str) -> int:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                "SELECT copies_wanted FROM wallaby.flows WHERE id = %s AND copies_wanted > copies_begun", (flow_id,)
-            )
+        rows = self._edge.read(
+            "SELECT copies_wanted FROM wallaby.flows WHERE id = %s AND copies_wanted > copies_begun", (flow_id,)
+        )
         return int(rows[0][0]) if rows else 0
 
     def note_copy(self, flow_id: str, epoch: int, tables: Sequence[TableCopy]) -> None:
@@ -430,19 +424,17 @@ class SqlStore(SqlAccess, SqlLetters):
             )
 
     def get_snapshot(self, flow_id: str) -> Snapshot:
-        with self._edge.transaction() as transaction:
-            found = read_snapshot(transaction, flow_id)
-            if found is None:
-                _read_flow(transaction, flow_id)
-                raise NotFound("the flow has copied nothing", flow=flow_id)
+        found = read_snapshot(self._edge.read, flow_id)
+        if found is None:
+            self.get_flow(flow_id)
+            raise NotFound("the flow has copied nothing", flow=flow_id)
         return found
 
     def list_snapshots(self, page_size: int = 0, page_token: str = "") -> SnapshotPage:
         if page_size < 0:
             raise ConfigError("must not be negative", field="page_size")
         size = min(page_size or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
-        with self._edge.transaction() as transaction:
-            found = read_snapshots(transaction, after=after_token(page_token), limit=size + 1)
+        found = read_snapshots(self._edge.read, after=after_token(page_token), limit=size + 1)
         return SnapshotPage(tuple(found[:size]), token_for(found[size - 1].flow_id) if len(found) > size else "")
 
     def list_table_copies(self, flow_id: str, page_size: int = 0, page_token: str = "") -> TableCopyPage:
@@ -458,9 +450,10 @@ class SqlStore(SqlAccess, SqlLetters):
 
 
 def _read_flow(transaction: Transaction, flow_id: str, *, lock: bool = False) -> FlowRecord:
-    rows = transaction.execute(
-        f"SELECT {_FLOW} FROM wallaby.flows WHERE id = %s" + (" FOR UPDATE" if lock else ""), (flow_id,)
-    )
+    return _the_flow(transaction.execute(_ONE_FLOW + (" FOR UPDATE" if lock else ""), (flow_id,)), flow_id)
+
+
+def _the_flow(rows: list[tuple[Any, ...]], flow_id: str) -> FlowRecord:
     if not rows:
         raise NotFound("there is no flow of this id", advice="List the flows that exist", flow=flow_id)
     return _flow(rows[0])
@@ -558,7 +551,7 @@ def _flow(row: tuple[Any, ...]) -> FlowRecord:
     flow_id, spec, state, once, revision, reason, created_at, updated_at, copies_wanted, copies_begun = row
     return FlowRecord(
         id=flow_id,
-        spec=_stored_spec(flow_id, _load(spec)),
+        spec=_stored_spec(flow_id, spec),
         state=FlowState(state),
         run_once=bool(once),
         revision=int(revision),
@@ -584,9 +577,10 @@ def _event(row: tuple[Any, ...]) -> StateEvent:
 
 
 def _read_ddl(transaction: Transaction, event_id: int, *, lock: bool = False) -> DdlEvent:
-    rows = transaction.execute(
-        f"SELECT {_DDL} FROM wallaby.ddl_events WHERE id = %s" + (" FOR UPDATE" if lock else ""), (event_id,)
-    )
+    return _the_ddl(transaction.execute(_ONE_DDL + (" FOR UPDATE" if lock else ""), (event_id,)), event_id)
+
+
+def _the_ddl(rows: list[tuple[Any, ...]], event_id: int) -> DdlEvent:
     if not rows:
         raise NotFound("there is no schema change of this id", advice="List those there are", id=event_id)
     return _ddl(rows[0])
@@ -606,15 +600,24 @@ def _ddl(row: tuple[Any, ...]) -> DdlEvent:
     )
 
 
-def _stored_spec(flow_id: str, value: Any) -> FlowSpec:
+def _stored_spec(flow_id: str, text: str) -> FlowSpec:
     try:
-        return FlowSpec.model_validate(value)
+        return _remembered_spec(text) if len(text) <= _SPEC_KEPT_CHARACTERS_MAX else _spec(text)
     except ValidationError as error:
         raise CheckFailed(
             f"the stored definition is not one this wallaby reads ({error.error_count()} problems)",
             advice="Use the release that stored it, or delete the flow and create it again",
             flow=flow_id,
         ) from None
+
+
+def _spec(text: str) -> FlowSpec:
+    return FlowSpec.model_validate(json.loads(text))
+
+
+@lru_cache(maxsize=_SPECS_KEPT_MAX)
+def _remembered_spec(text: str) -> FlowSpec:
+    return _spec(text)
 
 
 def _checkpoint(row: tuple[Any, ...]) -> Checkpoint | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -34,6 +35,8 @@ class SqlAccess:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self._unforgotten: Counter[CallKind] = Counter()
+        """Audit records of each kind that may still come before the oldest are forgotten again."""
 
     # Tokens
 
@@ -61,13 +64,11 @@ class SqlAccess:
             )
 
     def get_token(self, token_id: str) -> TokenRecord | None:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(f"SELECT {_TOKEN_COLUMNS} FROM wallaby.tokens WHERE id = %s", (token_id,))
+        rows = self._edge.read(f"SELECT {_TOKEN_COLUMNS} FROM wallaby.tokens WHERE id = %s", (token_id,))
         return _token(rows[0]) if rows else None
 
     def list_tokens(self) -> tuple[TokenRecord, ...]:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(f"SELECT {_TOKEN_COLUMNS} FROM wallaby.tokens ORDER BY created_at, id")
+        rows = self._edge.read(f"SELECT {_TOKEN_COLUMNS} FROM wallaby.tokens ORDER BY created_at, id")
         return tuple(map(_token, rows))
 
     def revoke_token(self, name: str, at: datetime) -> TokenRecord:
@@ -101,15 +102,13 @@ class SqlAccess:
             )
 
     def get_secret(self, name: str) -> SealedSecret:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(f"SELECT {_SECRET_COLUMNS} FROM wallaby.secrets WHERE name = %s", (name,))
+        rows = self._edge.read(f"SELECT {_SECRET_COLUMNS} FROM wallaby.secrets WHERE name = %s", (name,))
         if not rows:
             raise _no_secret(name)
         return _secret(rows[0])
 
     def list_secrets(self) -> tuple[SealedSecret, ...]:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(f"SELECT {_SECRET_COLUMNS} FROM wallaby.secrets ORDER BY name")
+        rows = self._edge.read(f"SELECT {_SECRET_COLUMNS} FROM wallaby.secrets ORDER BY name")
         return tuple(map(_secret, rows))
 
     def delete_secret(self, name: str) -> None:
@@ -123,8 +122,12 @@ class SqlAccess:
         with self._edge.transaction() as transaction:
             for start in range(0, len(records), _BATCH_MAX):
                 _append(transaction, records[start : start + _BATCH_MAX])
-            for kind in {record.kind for record in records}:
-                # The bound's record is found in the index; most of the time there is none.
+            for kind, count in Counter(record.kind for record in records).items():
+                # To find the bound's record is to count that many in the index: once per hundredth of them.
+                self._unforgotten[kind] -= count
+                if self._unforgotten[kind] > 0:
+                    continue
+                self._unforgotten[kind] = CALLS_MAX // 100
                 transaction.execute(
                     "DELETE FROM wallaby.calls WHERE kind = %s AND id <= (SELECT id FROM wallaby.calls WHERE kind = %s"
                     " ORDER BY id DESC LIMIT 1 OFFSET %s)",
@@ -140,12 +143,10 @@ class SqlAccess:
             if value:
                 conditions.append(f"{column} = %s")
                 wanted.append(value)
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                f"SELECT {_CALL_COLUMNS}, id FROM wallaby.calls WHERE {' AND '.join(conditions)}"
-                " ORDER BY id DESC LIMIT %s",
-                (*wanted, max(0, min(limit, CALLS_PAGE_MAX))),
-            )
+        rows = self._edge.read(
+            f"SELECT {_CALL_COLUMNS}, id FROM wallaby.calls WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT %s",
+            (*wanted, max(0, min(limit, CALLS_PAGE_MAX))),
+        )
         return tuple(map(_call, rows))
 
     # Repeated requests

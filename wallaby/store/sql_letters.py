@@ -93,19 +93,15 @@ class SqlLetters:
         if not after.isdecimal() or int(after) > _ID_MAX:
             raise foreign_token()
         condition, values = _condition(chosen)
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                f"SELECT {_LETTER} FROM wallaby.dead_letters WHERE id > %s{condition} ORDER BY id LIMIT %s",
-                (int(after), *values, size + 1),
-            )
+        rows = self._edge.read(
+            f"SELECT {_LETTER} FROM wallaby.dead_letters WHERE id > %s{condition} ORDER BY id LIMIT %s",
+            (int(after), *values, size + 1),
+        )
         letters = tuple(map(_letter, rows[:size]))
         return LetterPage(letters, token_for(str(letters[-1].id)) if len(rows) > size else "")
 
     def get_letter(self, letter_id: int) -> LetterRecord:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute(
-                f"SELECT {_LETTER}, sealed FROM wallaby.dead_letters WHERE id = %s", (letter_id,)
-            )
+        rows = self._edge.read(f"SELECT {_LETTER}, sealed FROM wallaby.dead_letters WHERE id = %s", (letter_id,))
         if not rows:
             raise _unknown(letter_id)
         return _letter(rows[0])
@@ -185,8 +181,7 @@ class SqlLetters:
                 )
 
     def newest_letter_decision(self, flow_id: str) -> int:
-        with self._edge.transaction() as transaction:
-            rows = transaction.execute("SELECT max(decision) FROM wallaby.dead_letters WHERE flow_id = %s", (flow_id,))
+        rows = self._edge.read("SELECT max(decision) FROM wallaby.dead_letters WHERE flow_id = %s", (flow_id,))
         return int(rows[0][0] or 0)
 
 

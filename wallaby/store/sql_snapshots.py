@@ -10,7 +10,7 @@ from wallaby.lifecycle import FlowState
 from wallaby.lsn import Lsn, Position
 from wallaby.schema import TableName
 from wallaby.snapshot.progress import NOTED, CopyRun, CopyState, TableCopy, state_now
-from wallaby.store.edge import Transaction
+from wallaby.store.edge import Read, Transaction
 from wallaby.store.snapshots import Snapshot
 
 _COLUMNS: Final = (
@@ -56,22 +56,20 @@ def forget_tables(transaction: Transaction, flow_id: str) -> None:
     transaction.execute("DELETE FROM wallaby.table_copies WHERE flow_id = %s", (flow_id,))
 
 
-def read_snapshot(transaction: Transaction, flow_id: str) -> Snapshot | None:
+def read_snapshot(read: Read, flow_id: str) -> Snapshot | None:
     """None for a flow that is unknown, or neither copied nor was asked to."""
-    rows = transaction.execute(f"{_SUMMARY} WHERE f.id = %s AND {_HAS_COPY} {_GROUP}", (flow_id,))
+    rows = read(f"{_SUMMARY} WHERE f.id = %s AND {_HAS_COPY} {_GROUP}", (flow_id,))
     return _snapshot(rows[0]) if rows else None
 
 
-def read_snapshots(transaction: Transaction, *, after: str, limit: int) -> list[Snapshot]:
+def read_snapshots(read: Read, *, after: str, limit: int) -> list[Snapshot]:
     """In order of ids, beyond ``after``."""
     # The page is chosen first: a flow may have many thousand tables.
     page = (
         "SELECT f.id FROM wallaby.flows AS f LEFT JOIN wallaby.checkpoints AS c ON c.flow_id = f.id"
         f" WHERE f.id > %s AND {_HAS_COPY} ORDER BY f.id LIMIT %s"
     )
-    return [
-        _snapshot(row) for row in transaction.execute(f"{_SUMMARY} WHERE f.id IN ({page}) {_GROUP}", (after, limit))
-    ]
+    return [_snapshot(row) for row in read(f"{_SUMMARY} WHERE f.id IN ({page}) {_GROUP}", (after, limit))]
 
 
 def read_tables(transaction: Transaction, flow_id: str, *, after: int, limit: int) -> list[TableCopy]:

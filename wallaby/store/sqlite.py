@@ -3,6 +3,9 @@
 WAL mode with ``synchronous=FULL``: a commit that returned survives a power cut. The file must not lie on a network file
 system, where SQLite's locks do not hold. Besides the database there is a lock file, because turning WAL mode on and
 migrating must not race: SQLite's busy timeout does not cover the change of the journal mode.
+
+Reads have a connection of their own: in WAL mode they wait for no writer and no writer for them, so whoever looks
+never delays a commit.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any, Final
 
 from wallaby.errors import CheckFailed, StoreUnavailable, WallabyError
 from wallaby.store.edge import Dialect, Transaction, storable
+from wallaby.store.turns import Turns
 
 FILE_NAME: Final = "wallaby.db"
 _BUSY_SECONDS: Final = 30.0
@@ -32,13 +36,15 @@ class SqliteEdge:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._connection: sqlite3.Connection | None = None
-        self._mutex = threading.RLock()
+        self._turns = Turns()
+        self._reader: sqlite3.Connection | None = None
+        self._reading = threading.Lock()
         self._holds_file_lock = False
         self._current: Transaction | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        with self._mutex, _translated(self._directory):
+        with self._turns.turn(), _translated(self._directory):
             if self._current is not None:
                 yield self._current
                 return
@@ -55,9 +61,22 @@ class SqliteEdge:
             finally:
                 self._current = None
 
+    def read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if self._turns.is_mine:
+            with self.transaction() as transaction:
+                return transaction.execute(statement, parameters)
+        with _translated(self._directory):
+            with self._reading:
+                if self._reader is not None:
+                    return _rows(self._reader, statement, parameters)
+            with self._turns.turn(), self._reading:
+                if self._reader is None:
+                    self._reader = self._connect(is_reader=True)
+                return _rows(self._reader, statement, parameters)
+
     @contextmanager
     def migration_lock(self) -> Iterator[Transaction]:
-        with self._mutex, _translated(self._directory), self._file_lock(), self.transaction() as transaction:
+        with self._turns.turn(), _translated(self._directory), self._file_lock(), self.transaction() as transaction:
             transaction.execute(
                 "CREATE TABLE IF NOT EXISTS wallaby.schema_migrations ("
                 "number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at TEXT NOT NULL"
@@ -66,27 +85,28 @@ class SqliteEdge:
             yield transaction
 
     def close(self) -> None:
-        with self._mutex:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        with self._turns.turn(), self._reading:
+            for connection in (self._connection, self._reader):
+                if connection is not None:
+                    connection.close()
+            self._connection = self._reader = None
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            with self._file_lock():
-                self._connection = self._connect()
+            self._connection = self._connect()
         return self._connection
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, is_reader: bool = False) -> sqlite3.Connection:
         path = self._directory / FILE_NAME
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-        except BaseException:
-            connection.close()
-            raise
+        with self._file_lock():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA query_only=ON" if is_reader else "PRAGMA synchronous=FULL")
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     @contextmanager
@@ -111,7 +131,7 @@ class _SqliteTransaction:
         self._connection = connection
 
     def execute(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connection.execute(_rewritten(statement), storable(parameters)).fetchall()
+        return _rows(self._connection, statement, parameters)
 
     def run_script(self, script: str) -> None:
         # executescript() would commit the transaction first, so the statements are run one by one.
@@ -122,6 +142,10 @@ class _SqliteTransaction:
                 self._connection.execute(statement)
                 statement = ""
         assert not statement.strip(), "a migration ends inside a statement"
+
+
+def _rows(connection: sqlite3.Connection, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return connection.execute(_rewritten(statement), storable(parameters)).fetchall()
 
 
 @lru_cache(maxsize=256)

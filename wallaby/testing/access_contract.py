@@ -160,6 +160,16 @@ class AuditContract(StoreCase):
             store.record_calls([a_call(number)])
         assert [call.request_id for call in store.list_calls()] == ["r11", "r10", "r9", "r1", "r0"]
 
+    def test_the_oldest_are_forgotten_at_the_latest_a_hundredth_later(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("wallaby.store.sql_access.CALLS_MAX", 200)
+        for number in range(0, 260, 10):
+            store.record_calls([a_call(number + i) for i in range(10)])
+            kept = len(store.list_calls(limit=1_000))
+            assert min(number + 10, 200) <= kept <= 202
+        assert store.list_calls(limit=1)[0].request_id == "r259"
+
 
 class RequestContract(StoreCase):
     """Requests that are repeated after a lost answer."""

@@ -62,3 +62,37 @@ def test_a_store_held_by_a_long_writer_is_reported_not_awaited_for_ever(
     writer.close()
     assert store.create_flow(a_flow()).id == "shop"
     store.close()
+
+
+def test_whoever_looks_waits_for_no_writer(tmp_path: Path) -> None:
+    store = open_sqlite(tmp_path)
+    record = store.create_flow(a_flow())
+    store._edge._open().execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
+    writer = sqlite3.connect(tmp_path / "wallaby.db", isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("DELETE FROM flows")
+    assert store.get_flow("shop") == record
+    assert store.list_flows().flows == (record,)
+    writer.execute("ROLLBACK")
+    writer.close()
+    store.close()
+
+
+def test_a_look_inside_a_transaction_sees_what_the_transaction_did(tmp_path: Path) -> None:
+    store = open_sqlite(tmp_path)
+    edge = store._edge  # type: ignore[attr-defined]
+    with edge.transaction():
+        store.create_flow(a_flow())
+        assert store.get_flow("shop").id == "shop"
+    store.close()
+
+
+def test_a_definition_is_read_from_its_text_once(tmp_path: Path) -> None:
+    store, other = open_sqlite(tmp_path), open_sqlite(tmp_path)
+    store.create_flow(a_flow())
+    first = store.get_flow("shop").spec
+    assert store.get_flow("shop").spec is first
+    other.update_flow("shop", a_flow(name="Other"))
+    assert store.get_flow("shop").spec == a_flow(name="Other")
+    store.close()
+    other.close()
