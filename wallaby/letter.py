@@ -77,7 +77,7 @@ class Replay:
 class Letters(Protocol):
     """The dead-letter store as a lane sees it. Calls return when the store has it; each may run twice.
 
-    Every call but `replays` is fenced: `Fenced` when the control store knows a newer epoch of the flow.
+    Every call is fenced: `Fenced` when the control store knows a newer epoch of the flow.
     """
 
     def begin(self, lane: LaneId, epoch: int, position: Position) -> Aside:
@@ -93,8 +93,8 @@ class Letters(Protocol):
         """
         ...
 
-    def replays(self, lane: LaneId) -> tuple[Replay, ...]:
-        """What somebody asked to be replayed, oldest first."""
+    def replays(self, lane: LaneId, epoch: int) -> tuple[Replay, ...]:
+        """What somebody asked to be replayed, and what has come behind it since, oldest first. At a commit boundary."""
         ...
 
     def settle(self, lane: LaneId, epoch: int, number: int, done: tuple[int, ...], failure: str) -> Aside:

@@ -39,7 +39,8 @@ class LetterBox:
         sealed = [self._sealed(lane, letter, keeps=keeps) for letter in letters]
         return _aside(self._store.put_letters(lane, epoch, sealed, upto, self._room))
 
-    def replays(self, lane: LaneId) -> tuple[Replay, ...]:
+    def replays(self, lane: LaneId, epoch: int) -> tuple[Replay, ...]:
+        self._store.follow_replays(lane, epoch)
         found: dict[int, list[tuple[int, bytes]]] = {}
         for record in self._store.letters_to_replay(lane, self._limits.replay_bytes_max):
             assert record.number is not None, f"letter {record.id} is to be replayed without a decision"

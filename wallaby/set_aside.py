@@ -171,8 +171,9 @@ class SetAside:
         self._is_overfull = False
 
     def replays(self) -> tuple[Replay, ...]:
-        """What somebody asked to be replayed."""
-        return self._letters.replays(self._lane)
+        """What somebody asked to be replayed, at a commit boundary."""
+        assert not self._pending, f"lane {self._lane} has unsent letters"
+        return self._letters.replays(self._lane, self._epoch)
 
     def settle(self, replay: Replay, done: tuple[int, ...], failure: str) -> None:
         """A replay ended; see `Letters.settle`."""

@@ -298,6 +298,23 @@ def test_a_parked_table_waits_and_its_peers_flow(world: World) -> None:
     assert world.content(ORDERS) == [(1, "b"), (2, None), (3, "c")]
 
 
+@pytest.mark.must_not_fail(16)
+def test_a_parked_table_with_traffic_is_healed_by_one_replay(world: World) -> None:
+    """A change joins the letters between the decision and the moment at which the lane looks."""
+    world.rules = PARK
+    world.destination.not_null = {ORDERS.name: "note"}
+    windows = windows_of(*[[(ORDERS, insert(number, "x" if number else None))] for number in range(4)])
+    world.feed(windows[:2])
+    world.destination.not_null = {}
+    world.ask(LetterDecision.REPLAY)
+    world.feed(windows[:3])
+    world.replay()
+    assert {letter.state for letter in world.letters()} == {LetterState.REPLAYED}
+    world.feed(windows)
+    assert world.content(ORDERS) == [(0, None), (1, "x"), (2, "x"), (3, "x")]
+    assert len(world.letters()) == 3
+
+
 @pytest.mark.must_not_fail(11, 16)
 @pytest.mark.parametrize("rules", [SKIP, PARK], ids=["skip", "park"])
 def test_barriers_keep_their_place_among_the_letters_of_a_table(world: World, rules: DeadLetters) -> None:

@@ -156,6 +156,14 @@ class LetterStore(Protocol):
         """
         ...
 
+    def follow_replays(self, lane: LaneId, epoch: int) -> None:
+        """Ask for open letters that came behind one to be replayed, too, if nothing else open comes before them.
+
+        While a table is set aside its changes go on joining it: without this, whoever asks is always too late for the
+        last of them. Call it where the lane stands between two commits: nothing more comes then. `Fenced`.
+        """
+        ...
+
     def letters_to_replay(self, lane: LaneId, bytes_max: int) -> tuple[LetterRecord, ...]:
         """What was asked for, by number and id, with contents: whole decisions, at least one, up to ``bytes_max``."""
         ...

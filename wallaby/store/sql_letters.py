@@ -130,6 +130,17 @@ class SqlLetters:
             _decide(transaction, groups, state)
             return tuple(_by_id(transaction, [letter.id for letter in wanted]))
 
+    def follow_replays(self, lane: LaneId, epoch: int) -> None:
+        with self._edge.transaction() as transaction:
+            hold(transaction, lane.flow, epoch)
+            if not _followers(transaction, lane):
+                return
+        with self._edge.transaction() as transaction:
+            # In the order of `decide_letters`, which another process may be at: the count of changes comes first.
+            count_change(transaction)
+            hold(transaction, lane.flow, epoch)
+            _decide(transaction, _groups(_followers(transaction, lane)), LetterState.REPLAYING)
+
     def letters_to_replay(self, lane: LaneId, bytes_max: int) -> tuple[LetterRecord, ...]:
         where = f"{_LANE} AND state = 'replaying'"
         with self._edge.transaction() as transaction:
@@ -264,6 +275,50 @@ def _replayable(transaction: Transaction, letters: Sequence[LetterRecord]) -> Se
                         letter=letter.id,
                     )
     return letters
+
+
+def _followers(transaction: Transaction, lane: LaneId) -> list[LetterRecord]:
+    """Open letters behind one that is to be replayed, as far as nothing that stays open comes before them."""
+    [(first,)] = transaction.execute(
+        f"SELECT min(id) FROM wallaby.dead_letters WHERE {_LANE} AND state = 'replaying'", _key(lane)
+    )
+    if first is None:
+        return []
+    rows = transaction.execute(
+        f"SELECT {_LETTER} FROM wallaby.dead_letters WHERE {_LANE} AND {_UNSETTLED} ORDER BY id", _key(lane)
+    )
+    asked, staying = _Met(), _Met()
+    followers = []
+    for letter in map(_letter, rows):
+        if letter.state is LetterState.REPLAYING:
+            asked.add(letter)
+        elif letter.is_kept and asked.meets(letter) and not staying.meets(letter):
+            asked.add(letter)
+            followers.append(letter)
+        else:
+            staying.add(letter)
+    return followers
+
+
+class _Met:
+    """The scopes of some letters of one lane."""
+
+    def __init__(self) -> None:
+        self._tables: set[TableName] = set()
+        self._whole: set[TableName] = set()
+        self._keys: set[tuple[TableName, int]] = set()
+
+    def add(self, letter: LetterRecord) -> None:
+        self._tables.add(letter.table)
+        if letter.keys is None:
+            self._whole.add(letter.table)
+        self._keys.update((letter.table, key) for key in letter.keys or ())
+
+    def meets(self, letter: LetterRecord) -> bool:
+        """Whether one of them shares a key, or its table, with ``letter``."""
+        if letter.keys is None:
+            return letter.table in self._tables
+        return letter.table in self._whole or any((letter.table, key) in self._keys for key in letter.keys)
 
 
 def _groups(letters: Iterable[LetterRecord]) -> list[list[LetterRecord]]:
