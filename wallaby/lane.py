@@ -246,24 +246,34 @@ class _Replayer:
     def apply(self, replay: Replay) -> tuple[tuple[int, ...], str]:
         """The ids of the letters that are applied, in this or an earlier life, and why the others are not."""
         done: list[int] = []
-        for number, (ids, content) in enumerate(_steps(replay), 1):
+        for number, letters in enumerate(_steps(replay), 1):
             upto = Position(Lsn(replay.number), number)
             if upto > self._applied:
+                if replay.failure:
+                    return tuple(done), replay.failure
                 try:
-                    self._apply(content, upto)
+                    contents = [unpack(packed) for _, packed in letters]
+                except CheckFailed as error:
+                    return tuple(done), str(error)
+                try:
+                    self._apply(contents, upto)
                 except Refused as error:
                     self.writer.abort()
                     return tuple(done), str(error)
-            done += ids
+            done += [letter for letter, _ in letters]
         return tuple(done), ""
 
-    def _apply(self, content: Barrier | tuple[TablePart, ...], upto: Position) -> None:
-        if isinstance(content, Barrier):
-            token = CommitToken(self._lane, self._epoch, self._applied, upto, 0, content.committed_at_us)
-            receipt = self.writer.apply_barrier(content, token)
+    def _apply(self, contents: list[Barrier | TablePart], upto: Position) -> None:
+        parts = tuple(content for content in contents if isinstance(content, TablePart))
+        barriers = [content for content in contents if isinstance(content, Barrier)]
+        if barriers:
+            [barrier] = barriers
+            assert not parts, "rows in a step of a barrier"
+            token = CommitToken(self._lane, self._epoch, self._applied, upto, 0, barrier.committed_at_us)
+            receipt = self.writer.apply_barrier(barrier, token)
         else:
-            rows = sum(part.rows for part in content)
-            self.writer.write(Window(self._applied, upto, content))
+            rows = sum(part.rows for part in parts)
+            self.writer.write(Window(self._applied, upto, parts))
             receipt = self.writer.commit(CommitToken(self._lane, self._epoch, self._applied, upto, rows))
         self._applied = receipt.upto
 
@@ -273,22 +283,19 @@ def _beside(lane: LaneId) -> LaneId:
     return replace(lane, destination=f"{lane.destination}~letters")
 
 
-def _steps(replay: Replay) -> Iterator[tuple[list[int], Barrier | tuple[TablePart, ...]]]:
-    """The letters in order: rows together, each barrier alone."""
-    ids: list[int] = []
-    parts: list[TablePart] = []
-    for letter, packed in replay.letters:
-        content = unpack(packed)
-        if isinstance(content, TablePart):
-            ids.append(letter)
-            parts.append(content)
+def _steps(replay: Replay) -> Iterator[list[tuple[int, bytes]]]:
+    """The letters in order: rows together, each barrier alone. The same in every life, whatever can be opened in it."""
+    rows: list[tuple[int, bytes]] = []
+    for letter in replay.letters:
+        if letter[0] not in replay.barriers:
+            rows.append(letter)
             continue
-        if parts:
-            yield ids, tuple(parts)
-            ids, parts = [], []
-        yield [letter], content
-    if parts:
-        yield ids, tuple(parts)
+        if rows:
+            yield rows
+            rows = []
+        yield [letter]
+    if rows:
+        yield rows
 
 
 def _sentence(findings: list[Finding]) -> str:

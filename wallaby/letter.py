@@ -30,6 +30,8 @@ _VERSION: Final = 1
 _PREFIX: Final = struct.Struct("<BI")
 
 Keys = npt.NDArray[np.uint64]
+BARRIER_OPS: Final = frozenset({"truncate", "schema"})
+"""Values of `Letter.op` for barriers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,10 @@ class Replay:
     number: int
     letters: tuple[tuple[int, bytes], ...]
     """Id and content of each."""
+    barriers: frozenset[int]
+    """Ids of those that hold a barrier."""
+    failure: str = ""
+    """Why contents of it cannot be opened; nothing of it may be applied then. Empty: they are."""
 
 
 class Letters(Protocol):

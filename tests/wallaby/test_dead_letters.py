@@ -14,7 +14,9 @@ from wallaby.content import canonical_hash
 from wallaby.errors import Refused, RowRefused
 from wallaby.flow import DeadLetterPayload, DeadLetterPolicy, DeadLetters
 from wallaby.lane import Lane
+from wallaby.letter import Letter, pack_part
 from wallaby.letter_box import LetterBox
+from wallaby.lsn import START, Lsn, Position
 from wallaby.schema import TableSchema
 from wallaby.set_aside import SetAside
 from wallaby.settings import Limits
@@ -267,6 +269,65 @@ def test_a_replay_that_fails_holds_back_the_later_ones_of_its_key(world: World) 
     world.ask(LetterDecision.REPLAY, second)
     world.replay()
     assert world.content(ORDERS) == [(1, "b")]
+
+
+@pytest.mark.must_not_fail(16)
+def test_a_letter_that_cannot_be_opened_is_open_again_and_the_flow_goes_on(world: World) -> None:
+    world.destination.not_null = {ORDERS.name: "note"}
+    first, second = windows_of([(ORDERS, insert(1, None))], [(ORDERS, insert(2, "b"))])
+    world.feed([first])
+    world.destination.not_null = {}
+    world.ask(LetterDecision.REPLAY)
+    keys, world.vault, world.lane = world.vault, Vault([bytes([1] * 32)]), None
+    world.replay()
+    world.feed([first, second])
+    [letter] = world.letters()
+    assert (letter.state, letter.attempts) == (LetterState.OPEN, 2)
+    assert "does not hold key" in letter.message
+    world.vault, world.lane = keys, None
+    world.ask(LetterDecision.REPLAY)
+    world.replay()
+    assert world.content(ORDERS) == [(1, None), (2, "b")]
+
+
+@pytest.mark.must_not_fail(16)
+def test_a_letter_of_an_unknown_format_is_open_again_and_the_flow_goes_on(world: World) -> None:
+    [window] = windows_of([(ORDERS, insert(1, "a"))])
+    content = b"\x02" + pack_part(window.parts[0])[1:]
+    letter = Letter(
+        table=ORDERS.name,
+        position=Position(Lsn(1)),
+        rows=1,
+        op="insert",
+        keys=None,
+        error="RowRefused",
+        message="refused",
+        attempts=1,
+        content=content,
+    )
+    box = LetterBox(world.store, world.vault, world.limits)
+    box.put(LANE, world.store.begin_epoch(LANE.flow).epoch, (letter,), START, DeadLetterPayload.ENCRYPTED)
+    world.ask(LetterDecision.REPLAY)
+    world.replay()
+    [record] = world.letters()
+    assert record.state is LetterState.OPEN
+    assert "format 2" in record.message
+
+
+@pytest.mark.must_not_fail(16)
+def test_what_was_applied_before_a_kill_is_settled_though_its_letter_cannot_be_opened_any_more(world: World) -> None:
+    world.destination.not_null = {ORDERS.name: "note"}
+    world.feed(windows_of([(ORDERS, insert(1, None))], [Truncate((ORDERS.name,))], [(ORDERS, insert(2, "b"))]))
+    world.destination.not_null = {}
+    world.ask(LetterDecision.REPLAY)
+    assert world.lane is not None
+    world.fuse.at = world.fuse.passed + 2  # the first rows are committed, the barrier is not
+    with pytest.raises(Killed):
+        world.lane.replay()
+    world.vault, world.lane = Vault([bytes([1] * 32)]), None
+    world.replay()
+    states = [letter.state for letter in world.letters()]
+    assert states == [LetterState.REPLAYED, LetterState.OPEN, LetterState.OPEN]
 
 
 @pytest.mark.must_not_fail(16)
