@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from wallaby.errors import Fenced, IllegalMove, LettersFull, NotFound
+from wallaby.flow import EndpointSpec, FlowSpec
+from wallaby.lifecycle import Command
 from wallaby.lsn import Lsn, Position
 from wallaby.schema import TableName
 from wallaby.store.letters import LetterDecision, LetterFilter, LetterRoom, LetterState, SealedLetter
@@ -190,6 +192,23 @@ class LetterContract(StoreCase):
         with pytest.raises(IllegalMove):
             store.decide_letters(LetterDecision.DISCARD, ids=[a, b])
         assert store.get_letter(b).state is LetterState.OPEN
+
+    def test_a_letter_to_be_replayed_may_be_given_up_while_its_flow_does_not_run(self, store: Store) -> None:
+        copy = EndpointSpec(name="copy", type="duckdb", options={"dsn": "copy.duckdb"})
+        source = EndpointSpec(type="postgres", options={"dsn": "env:SHOP_DSN"})
+        put(store, a_letter())
+        [letter] = store.decide_letters(LetterDecision.REPLAY, chosen=LetterFilter(flow_id="shop"))
+        with pytest.raises(IllegalMove):
+            store.decide_letters(LetterDecision.DISCARD, ids=[letter.id])
+        store.create_flow(FlowSpec(id="shop", name="Shop", source=source, destinations=(copy,)))
+        for command in (Command.START, Command.STOP):
+            store.move_flow("shop", command)
+            with pytest.raises(IllegalMove, match="replaying"):
+                store.decide_letters(LetterDecision.DISCARD, ids=[letter.id])
+        store.move_flow("shop", Command.FINISH)
+        [letter] = store.decide_letters(LetterDecision.DISCARD, ids=[letter.id])
+        assert (letter.state, letter.sealed_bytes) == (LetterState.DISCARDED, 0)
+        assert store.letters_to_replay(COPY, 1 << 20) == ()
 
     def test_a_decision_has_a_number_of_its_own_that_grows(self, store: Store) -> None:
         put(store, a_letter(1, keys=(1,)), a_letter(2, keys=(2,)), a_letter(3, keys=(3,)))
