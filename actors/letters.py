@@ -32,8 +32,8 @@ class RayLetters:
         aside: Aside = self._call("put", lane, epoch, letters, upto, payload)
         return aside
 
-    def replays(self, lane: LaneId) -> tuple[Replay, ...]:
-        replays: tuple[Replay, ...] = self._call("replays", lane)
+    def replays(self, lane: LaneId, epoch: int) -> tuple[Replay, ...]:
+        replays: tuple[Replay, ...] = self._call("replays", lane, epoch)
         return replays
 
     def settle(self, lane: LaneId, epoch: int, number: int, done: tuple[int, ...], failure: str) -> Aside:

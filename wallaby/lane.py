@@ -18,7 +18,7 @@ from wallaby.errors import CheckFailed, Refused, RowRefused, Transient
 from wallaby.letter import Replay, unpack
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.resume import drop_applied
-from wallaby.schema import TableName
+from wallaby.schema import TableName, TableSchema
 from wallaby.set_aside import SetAside
 from wallaby.sink import PASSING_CODES, Finding, Rehearsing, Severity, Sink, SinkWriter
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
@@ -44,9 +44,13 @@ class Lane:
         self._writer: SinkWriter | None = None
         self._committed = START
         self._ensured: set[tuple[int, int]] = set()
+        self._ensured_uncommitted: list[TableSchema] = []
+        """Since the last commit."""
         self._met: set[TableName] = set()
         """Tables rows came of, also rows the destination had already: the target is there."""
         self._rows_uncommitted = 0
+        self._is_inside = False
+        """The writer was told last that a transaction goes on."""
         self._written_upto = self._committed
         self._set_aside = set_aside
         self._has_begun = False
@@ -76,16 +80,20 @@ class Lane:
 
     def reset(self, tables: tuple[TableName, ...]) -> None:
         """Back to nothing before a repeated initial copy; see `Sink.reset_table` for which tables may be emptied."""
+        if self._set_aside is not None:
+            # Before anything is empty: else a process left over from an older epoch could still replay into it.
+            self._sink.recover(self._lane.beside, self._epoch)
         for table in tables:
             self._sink.reset_table(table, self._lane, self._epoch)
         self._sink.reset_lane(self._lane, self._epoch)
         if self._set_aside is not None:
             self._set_aside.forget(tables)
-            self._sink.reset_lane(_beside(self._lane), self._epoch)
+            self._sink.reset_lane(self._lane.beside, self._epoch)
             self._replayer = None
             self._has_begun = False
         self.recover()
         self._ensured.clear()
+        self._ensured_uncommitted.clear()
 
     def write(self, window: Window, *, commit: bool, committed_at_us: int = 0) -> LaneReport:
         """Take ``window``; with ``commit``, make it and all before it durable.
@@ -105,12 +113,14 @@ class Lane:
             if (version := (part.schema.oid, part.schema.version)) not in self._ensured:
                 self._sink.ensure_table(part.schema)
                 self._ensured.add(version)
+                self._ensured_uncommitted.append(part.schema)
         rows = sum(part.rows for part in parts)
         self._written_upto = max(self._written_upto, window.upto)
         if parts:
             self._rows_uncommitted += rows
+            self._is_inside = not (window.ends_transaction or commit)
             try:
-                writer.write(Window(window.after, window.upto, parts, ends_transaction=window.ends_transaction))
+                writer.write(Window(window.after, window.upto, parts, ends_transaction=not self._is_inside))
             except RowRefused as error:
                 self._isolate(writer, error, self._written_upto)
         if not commit:
@@ -179,6 +189,7 @@ class Lane:
         receipt = self._durable(writer, upto, committed_at_us)
         self._committed = receipt.upto
         self._rows_uncommitted = 0
+        self._ensured_uncommitted.clear()
         if self._set_aside is not None:
             self._set_aside.committed()
             if self._is_replay_due:
@@ -188,11 +199,14 @@ class Lane:
     def _durable(self, writer: SinkWriter, upto: Position, committed_at_us: int) -> Receipt:
         """Letters first, then the destination's record: see `wallaby.set_aside`."""
         is_last_try = False
+        is_untold, self._is_inside = self._is_inside, False  # before a barrier a transaction may be committed in parts
         while True:
             try:
                 if self._set_aside is not None and self._set_aside.has_letters:
                     # What is refused now comes before the letters that follow it: none is sent until all are known.
                     if isinstance(writer, Rehearsing):
+                        if is_untold:
+                            writer.write(Window(upto, upto))
                         writer.rehearse()
                     self._set_aside.send(upto)
                 return writer.commit(self._token(upto, self._rows_uncommitted, committed_at_us))
@@ -204,9 +218,15 @@ class Lane:
                     is_last_try = True
 
     def _isolate(self, writer: SinkWriter, error: RowRefused, upto: Position) -> bool:
-        if self._set_aside is None:
+        if self._set_aside is None or not self._set_aside.isolates:
             raise error
-        has_found = self._set_aside.isolate(writer, error, after=self._committed, upto=upto)
+        writer.abort()
+        # A destination may make targets in the transaction that ended just now: they are gone with it.
+        for schema in self._ensured_uncommitted:
+            self._sink.ensure_table(schema)
+        has_found = self._set_aside.isolate(
+            writer, error, after=self._committed, upto=upto, ends_transaction=not self._is_inside
+        )
         self._rows_uncommitted = self._set_aside.rows
         return has_found
 
@@ -238,7 +258,7 @@ class _Replayer:
     """The lane beside a lane: its record is the last replay applied, and within it the step."""
 
     def __init__(self, sink: Sink, lane: LaneId, epoch: int) -> None:
-        self._lane = _beside(lane)
+        self._lane = lane.beside
         self._epoch = epoch
         self._applied = sink.recover(self._lane, epoch)
         self.writer = sink.writer(self._lane, epoch)
@@ -246,49 +266,51 @@ class _Replayer:
     def apply(self, replay: Replay) -> tuple[tuple[int, ...], str]:
         """The ids of the letters that are applied, in this or an earlier life, and why the others are not."""
         done: list[int] = []
-        for number, (ids, content) in enumerate(_steps(replay), 1):
+        for number, letters in enumerate(_steps(replay), 1):
             upto = Position(Lsn(replay.number), number)
             if upto > self._applied:
+                if replay.failure:
+                    return tuple(done), replay.failure
                 try:
-                    self._apply(content, upto)
+                    contents = [unpack(packed) for _, packed in letters]
+                except CheckFailed as error:
+                    return tuple(done), str(error)
+                try:
+                    self._apply(contents, upto)
                 except Refused as error:
                     self.writer.abort()
                     return tuple(done), str(error)
-            done += ids
+            done += [letter for letter, _ in letters]
         return tuple(done), ""
 
-    def _apply(self, content: Barrier | tuple[TablePart, ...], upto: Position) -> None:
-        if isinstance(content, Barrier):
-            token = CommitToken(self._lane, self._epoch, self._applied, upto, 0, content.committed_at_us)
-            receipt = self.writer.apply_barrier(content, token)
+    def _apply(self, contents: list[Barrier | TablePart], upto: Position) -> None:
+        parts = tuple(content for content in contents if isinstance(content, TablePart))
+        barriers = [content for content in contents if isinstance(content, Barrier)]
+        if barriers:
+            [barrier] = barriers
+            assert not parts, "rows in a step of a barrier"
+            token = CommitToken(self._lane, self._epoch, self._applied, upto, 0, barrier.committed_at_us)
+            receipt = self.writer.apply_barrier(barrier, token)
         else:
-            rows = sum(part.rows for part in content)
-            self.writer.write(Window(self._applied, upto, content))
+            rows = sum(part.rows for part in parts)
+            self.writer.write(Window(self._applied, upto, parts))
             receipt = self.writer.commit(CommitToken(self._lane, self._epoch, self._applied, upto, rows))
         self._applied = receipt.upto
 
 
-def _beside(lane: LaneId) -> LaneId:
-    """The lane of a lane's replays; no destination of a flow can have this name."""
-    return replace(lane, destination=f"{lane.destination}~letters")
-
-
-def _steps(replay: Replay) -> Iterator[tuple[list[int], Barrier | tuple[TablePart, ...]]]:
-    """The letters in order: rows together, each barrier alone."""
-    ids: list[int] = []
-    parts: list[TablePart] = []
-    for letter, packed in replay.letters:
-        content = unpack(packed)
-        if isinstance(content, TablePart):
-            ids.append(letter)
-            parts.append(content)
+def _steps(replay: Replay) -> Iterator[list[tuple[int, bytes]]]:
+    """The letters in order: rows together, each barrier alone. The same in every life, whatever can be opened in it."""
+    rows: list[tuple[int, bytes]] = []
+    for letter in replay.letters:
+        if letter[0] not in replay.barriers:
+            rows.append(letter)
             continue
-        if parts:
-            yield ids, tuple(parts)
-            ids, parts = [], []
-        yield [letter], content
-    if parts:
-        yield ids, tuple(parts)
+        if rows:
+            yield rows
+            rows = []
+        yield [letter]
+    if rows:
+        yield rows
 
 
 def _sentence(findings: list[Finding]) -> str:

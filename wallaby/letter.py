@@ -30,6 +30,8 @@ _VERSION: Final = 1
 _PREFIX: Final = struct.Struct("<BI")
 
 Keys = npt.NDArray[np.uint64]
+BARRIER_OPS: Final = frozenset({"truncate", "schema"})
+"""Values of `Letter.op` for barriers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +74,16 @@ class Replay:
     number: int
     letters: tuple[tuple[int, bytes], ...]
     """Id and content of each."""
+    barriers: frozenset[int]
+    """Ids of those that hold a barrier."""
+    failure: str = ""
+    """Why contents of it cannot be opened; nothing of it may be applied then. Empty: they are."""
 
 
 class Letters(Protocol):
     """The dead-letter store as a lane sees it. Calls return when the store has it; each may run twice.
 
-    Every call but `replays` is fenced: `Fenced` when the control store knows a newer epoch of the flow.
+    Every call is fenced: `Fenced` when the control store knows a newer epoch of the flow.
     """
 
     def begin(self, lane: LaneId, epoch: int, position: Position) -> Aside:
@@ -93,8 +99,8 @@ class Letters(Protocol):
         """
         ...
 
-    def replays(self, lane: LaneId) -> tuple[Replay, ...]:
-        """What somebody asked to be replayed, oldest first."""
+    def replays(self, lane: LaneId, epoch: int) -> tuple[Replay, ...]:
+        """What somebody asked to be replayed, and what has come behind it since, oldest first. At a commit boundary."""
         ...
 
     def settle(self, lane: LaneId, epoch: int, number: int, done: tuple[int, ...], failure: str) -> Aside:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from wallaby.errors import ConfigError
+from wallaby.errors import CheckFailed, ConfigError
 from wallaby.flow import DeadLetterPayload
-from wallaby.letter import Aside, Keys, Letter, Replay
+from wallaby.letter import BARRIER_OPS, Aside, Keys, Letter, Replay
 from wallaby.lsn import Position
 from wallaby.schema import TableName
 from wallaby.settings import Limits
@@ -39,18 +39,28 @@ class LetterBox:
         sealed = [self._sealed(lane, letter, keeps=keeps) for letter in letters]
         return _aside(self._store.put_letters(lane, epoch, sealed, upto, self._room))
 
-    def replays(self, lane: LaneId) -> tuple[Replay, ...]:
-        found: dict[int, list[tuple[int, bytes]]] = {}
+    def replays(self, lane: LaneId, epoch: int) -> tuple[Replay, ...]:
+        self._store.follow_replays(lane, epoch)
+        found: dict[int, list[LetterRecord]] = {}
         for record in self._store.letters_to_replay(lane, self._limits.replay_bytes_max):
             assert record.number is not None, f"letter {record.id} is to be replayed without a decision"
-            found.setdefault(record.number, []).append((record.id, content_of(self._vault, record)))
-        return tuple(Replay(number, tuple(letters)) for number, letters in found.items())
+            found.setdefault(record.number, []).append(record)
+        return tuple(self._replay(number, records) for number, records in found.items())
 
     def settle(self, lane: LaneId, epoch: int, number: int, done: tuple[int, ...], failure: str) -> Aside:
         return _aside(self._store.settle_letters(lane, epoch, number, done, failure, self._room))
 
     def forget(self, lane: LaneId, epoch: int, tables: tuple[TableName, ...]) -> None:
         self._store.forget_letters(lane, epoch, tables)
+
+    def _replay(self, number: int, records: list[LetterRecord]) -> Replay:
+        barriers = frozenset(record.id for record in records if record.op in BARRIER_OPS)
+        try:
+            letters = tuple((record.id, content_of(self._vault, record)) for record in records)
+        except (ConfigError, CheckFailed) as error:
+            # What is wrong with a letter must not stop the flow: it is one more reason why it is not applied.
+            return Replay(number, tuple((record.id, b"") for record in records), barriers, failure=str(error))
+        return Replay(number, letters, barriers)
 
     def _sealed(self, lane: LaneId, letter: Letter, *, keeps: bool) -> SealedLetter:
         key_id, sealed = "", None

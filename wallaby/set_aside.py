@@ -62,6 +62,11 @@ class SetAside:
         return sum(part.rows for part in self._kept)
 
     @property
+    def isolates(self) -> bool:
+        """Refused rows are looked for."""
+        return self._rules.policy is not DeadLetterPolicy.STOP
+
+    @property
     def has_letters(self) -> bool:
         """Some wait to be sent."""
         return bool(self._pending)
@@ -120,18 +125,18 @@ class SetAside:
         schemas = tuple(schema for schema in barrier.schemas if schema.name not in touched)
         return replace(barrier, tables=tables, schemas=schemas) if tables or schemas else None
 
-    def isolate(self, writer: SinkWriter, error: RowRefused, *, after: Position, upto: Position) -> bool:
+    def isolate(
+        self, writer: SinkWriter, error: RowRefused, *, after: Position, upto: Position, ends_transaction: bool
+    ) -> bool:
         """Find what is refused of the rows since the last commit, set it aside, and write the others again.
 
         False when the destination takes them all, tried once more. Raises ``error`` when it cannot be found.
         """
-        if self._rules.policy is DeadLetterPolicy.STOP:
-            raise error
         if self._is_overfull or not self._kept:
             raise _unisolated(error) from error
         suspects = Suspects(self._kept)
         units: npt.NDArray[np.int64] = np.arange(len(suspects))
-        attempt = self._trial(writer, error, after, upto)
+        attempt = self._trial(writer, error, Window(after, upto, ends_transaction=ends_transaction))
         taken = refusals = 0
         while True:
             found = first_refused(suspects, units, taken, attempt, attempts=self._rules.attempts)
@@ -172,8 +177,9 @@ class SetAside:
         self._is_overfull = False
 
     def replays(self) -> tuple[Replay, ...]:
-        """What somebody asked to be replayed."""
-        return self._letters.replays(self._lane)
+        """What somebody asked to be replayed, at a commit boundary."""
+        assert not self._pending, f"lane {self._lane} has unsent letters"
+        return self._letters.replays(self._lane, self._epoch)
 
     def settle(self, replay: Replay, done: tuple[int, ...], failure: str) -> None:
         """A replay ended; see `Letters.settle`."""
@@ -276,7 +282,7 @@ class SetAside:
         self._pending_bytes += len(letter.content or b"")
 
     def _trial(
-        self, writer: SinkWriter, error: RowRefused, after: Position, upto: Position
+        self, writer: SinkWriter, error: RowRefused, interval: Window
     ) -> Callable[[tuple[TablePart, ...]], None]:
         trials = 0
 
@@ -287,7 +293,7 @@ class SetAside:
                 raise _too_many(error, self._limits.isolated_rows_max) from error
             writer.abort()
             if parts:
-                writer.write(Window(after, upto, parts))
+                writer.write(replace(interval, parts=parts))
                 if isinstance(writer, Rehearsing):
                     writer.rehearse()
 

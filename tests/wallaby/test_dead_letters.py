@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from wallaby.content import canonical_hash
-from wallaby.errors import Refused, RowRefused
+from wallaby.errors import Refused, RowRefused, Superseded
 from wallaby.flow import DeadLetterPayload, DeadLetterPolicy, DeadLetters
 from wallaby.lane import Lane
+from wallaby.letter import Letter, pack_part
 from wallaby.letter_box import LetterBox
-from wallaby.schema import TableSchema
+from wallaby.lsn import START, Lsn, Position
+from wallaby.schema import TableName, TableSchema
 from wallaby.set_aside import SetAside
 from wallaby.settings import Limits
 from wallaby.store import LetterDecision, LetterFilter, LetterRecord, LetterState, Store
@@ -24,7 +26,7 @@ from wallaby.testing.changes import NewShape, Stream, Truncate, delete, insert, 
 from wallaby.testing.history import RandomHistory, multiset, row_table, shop_tables
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink, MemoryWriter
 from wallaby.vault import Vault
-from wallaby.window import LaneId, Window
+from wallaby.window import CommitToken, LaneId, Window
 
 LANE = LaneId("shop", "copy")
 ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
@@ -270,6 +272,65 @@ def test_a_replay_that_fails_holds_back_the_later_ones_of_its_key(world: World) 
 
 
 @pytest.mark.must_not_fail(16)
+def test_a_letter_that_cannot_be_opened_is_open_again_and_the_flow_goes_on(world: World) -> None:
+    world.destination.not_null = {ORDERS.name: "note"}
+    first, second = windows_of([(ORDERS, insert(1, None))], [(ORDERS, insert(2, "b"))])
+    world.feed([first])
+    world.destination.not_null = {}
+    world.ask(LetterDecision.REPLAY)
+    keys, world.vault, world.lane = world.vault, Vault([bytes([1] * 32)]), None
+    world.replay()
+    world.feed([first, second])
+    [letter] = world.letters()
+    assert (letter.state, letter.attempts) == (LetterState.OPEN, 2)
+    assert "does not hold key" in letter.message
+    world.vault, world.lane = keys, None
+    world.ask(LetterDecision.REPLAY)
+    world.replay()
+    assert world.content(ORDERS) == [(1, None), (2, "b")]
+
+
+@pytest.mark.must_not_fail(16)
+def test_a_letter_of_an_unknown_format_is_open_again_and_the_flow_goes_on(world: World) -> None:
+    [window] = windows_of([(ORDERS, insert(1, "a"))])
+    content = b"\x02" + pack_part(window.parts[0])[1:]
+    letter = Letter(
+        table=ORDERS.name,
+        position=Position(Lsn(1)),
+        rows=1,
+        op="insert",
+        keys=None,
+        error="RowRefused",
+        message="refused",
+        attempts=1,
+        content=content,
+    )
+    box = LetterBox(world.store, world.vault, world.limits)
+    box.put(LANE, world.store.begin_epoch(LANE.flow).epoch, (letter,), START, DeadLetterPayload.ENCRYPTED)
+    world.ask(LetterDecision.REPLAY)
+    world.replay()
+    [record] = world.letters()
+    assert record.state is LetterState.OPEN
+    assert "format 2" in record.message
+
+
+@pytest.mark.must_not_fail(16)
+def test_what_was_applied_before_a_kill_is_settled_though_its_letter_cannot_be_opened_any_more(world: World) -> None:
+    world.destination.not_null = {ORDERS.name: "note"}
+    world.feed(windows_of([(ORDERS, insert(1, None))], [Truncate((ORDERS.name,))], [(ORDERS, insert(2, "b"))]))
+    world.destination.not_null = {}
+    world.ask(LetterDecision.REPLAY)
+    assert world.lane is not None
+    world.fuse.at = world.fuse.passed + 2  # the first rows are committed, the barrier is not
+    with pytest.raises(Killed):
+        world.lane.replay()
+    world.vault, world.lane = Vault([bytes([1] * 32)]), None
+    world.replay()
+    states = [letter.state for letter in world.letters()]
+    assert states == [LetterState.REPLAYED, LetterState.OPEN, LetterState.OPEN]
+
+
+@pytest.mark.must_not_fail(16)
 def test_a_row_that_is_taken_at_the_second_try_is_not_set_aside(world: World) -> None:
     world.destination.not_null = {ORDERS.name: "note"}
     world.sink = RelentingSink
@@ -296,6 +357,23 @@ def test_a_parked_table_waits_and_its_peers_flow(world: World) -> None:
     world.ask(LetterDecision.REPLAY)
     world.replay()
     assert world.content(ORDERS) == [(1, "b"), (2, None), (3, "c")]
+
+
+@pytest.mark.must_not_fail(16)
+def test_a_parked_table_with_traffic_is_healed_by_one_replay(world: World) -> None:
+    """A change joins the letters between the decision and the moment at which the lane looks."""
+    world.rules = PARK
+    world.destination.not_null = {ORDERS.name: "note"}
+    windows = windows_of(*[[(ORDERS, insert(number, "x" if number else None))] for number in range(4)])
+    world.feed(windows[:2])
+    world.destination.not_null = {}
+    world.ask(LetterDecision.REPLAY)
+    world.feed(windows[:3])
+    world.replay()
+    assert {letter.state for letter in world.letters()} == {LetterState.REPLAYED}
+    world.feed(windows)
+    assert world.content(ORDERS) == [(0, None), (1, "x"), (2, "x"), (3, "x")]
+    assert len(world.letters()) == 3
 
 
 @pytest.mark.must_not_fail(11, 16)
@@ -335,6 +413,29 @@ def test_only_a_copy_heals_a_table_whose_changes_were_not_kept(world: World) -> 
     world.feed(windows)
     assert world.content(ORDERS) == [(1, None), (2, "b"), (3, "c")]
     assert [letter.state for letter in world.letters()] == [LetterState.DISCARDED]
+
+
+@pytest.mark.must_not_fail(16, 20)
+def test_a_leftover_process_cannot_replay_into_a_table_that_is_copied_anew(world: World) -> None:
+    [window] = windows_of([(ORDERS, insert(1, "a"))])
+    world.feed([window])
+    leftover = MemorySink(world.destination)
+    leftover.recover(LANE.beside, 1)
+    writer = leftover.writer(LANE.beside, 1)
+    writer.write(window)
+    refusals: list[Superseded] = []
+
+    class BusySink(FragileSink):
+        def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
+            super().reset_table(table, lane, epoch)
+            with pytest.raises(Superseded) as caught:
+                writer.commit(CommitToken(LANE.beside, 1, START, Position(Lsn(1), 1), 1))
+            refusals.append(caught.value)
+
+    world.sink = BusySink
+    world.start().reset((ORDERS.name,))
+    assert len(refusals) == 1
+    assert world.content(ORDERS) == []
 
 
 def test_with_the_policy_stop_a_refused_row_ends_the_lane(world: World) -> None:

@@ -152,7 +152,16 @@ class LetterStore(Protocol):
         """Ask for letters, by id or by filter, to be replayed, or give them up; all of them or none.
 
         Again changes nothing. `NotFound` for an id, `IllegalMove` for a letter decided otherwise, for a replay of one
-        without content, and for one that has an earlier open one of its scope which is not asked for.
+        without content, and for one that has an earlier open one of its scope which is not asked for. While its flow
+        is known and does not run, a letter asked to be replayed may be given up by its id.
+        """
+        ...
+
+    def follow_replays(self, lane: LaneId, epoch: int) -> None:
+        """Ask for open letters that came behind one to be replayed, too, if nothing else open comes before them.
+
+        While a table is set aside its changes go on joining it: without this, whoever asks is always too late for the
+        last of them. Call it where the lane stands between two commits: nothing more comes then. `Fenced`.
         """
         ...
 

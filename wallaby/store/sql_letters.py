@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from wallaby.errors import ConfigError, IllegalMove, LettersFull, NotFound
+from wallaby.lifecycle import FlowState
 from wallaby.lsn import Position
 from wallaby.schema import TableName
 from wallaby.store.edge import Edge, Transaction
@@ -114,7 +115,7 @@ class SqlLetters:
             wanted = _by_id(transaction, ids) if chosen is None else _by_filter(transaction, chosen)
             pending = []
             for letter in wanted:
-                if letter.state is LetterState.OPEN:
+                if letter.state is LetterState.OPEN or _may_give_up(transaction, letter, decision):
                     pending.append(letter)
                 elif letter.state not in _STATES[decision]:
                     raise IllegalMove(f"the letter is {letter.state}", advice="List the open ones", letter=letter.id)
@@ -125,6 +126,17 @@ class SqlLetters:
                 groups, state = [pending] if pending else [], LetterState.DISCARDED
             _decide(transaction, groups, state)
             return tuple(_by_id(transaction, [letter.id for letter in wanted]))
+
+    def follow_replays(self, lane: LaneId, epoch: int) -> None:
+        with self._edge.transaction() as transaction:
+            hold(transaction, lane.flow, epoch)
+            if not _followers(transaction, lane):
+                return
+        with self._edge.transaction() as transaction:
+            # In the order of `decide_letters`, which another process may be at: the count of changes comes first.
+            count_change(transaction)
+            hold(transaction, lane.flow, epoch)
+            _decide(transaction, _groups(_followers(transaction, lane)), LetterState.REPLAYING)
 
     def letters_to_replay(self, lane: LaneId, bytes_max: int) -> tuple[LetterRecord, ...]:
         where = f"{_LANE} AND state = 'replaying'"
@@ -234,6 +246,14 @@ def _full(letter: SealedLetter) -> LettersFull:
     )
 
 
+def _may_give_up(transaction: Transaction, letter: LetterRecord, decision: LetterDecision) -> bool:
+    """No lane is at work on the letter, though it is to be replayed. A start counts as a change, so it waits for us."""
+    if decision is not LetterDecision.DISCARD or letter.state is not LetterState.REPLAYING:
+        return False
+    rows = transaction.execute("SELECT state FROM wallaby.flows WHERE id = %s", (letter.flow_id,))
+    return bool(rows) and FlowState(rows[0][0]) not in (FlowState.RUNNING, FlowState.STOPPING)
+
+
 def _replayable(transaction: Transaction, letters: Sequence[LetterRecord]) -> Sequence[LetterRecord]:
     """``letters``, which may all be replayed; `IllegalMove` names one that may not."""
     for letter in letters:
@@ -259,6 +279,50 @@ def _replayable(transaction: Transaction, letters: Sequence[LetterRecord]) -> Se
                         letter=letter.id,
                     )
     return letters
+
+
+def _followers(transaction: Transaction, lane: LaneId) -> list[LetterRecord]:
+    """Open letters behind one that is to be replayed, as far as nothing that stays open comes before them."""
+    [(first,)] = transaction.execute(
+        f"SELECT min(id) FROM wallaby.dead_letters WHERE {_LANE} AND state = 'replaying'", _key(lane)
+    )
+    if first is None:
+        return []
+    rows = transaction.execute(
+        f"SELECT {_LETTER} FROM wallaby.dead_letters WHERE {_LANE} AND {_UNSETTLED} ORDER BY id", _key(lane)
+    )
+    asked, staying = _Met(), _Met()
+    followers = []
+    for letter in map(_letter, rows):
+        if letter.state is LetterState.REPLAYING:
+            asked.add(letter)
+        elif letter.is_kept and asked.meets(letter) and not staying.meets(letter):
+            asked.add(letter)
+            followers.append(letter)
+        else:
+            staying.add(letter)
+    return followers
+
+
+class _Met:
+    """The scopes of some letters of one lane."""
+
+    def __init__(self) -> None:
+        self._tables: set[TableName] = set()
+        self._whole: set[TableName] = set()
+        self._keys: set[tuple[TableName, int]] = set()
+
+    def add(self, letter: LetterRecord) -> None:
+        self._tables.add(letter.table)
+        if letter.keys is None:
+            self._whole.add(letter.table)
+        self._keys.update((letter.table, key) for key in letter.keys or ())
+
+    def meets(self, letter: LetterRecord) -> bool:
+        """Whether one of them shares a key, or its table, with ``letter``."""
+        if letter.keys is None:
+            return letter.table in self._tables
+        return letter.table in self._whole or any((letter.table, key) in self._keys for key in letter.keys)
 
 
 def _groups(letters: Iterable[LetterRecord]) -> list[list[LetterRecord]]:
@@ -289,22 +353,28 @@ def _groups(letters: Iterable[LetterRecord]) -> list[list[LetterRecord]]:
 
 
 def _decide(transaction: Transaction, groups: Sequence[Sequence[LetterRecord]], state: LetterState) -> None:
-    """A number for each group; `count_change` has been called, so the row of numbers is ours."""
+    """A number for each group; `count_change` has been called, so the row of numbers is ours.
+
+    The letters were read without a lock: `IllegalMove` when a lane has settled or forgotten one of them since.
+    """
     if not groups:
         return
     [(version,)] = transaction.execute(
         "UPDATE wallaby.changes SET version = version + %s WHERE id = 1 RETURNING version", (len(groups),)
     )
     first = int(version) - len(groups) + 1
-    pairs = [(letter.id, first + number) for number, group in enumerate(groups) for letter in group]
+    chosen = [(letter.id, first + number, letter.state) for number, group in enumerate(groups) for letter in group]
     drops = ", key_id = '', sealed = NULL, sealed_bytes = 0" if state is LetterState.DISCARDED else ""
     now = datetime.now(UTC).isoformat()
-    for some in _batches(pairs):
-        transaction.execute(
+    for some in _batches(chosen):
+        found = transaction.execute(
             f"UPDATE wallaby.dead_letters SET state = %s, decided_at = %s, decision = chosen.column2{drops}"
-            f" FROM (VALUES {', '.join(['(%s, %s)'] * len(some))}) AS chosen WHERE id = chosen.column1",
-            (state, now, *(value for pair in some for value in pair)),
+            f" FROM (VALUES {', '.join(['(%s, %s, %s)'] * len(some))}) AS chosen"
+            " WHERE id = chosen.column1 AND state = chosen.column3 RETURNING id",
+            (state, now, *(value for letter in some for value in letter)),
         )
+        if gone := {letter for letter, *_ in some} - {letter for (letter,) in found}:
+            raise IllegalMove("the letter was settled meanwhile", advice="List the open ones", letter=min(gone))
 
 
 def _reopen(transaction: Transaction, lane: LaneId, number: int, failure: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from wallaby.errors import Fenced, IllegalMove, LettersFull, NotFound
+from wallaby.flow import EndpointSpec, FlowSpec
+from wallaby.lifecycle import Command
 from wallaby.lsn import Lsn, Position
 from wallaby.schema import TableName
 from wallaby.store.letters import LetterDecision, LetterFilter, LetterRoom, LetterState, SealedLetter
@@ -89,6 +91,7 @@ class LetterContract(StoreCase):
             lambda: put(store, a_letter(2), epoch=old),
             lambda: store.begin_letters(COPY, old, Position(Lsn(0))),
             lambda: store.settle_letters(COPY, old, 1, [1], "", ROOM),
+            lambda: store.follow_replays(COPY, old),
             lambda: store.forget_letters(COPY, old, [ORDERS]),
         ]
         for call in calls:
@@ -126,6 +129,38 @@ class LetterContract(StoreCase):
         assert len({letter.number for letter in store.letters_to_replay(COPY, 1)}) == 1
 
     @pytest.mark.must_not_fail(16)
+    def test_letters_that_come_behind_one_to_be_replayed_follow_it(self, store: Store) -> None:
+        put(store, a_letter(1, keys=(1,)), a_letter(2, keys=(2,)))
+        [first, other] = [letter.id for letter in store.list_letters(LetterFilter()).letters]
+        store.decide_letters(LetterDecision.REPLAY, ids=[first])
+        put(
+            store,
+            a_letter(3, keys=(1, 3)),
+            a_letter(4, keys=(3,)),
+            a_letter(5, keys=(2, 3)),
+            a_letter(6, keys=(1, 2)),
+            a_letter(7, keys=(1,)),
+            a_letter(8, keys=(1,), table=ITEMS),
+        )
+        epoch = store.begin_epoch("shop").epoch
+        for _ in range(2):
+            store.follow_replays(COPY, epoch)
+        asked = store.letters_to_replay(COPY, 1 << 20)
+        assert [int(letter.position.lsn) for letter in asked] == [1, 3, 4]
+        assert len({letter.number for letter in asked}) == 2
+        assert store.get_letter(other).state is LetterState.OPEN
+
+    @pytest.mark.must_not_fail(16)
+    def test_a_letter_without_content_follows_no_replay(self, store: Store) -> None:
+        put(store, a_letter(1, keys=None))
+        store.decide_letters(LetterDecision.REPLAY, chosen=LetterFilter(flow_id="shop"))
+        put(store, a_letter(2, keys=None, sealed=None))
+        version = store.version()
+        store.follow_replays(COPY, store.begin_epoch("shop").epoch)
+        assert [int(letter.position.lsn) for letter in store.letters_to_replay(COPY, 1 << 20)] == [1]
+        assert store.version() == version
+
+    @pytest.mark.must_not_fail(16)
     def test_a_failed_replay_opens_its_letters_and_later_ones_of_their_keys(self, store: Store) -> None:
         put(store, a_letter(1, keys=(1,)), a_letter(2, keys=(2,)), a_letter(3, keys=(1,)))
         a, b, c = (letter.id for letter in store.list_letters(LetterFilter()).letters)
@@ -157,6 +192,23 @@ class LetterContract(StoreCase):
         with pytest.raises(IllegalMove):
             store.decide_letters(LetterDecision.DISCARD, ids=[a, b])
         assert store.get_letter(b).state is LetterState.OPEN
+
+    def test_a_letter_to_be_replayed_may_be_given_up_while_its_flow_does_not_run(self, store: Store) -> None:
+        copy = EndpointSpec(name="copy", type="duckdb", options={"dsn": "copy.duckdb"})
+        source = EndpointSpec(type="postgres", options={"dsn": "env:SHOP_DSN"})
+        put(store, a_letter())
+        [letter] = store.decide_letters(LetterDecision.REPLAY, chosen=LetterFilter(flow_id="shop"))
+        with pytest.raises(IllegalMove):
+            store.decide_letters(LetterDecision.DISCARD, ids=[letter.id])
+        store.create_flow(FlowSpec(id="shop", name="Shop", source=source, destinations=(copy,)))
+        for command in (Command.START, Command.STOP):
+            store.move_flow("shop", command)
+            with pytest.raises(IllegalMove, match="replaying"):
+                store.decide_letters(LetterDecision.DISCARD, ids=[letter.id])
+        store.move_flow("shop", Command.FINISH)
+        [letter] = store.decide_letters(LetterDecision.DISCARD, ids=[letter.id])
+        assert (letter.state, letter.sealed_bytes) == (LetterState.DISCARDED, 0)
+        assert store.letters_to_replay(COPY, 1 << 20) == ()
 
     def test_a_decision_has_a_number_of_its_own_that_grows(self, store: Store) -> None:
         put(store, a_letter(1, keys=(1,)), a_letter(2, keys=(2,)), a_letter(3, keys=(3,)))
