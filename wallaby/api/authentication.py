@@ -56,7 +56,7 @@ class Authenticator:
     async def _by_token(self, authorization: str) -> Principal:
         bearer = authorization[len(_BEARER) :].strip() if authorization.lower().startswith(_BEARER) else ""
         token_id = tokens.id_of(bearer)
-        record = await self._store.run(lambda store: store.get_token(token_id)) if token_id else None
+        record = await self._store.look(lambda store: store.get_token(token_id)) if token_id else None
         # One answer for every cause: which of them it was is nobody's business who does not hold a valid token.
         if not tokens.is_valid(bearer, record, self._now()) or record is None:
             raise Unauthenticated("the token is not valid: unknown, expired or revoked", advice=_ADVICE)

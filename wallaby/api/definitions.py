@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 KEPT_MAX: Final = 1_024
 """Flows whose message is kept; the one that was not looked at longest is made anew."""
+BYTES_MAX: Final = 64 << 10
+"""Of a message that is kept."""
 
 
 class Definitions:
@@ -28,8 +30,10 @@ class Definitions:
         kept = self._kept.get(record.id)
         # The store hands out the same object for the same stored text, so any change of a definition is another one.
         if kept is None or kept[0] is not record.spec:
-            kept = record.spec, message_from_spec(record.spec)
-            self._kept[record.id] = kept
+            made = message_from_spec(record.spec)
+            if made.ByteSize() > BYTES_MAX:
+                return show_record(made, record)
+            kept = self._kept[record.id] = record.spec, made
             if len(self._kept) > self._kept_max:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(record.id)

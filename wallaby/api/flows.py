@@ -112,7 +112,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
     @answers_errors
     async def GetFlow(self, request: flow_pb2.GetFlowRequest, context: Any) -> types_pb2.Flow:
         flow_id = _required(request.flow_id, "flow_id")
-        return await self._shown(await self._store.run(lambda store: store.get_flow(flow_id)))
+        return await self._shown(await self._store.look(lambda store: store.get_flow(flow_id)))
 
     @answers_errors
     async def ListFlows(self, request: flow_pb2.ListFlowsRequest, context: Any) -> flow_pb2.ListFlowsResponse:
@@ -141,7 +141,7 @@ class FlowServicer(flow_pb2_grpc.FlowServiceServicer):
         self, request: flow_pb2.GetFlowStatusRequest, context: Any
     ) -> flow_pb2.GetFlowStatusResponse:
         flow_id = _required(request.flow_id, "flow_id")
-        record, copy = await self._store.run(lambda store: (store.get_flow(flow_id), _snapshot(store, flow_id)))
+        record, copy = await self._store.look(lambda store: (store.get_flow(flow_id), _snapshot(store, flow_id)))
         known = await self._control.status(flow_id)
         status = FlowStatus(flow=flow_id, state=record.state, error=_reason(record)) if known is None else known
         answer = flow_pb2.GetFlowStatusResponse(flow_id=flow_id, state=state_number(record.state))

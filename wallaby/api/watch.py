@@ -92,7 +92,7 @@ class ChangeFeed:
         version = -1
         while True:
             with contextlib.suppress(WallabyError):  # the store is away: watchers wait, and miss nothing
-                newest = await self._store.run(lambda store: store.version())
+                newest = await self._store.look(lambda store: store.version())
                 if newest != version:
                     version = newest
                     async with self._condition:

@@ -37,6 +37,8 @@ class Edge(Protocol):
     """A database. Foreign exceptions leave it translated."""
 
     dialect: Dialect
+    reads_at_once: bool
+    """`read` takes microseconds and waits for nobody: an event loop may call it."""
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """A write transaction: committed when the block ends, rolled back when it raises.

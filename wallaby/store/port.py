@@ -165,6 +165,11 @@ class SnapshotState:
 class Store(AccessStore, LetterStore, SnapshotStore, Protocol):
     """The control store; see the module for the rules that hold for every method."""
 
+    @property
+    def reads_at_once(self) -> bool:
+        """Methods that read one thing take microseconds and wait for nobody: an event loop may call them."""
+        ...
+
     def close(self) -> None:
         """Release connections; idempotent. The next call opens them again."""
         ...

@@ -27,6 +27,7 @@ class PostgresEdge:
     """One connection, opened at the first use and again after it broke."""
 
     dialect: Dialect = "postgres"
+    reads_at_once = False
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn

@@ -72,6 +72,10 @@ class SqlStore(SqlAccess, SqlLetters):
     def __repr__(self) -> str:
         return f"SqlStore({self._edge.dialect})"
 
+    @property
+    def reads_at_once(self) -> bool:
+        return self._edge.reads_at_once
+
     def close(self) -> None:
         self._edge.close()
 

@@ -32,6 +32,7 @@ class SqliteEdge:
     """``<directory>/wallaby.db``; the directory is made when missing, readable by its owner only."""
 
     dialect: Dialect = "sqlite"
+    reads_at_once = True
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -94,6 +95,9 @@ class SqliteEdge:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = self._connect()
+            with self._reading:
+                if self._reader is None:
+                    self._reader = self._connect(is_reader=True)
         return self._connection
 
     def _connect(self, *, is_reader: bool = False) -> sqlite3.Connection:

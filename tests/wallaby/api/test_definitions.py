@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from wallaby.api.conversion import message_from_record
-from wallaby.api.definitions import Definitions
+from wallaby.api.definitions import BYTES_MAX, Definitions
 from wallaby.lifecycle import FlowState
 from wallaby.store import FlowRecord
 from wallaby.testing.store_contract import a_flow
@@ -43,3 +43,9 @@ def test_only_so_many_messages_are_kept() -> None:
     for name in ("a", "b", "c", "a"):
         assert definitions.message(a_record(name)) == message_from_record(a_record(name))
     assert list(definitions._kept) == ["c", "a"]
+
+
+def test_a_large_message_is_made_anew_each_time() -> None:
+    definitions, record = Definitions(), replace(a_record(), spec=a_flow(dsn="env:" + "X" * BYTES_MAX))
+    assert definitions.message(record) == message_from_record(record)
+    assert not definitions._kept

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from collections.abc import Awaitable
 from typing import Any
 
@@ -389,3 +391,22 @@ async def test_a_store_that_is_away_is_unavailable(flows: Any, store: Store, tmp
     error = await refusal(flows.GetFlow(flow_pb2.GetFlowRequest(flow_id="shop")))
     assert error.code() is Code.UNAVAILABLE
     assert dict(error.trailing_metadata() or ())["wallaby-retry"] == StoreUnavailable.retry
+
+
+async def test_a_look_at_a_flow_waits_for_no_change_under_way(flows: Any, store: Any) -> None:
+    await flows.CreateFlow(flow_pb2.CreateFlowRequest(flow=a_message()))
+    begun, ended = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with store._edge.transaction():
+            begun.set()
+            assert ended.wait(60)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    assert await asyncio.to_thread(begun.wait, 60)
+    try:
+        assert (await flows.GetFlow(flow_pb2.GetFlowRequest(flow_id="shop"), timeout=30)).id == "shop"
+    finally:
+        ended.set()
+        changing.join()

@@ -130,7 +130,7 @@ async def test_nobody_waits_for_a_poller_that_failed_and_the_next_watcher_has_a_
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing(StoreThread):
-        async def run(self, call: Any) -> Any:
+        async def look(self, call: Any) -> Any:
             raise RuntimeError("a defect")
 
     with ThreadPoolExecutor(1) as executor:
