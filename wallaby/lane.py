@@ -76,12 +76,15 @@ class Lane:
 
     def reset(self, tables: tuple[TableName, ...]) -> None:
         """Back to nothing before a repeated initial copy; see `Sink.reset_table` for which tables may be emptied."""
+        if self._set_aside is not None:
+            # Before anything is empty: else a process left over from an older epoch could still replay into it.
+            self._sink.recover(self._lane.beside, self._epoch)
         for table in tables:
             self._sink.reset_table(table, self._lane, self._epoch)
         self._sink.reset_lane(self._lane, self._epoch)
         if self._set_aside is not None:
             self._set_aside.forget(tables)
-            self._sink.reset_lane(_beside(self._lane), self._epoch)
+            self._sink.reset_lane(self._lane.beside, self._epoch)
             self._replayer = None
             self._has_begun = False
         self.recover()
@@ -238,7 +241,7 @@ class _Replayer:
     """The lane beside a lane: its record is the last replay applied, and within it the step."""
 
     def __init__(self, sink: Sink, lane: LaneId, epoch: int) -> None:
-        self._lane = _beside(lane)
+        self._lane = lane.beside
         self._epoch = epoch
         self._applied = sink.recover(self._lane, epoch)
         self.writer = sink.writer(self._lane, epoch)
@@ -276,11 +279,6 @@ class _Replayer:
             self.writer.write(Window(self._applied, upto, parts))
             receipt = self.writer.commit(CommitToken(self._lane, self._epoch, self._applied, upto, rows))
         self._applied = receipt.upto
-
-
-def _beside(lane: LaneId) -> LaneId:
-    """The lane of a lane's replays; no destination of a flow can have this name."""
-    return replace(lane, destination=f"{lane.destination}~letters")
 
 
 def _steps(replay: Replay) -> Iterator[list[tuple[int, bytes]]]:

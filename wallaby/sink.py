@@ -165,7 +165,7 @@ class Sink(Protocol):
         ...
 
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
-        """Empty the target before a (repeated) initial copy.
+        """Empty the target before a (repeated) initial copy, of the rows that came by `LaneId.beside` too.
 
         Only a target wallaby created, or that was empty when first seen, may be emptied; otherwise `Refused`.
         """

@@ -29,7 +29,7 @@ pickled slice of a RecordBatch drags its whole parent along.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -59,6 +59,11 @@ class LaneId:
 
     def __str__(self) -> str:
         return f"{self.flow}/{self.destination}/{self.index}"
+
+    @property
+    def beside(self) -> LaneId:
+        """The lane its dead letters return by; no destination of a flow can have this name."""
+        return replace(self, destination=f"{self.destination}~letters")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,10 +73,20 @@ class FilesSink:
         self._schemas[target.name] = target
 
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
-        """The lane's files of the table are void with one entry, then removed. Files of others are never touched."""
+        """The lane's files of the table and those of its replays are void with one entry each, then removed.
+
+        Files of others are never touched.
+        """
+        name = self._target_name(table)
+        self._reset_table(name, lane, epoch)
+        with translated(path=self._root):
+            has_replays = LaneFolders(self._root, lane.beside).log.is_dir()
+        if has_replays:
+            self._reset_table(name, lane.beside, epoch)
+
+    def _reset_table(self, name: TableName, lane: LaneId, epoch: int) -> None:
         self._abandon(lane)
         folders, log = self._prepared(lane)
-        name = self._target_name(table)
         void = [file for file in live_files(log.all()) if file.name == name]
         self._append(log, lane, epoch, Kind.RESET_TABLE, tables=(name,))
         earlier = [file for entry in log.all() for file in entry.files if file.name == name]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from wallaby.content import canonical_hash
-from wallaby.errors import Refused, RowRefused
+from wallaby.errors import Refused, RowRefused, Superseded
 from wallaby.flow import DeadLetterPayload, DeadLetterPolicy, DeadLetters
 from wallaby.lane import Lane
 from wallaby.letter import Letter, pack_part
 from wallaby.letter_box import LetterBox
 from wallaby.lsn import START, Lsn, Position
-from wallaby.schema import TableSchema
+from wallaby.schema import TableName, TableSchema
 from wallaby.set_aside import SetAside
 from wallaby.settings import Limits
 from wallaby.store import LetterDecision, LetterFilter, LetterRecord, LetterState, Store
@@ -26,7 +26,7 @@ from wallaby.testing.changes import NewShape, Stream, Truncate, delete, insert, 
 from wallaby.testing.history import RandomHistory, multiset, row_table, shop_tables
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink, MemoryWriter
 from wallaby.vault import Vault
-from wallaby.window import LaneId, Window
+from wallaby.window import CommitToken, LaneId, Window
 
 LANE = LaneId("shop", "copy")
 ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
@@ -413,6 +413,29 @@ def test_only_a_copy_heals_a_table_whose_changes_were_not_kept(world: World) -> 
     world.feed(windows)
     assert world.content(ORDERS) == [(1, None), (2, "b"), (3, "c")]
     assert [letter.state for letter in world.letters()] == [LetterState.DISCARDED]
+
+
+@pytest.mark.must_not_fail(16, 20)
+def test_a_leftover_process_cannot_replay_into_a_table_that_is_copied_anew(world: World) -> None:
+    [window] = windows_of([(ORDERS, insert(1, "a"))])
+    world.feed([window])
+    leftover = MemorySink(world.destination)
+    leftover.recover(LANE.beside, 1)
+    writer = leftover.writer(LANE.beside, 1)
+    writer.write(window)
+    refusals: list[Superseded] = []
+
+    class BusySink(FragileSink):
+        def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
+            super().reset_table(table, lane, epoch)
+            with pytest.raises(Superseded) as caught:
+                writer.commit(CommitToken(LANE.beside, 1, START, Position(Lsn(1), 1), 1))
+            refusals.append(caught.value)
+
+    world.sink = BusySink
+    world.start().reset((ORDERS.name,))
+    assert len(refusals) == 1
+    assert world.content(ORDERS) == []
 
 
 def test_with_the_policy_stop_a_refused_row_ends_the_lane(world: World) -> None:

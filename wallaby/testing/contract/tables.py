@@ -102,6 +102,31 @@ class TablesContract(SinkHooks):
             process.apply(window)
             self.assert_content(ORDERS, mode, history.expected(ORDERS, number), f"after transaction {number}")
 
+    @pytest.mark.must_not_fail(16, 19)
+    def test_reset_empties_our_target_of_rows_that_were_replayed(self, mode: WriteMode) -> None:
+        """Dead letters return by a lane of their own (`LaneId.beside`); a new copy brings their rows once more."""
+        history = story(2)
+        first, second = history.windows()
+        self.start(mode, [ORDERS]).apply(first)
+        self.start(mode, [ORDERS], lane=LANE.beside).apply(second)
+        self.assert_content(ORDERS, mode, history.expected(ORDERS))
+        again = self.make_sink(mode=mode)
+        again.open()
+        for lane in (LANE, LANE.beside):
+            again.recover(lane, FIRST_EPOCH + 1)
+        again.reset_table(ORDERS.name, LANE, FIRST_EPOCH + 1)
+        for lane in (LANE, LANE.beside):
+            again.reset_lane(lane, FIRST_EPOCH + 1)
+        again.close()
+        process = self.start(mode, [ORDERS], epoch=FIRST_EPOCH + 2)
+        assert len(self.content(ORDERS, mode)) == 0
+        process.apply(first)
+        self.assert_content(ORDERS, mode, history.expected(ORDERS, 1), "after the copy")
+        beside = self.start(mode, [ORDERS], epoch=FIRST_EPOCH + 2, lane=LANE.beside)
+        assert beside.at == START
+        beside.apply(second)
+        self.assert_content(ORDERS, mode, history.expected(ORDERS), "after a replay")
+
     def test_reset_of_one_table_leaves_the_others(self, mode: WriteMode) -> None:
         other = table("public.other", {"id": "int8", "note": "text"}, key=["id"])
         process = self.start(mode, [ORDERS, other])
