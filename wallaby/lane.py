@@ -18,7 +18,7 @@ from wallaby.errors import CheckFailed, Refused, RowRefused, Transient
 from wallaby.letter import Replay, unpack
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.resume import drop_applied
-from wallaby.schema import TableName
+from wallaby.schema import TableName, TableSchema
 from wallaby.set_aside import SetAside
 from wallaby.sink import PASSING_CODES, Finding, Rehearsing, Severity, Sink, SinkWriter
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
@@ -44,6 +44,8 @@ class Lane:
         self._writer: SinkWriter | None = None
         self._committed = START
         self._ensured: set[tuple[int, int]] = set()
+        self._ensured_uncommitted: list[TableSchema] = []
+        """Since the last commit."""
         self._met: set[TableName] = set()
         """Tables rows came of, also rows the destination had already: the target is there."""
         self._rows_uncommitted = 0
@@ -89,6 +91,7 @@ class Lane:
             self._has_begun = False
         self.recover()
         self._ensured.clear()
+        self._ensured_uncommitted.clear()
 
     def write(self, window: Window, *, commit: bool, committed_at_us: int = 0) -> LaneReport:
         """Take ``window``; with ``commit``, make it and all before it durable.
@@ -108,6 +111,7 @@ class Lane:
             if (version := (part.schema.oid, part.schema.version)) not in self._ensured:
                 self._sink.ensure_table(part.schema)
                 self._ensured.add(version)
+                self._ensured_uncommitted.append(part.schema)
         rows = sum(part.rows for part in parts)
         self._written_upto = max(self._written_upto, window.upto)
         if parts:
@@ -182,6 +186,7 @@ class Lane:
         receipt = self._durable(writer, upto, committed_at_us)
         self._committed = receipt.upto
         self._rows_uncommitted = 0
+        self._ensured_uncommitted.clear()
         if self._set_aside is not None:
             self._set_aside.committed()
             if self._is_replay_due:
@@ -207,8 +212,12 @@ class Lane:
                     is_last_try = True
 
     def _isolate(self, writer: SinkWriter, error: RowRefused, upto: Position) -> bool:
-        if self._set_aside is None:
+        if self._set_aside is None or not self._set_aside.isolates:
             raise error
+        writer.abort()
+        # A destination may make targets in the transaction that ended just now: they are gone with it.
+        for schema in self._ensured_uncommitted:
+            self._sink.ensure_table(schema)
         has_found = self._set_aside.isolate(writer, error, after=self._committed, upto=upto)
         self._rows_uncommitted = self._set_aside.rows
         return has_found

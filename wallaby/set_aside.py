@@ -61,6 +61,11 @@ class SetAside:
         return sum(part.rows for part in self._kept)
 
     @property
+    def isolates(self) -> bool:
+        """Refused rows are looked for."""
+        return self._rules.policy is not DeadLetterPolicy.STOP
+
+    @property
     def has_letters(self) -> bool:
         """Some wait to be sent."""
         return bool(self._pending)
@@ -124,8 +129,6 @@ class SetAside:
 
         False when the destination takes them all, tried once more. Raises ``error`` when it cannot be found.
         """
-        if self._rules.policy is DeadLetterPolicy.STOP:
-            raise error
         if self._is_overfull or not self._kept:
             raise _unisolated(error) from error
         suspects = Suspects(self._kept)

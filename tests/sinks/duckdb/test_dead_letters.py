@@ -106,3 +106,21 @@ def test_a_constraint_of_the_target_s_user_is_isolated(path: Path, store: Store,
     [letter] = store.list_letters(LetterFilter()).letters
     assert (letter.position.ordinal, letter.rows) == (499, 1)
     assert rows(lane, path, "SELECT count(*) FROM public.items") == [(998,)]
+
+
+@pytest.mark.must_not_fail(16)
+def test_a_target_made_in_the_transaction_that_is_refused_is_made_again(
+    path: Path, store: Store, begin: Callable[..., Lane]
+) -> None:
+    """A far-away value is applied at once, so the transaction is open when the next table comes."""
+    days = table("public.days", {"id": "int8", "at": "date"}, key=["id"])
+    stream = Stream()
+    stream.transaction([(days, insert(1, Outlier("infinity")))])
+    stream.transaction([(ITEMS, insert(1))])
+    stream.transaction([(ORDERS, insert(1, "a", Outlier("NaN")))])
+    lane = begin()
+    for number, window in enumerate(windows := stream.windows(), 1):
+        lane.write(window, commit=number == len(windows))
+    assert [letter.table for letter in store.list_letters(LetterFilter()).letters] == [ORDERS.name]
+    assert rows(lane, path, "SELECT id FROM public.items") == [(1,)]
+    assert rows(lane, path, "SELECT id FROM public.days") == [(1,)]
