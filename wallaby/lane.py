@@ -49,6 +49,8 @@ class Lane:
         self._met: set[TableName] = set()
         """Tables rows came of, also rows the destination had already: the target is there."""
         self._rows_uncommitted = 0
+        self._is_inside = False
+        """The writer was told last that a transaction goes on."""
         self._written_upto = self._committed
         self._set_aside = set_aside
         self._has_begun = False
@@ -116,8 +118,9 @@ class Lane:
         self._written_upto = max(self._written_upto, window.upto)
         if parts:
             self._rows_uncommitted += rows
+            self._is_inside = not (window.ends_transaction or commit)
             try:
-                writer.write(Window(window.after, window.upto, parts, ends_transaction=window.ends_transaction))
+                writer.write(Window(window.after, window.upto, parts, ends_transaction=not self._is_inside))
             except RowRefused as error:
                 self._isolate(writer, error, self._written_upto)
         if not commit:
@@ -196,11 +199,14 @@ class Lane:
     def _durable(self, writer: SinkWriter, upto: Position, committed_at_us: int) -> Receipt:
         """Letters first, then the destination's record: see `wallaby.set_aside`."""
         is_last_try = False
+        is_untold, self._is_inside = self._is_inside, False  # before a barrier a transaction may be committed in parts
         while True:
             try:
                 if self._set_aside is not None and self._set_aside.has_letters:
                     # What is refused now comes before the letters that follow it: none is sent until all are known.
                     if isinstance(writer, Rehearsing):
+                        if is_untold:
+                            writer.write(Window(upto, upto))
                         writer.rehearse()
                     self._set_aside.send(upto)
                 return writer.commit(self._token(upto, self._rows_uncommitted, committed_at_us))
@@ -218,7 +224,9 @@ class Lane:
         # A destination may make targets in the transaction that ended just now: they are gone with it.
         for schema in self._ensured_uncommitted:
             self._sink.ensure_table(schema)
-        has_found = self._set_aside.isolate(writer, error, after=self._committed, upto=upto)
+        has_found = self._set_aside.isolate(
+            writer, error, after=self._committed, upto=upto, ends_transaction=not self._is_inside
+        )
         self._rows_uncommitted = self._set_aside.rows
         return has_found
 

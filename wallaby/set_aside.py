@@ -124,7 +124,9 @@ class SetAside:
         schemas = tuple(schema for schema in barrier.schemas if schema.name not in touched)
         return replace(barrier, tables=tables, schemas=schemas) if tables or schemas else None
 
-    def isolate(self, writer: SinkWriter, error: RowRefused, *, after: Position, upto: Position) -> bool:
+    def isolate(
+        self, writer: SinkWriter, error: RowRefused, *, after: Position, upto: Position, ends_transaction: bool
+    ) -> bool:
         """Find what is refused of the rows since the last commit, set it aside, and write the others again.
 
         False when the destination takes them all, tried once more. Raises ``error`` when it cannot be found.
@@ -133,7 +135,7 @@ class SetAside:
             raise _unisolated(error) from error
         suspects = Suspects(self._kept)
         units: npt.NDArray[np.int64] = np.arange(len(suspects))
-        attempt = self._trial(writer, error, after, upto)
+        attempt = self._trial(writer, error, Window(after, upto, ends_transaction=ends_transaction))
         taken = refusals = 0
         while True:
             found = first_refused(suspects, units, taken, attempt, attempts=self._rules.attempts)
@@ -279,7 +281,7 @@ class SetAside:
         self._pending_bytes += len(letter.content or b"")
 
     def _trial(
-        self, writer: SinkWriter, error: RowRefused, after: Position, upto: Position
+        self, writer: SinkWriter, error: RowRefused, interval: Window
     ) -> Callable[[tuple[TablePart, ...]], None]:
         trials = 0
 
@@ -290,7 +292,7 @@ class SetAside:
                 raise _too_many(error, self._limits.isolated_rows_max) from error
             writer.abort()
             if parts:
-                writer.write(Window(after, upto, parts))
+                writer.write(replace(interval, parts=parts))
                 if isinstance(writer, Rehearsing):
                     writer.rehearse()
 

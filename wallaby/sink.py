@@ -129,6 +129,8 @@ class Rehearsing(Protocol):
     def rehearse(self) -> None:
         """Apply what was written as ``commit`` will, and leave it uncommitted: raises what its rows make commit raise.
 
+        What a destination checks at the end of a transaction only, it checks here only when the last window written
+        has ``ends_transaction``; and what is written afterwards meets no stricter checks than without a rehearsal.
         Afterwards ``commit`` makes it durable, ``abort`` drops it, and more may be written. A raised error leaves the
         writer unusable until ``abort``.
         """

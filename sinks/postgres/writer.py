@@ -51,10 +51,13 @@ class PostgresWriter:
         self._pending_bytes = 0
         self._record: LaneRecord | None = None
         self._is_open = False
+        self._is_inside = False
+        """The last window written stopped inside a transaction."""
 
     def write(self, window: Window) -> None:
         """Keep a copy of the window's parts; beyond ``apply_bytes_max`` apply them inside the open transaction."""
         assert window.barrier is None, "barriers go to apply_barrier"
+        self._is_inside = not window.ends_transaction
         for part in window.parts:
             if part.rows == 0:
                 continue
@@ -84,12 +87,19 @@ class PostgresWriter:
         return self._receipt(token)
 
     def rehearse(self) -> None:
-        """See `wallaby.sink.Rehearsing`. Deferred constraints are looked at now, not at COMMIT."""
+        """See `wallaby.sink.Rehearsing`. Deferred constraints are looked at now, and again at COMMIT."""
         with self._translated():
             self._begin()
             self._apply_pending()
+            if self._is_inside:
+                return
             connection, _ = self._session()
+            # Constraints stay immediate until the transaction ends, which more of the source's may join: going back to
+            # a savepoint defers those again that were, and what their triggers did is undone.
+            connection.execute("SAVEPOINT wallaby_rehearsal")
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            connection.execute("ROLLBACK TO SAVEPOINT wallaby_rehearsal")
+            connection.execute("RELEASE SAVEPOINT wallaby_rehearsal")
 
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         """See `SinkWriter.apply_barrier`. In append mode TRUNCATE is a row of the log."""

@@ -150,3 +150,28 @@ def test_a_parent_stays_before_its_child_while_a_row_is_looked_for(
     assert target_database.fetch("SELECT id FROM orders ORDER BY id") == [(0,), (1,), (2,), (4,)]
     [letter] = store.list_letters(LetterFilter()).letters
     assert letter.position.ordinal == 2
+
+
+@pytest.mark.must_not_fail(16)
+@pytest.mark.parametrize("cut", [2, 3], ids=["in the transaction", "at its end"])
+def test_a_row_looked_for_leaves_deferred_constraints_deferred(
+    target_database: ScratchDatabase, store: Store, begin: Callable[..., Lane], cut: int
+) -> None:
+    """A child comes before its parent, in a transaction of which, or behind which, a row was looked for."""
+    lane = begin(fire_triggers=True, apply_bytes_max=1 << 16)
+    feed(lane, BEFORE)
+    target_database.execute("ALTER TABLE orders ADD FOREIGN KEY (total) REFERENCES items DEFERRABLE INITIALLY DEFERRED")
+    target_database.execute("ALTER TABLE orders ADD CHECK (note <> 'bad')")
+    large = "x" * (1 << 17)
+    stream = Stream()
+    stream.transaction(BEFORE)
+    stream.transaction(
+        [(ORDERS, insert(1, "bad", 0)), (ORDERS, insert(2, large, 0 if cut == 3 else 7)), (ITEMS, insert(1))]
+    )
+    stream.transaction([(ORDERS, insert(3, large, 8)), (ITEMS, insert(7)), (ITEMS, insert(8))])
+    cuts = [(1, cut), (1, 3), (2, 1), (2, 3)] if cut == 3 else [(1, 2), (1, 3), (2, 3)]
+    windows = [window for window in stream.windows([(0, 2), *cuts]) if window.after >= lane.position]
+    for number, window in enumerate(windows, 1):
+        lane.write(window, commit=number == len(windows))
+    assert [letter.position.ordinal for letter in store.list_letters(LetterFilter()).letters] == [0]
+    assert target_database.fetch("SELECT id FROM orders ORDER BY id") == [(0,), (2,), (3,)]
