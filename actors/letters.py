@@ -10,7 +10,6 @@ from actors.failures import cause_of
 from wallaby.flow import DeadLetterPayload
 from wallaby.letter import Aside, Letter, Replay
 from wallaby.lsn import Position
-from wallaby.schema import TableName
 from wallaby.window import LaneId
 
 _TIMEOUT_S = 120.0
@@ -40,8 +39,8 @@ class RayLetters:
         aside: Aside = self._call("settle", lane, epoch, number, done, failure)
         return aside
 
-    def forget(self, lane: LaneId, epoch: int, tables: tuple[TableName, ...]) -> None:
-        self._call("forget", lane, epoch, tables)
+    def forget(self, lane: LaneId, epoch: int) -> None:
+        self._call("forget", lane, epoch)
 
     def _call(self, method: str, *args: Any) -> Any:
         try:

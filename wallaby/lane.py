@@ -87,7 +87,7 @@ class Lane:
             self._sink.reset_table(table, self._lane, self._epoch)
         self._sink.reset_lane(self._lane, self._epoch)
         if self._set_aside is not None:
-            self._set_aside.forget(tables)
+            self._set_aside.forget()
             self._sink.reset_lane(self._lane.beside, self._epoch)
             self._replayer = None
             self._has_begun = False

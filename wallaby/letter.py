@@ -107,8 +107,8 @@ class Letters(Protocol):
         """A replay ended: ``done`` letters are applied; the others of it are open again with ``failure`` as reason."""
         ...
 
-    def forget(self, lane: LaneId, epoch: int, tables: tuple[TableName, ...]) -> None:
-        """These tables are copied anew: what was set aside of them is moot."""
+    def forget(self, lane: LaneId, epoch: int) -> None:
+        """The lane begins anew with a copy: what was set aside is moot."""
         ...
 
 

@@ -50,8 +50,8 @@ class LetterBox:
     def settle(self, lane: LaneId, epoch: int, number: int, done: tuple[int, ...], failure: str) -> Aside:
         return _aside(self._store.settle_letters(lane, epoch, number, done, failure, self._room))
 
-    def forget(self, lane: LaneId, epoch: int, tables: tuple[TableName, ...]) -> None:
-        self._store.forget_letters(lane, epoch, tables)
+    def forget(self, lane: LaneId, epoch: int) -> None:
+        self._store.forget_letters(lane, epoch)
 
     def _replay(self, number: int, records: list[LetterRecord]) -> Replay:
         barriers = frozenset(record.id for record in records if record.op in BARRIER_OPS)

@@ -185,9 +185,9 @@ class SetAside:
         """A replay ended; see `Letters.settle`."""
         self._letters.settle(self._lane, self._epoch, replay.number, done, failure)
 
-    def forget(self, tables: tuple[TableName, ...]) -> None:
-        """These tables are copied anew."""
-        self._letters.forget(self._lane, self._epoch, tables)
+    def forget(self) -> None:
+        """The lane begins anew with a copy."""
+        self._letters.forget(self._lane, self._epoch)
         self._learn(Aside())
         self._pending.clear()
         self._pending_bytes = 0

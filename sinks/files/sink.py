@@ -73,12 +73,16 @@ class FilesSink:
         self._schemas[target.name] = target
 
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
-        """The flow's files of the table are void with one entry per lane, then removed. Others are never touched."""
+        """The lane's files of the table and those of its replays are void with one entry each, then removed.
+
+        Files of others are never touched.
+        """
         name = self._target_name(table)
         self._reset_table(name, lane, epoch)
-        for other in self._lanes_beside(lane):
-            if any(file.name == name for file in live_files(self._prepared(other)[1].all())):
-                self._reset_table(name, other, epoch)
+        with translated(path=self._root):
+            has_replays = LaneFolders(self._root, lane.beside).log.is_dir()
+        if has_replays:
+            self._reset_table(name, lane.beside, epoch)
 
     def _reset_table(self, name: TableName, lane: LaneId, epoch: int) -> None:
         self._abandon(lane)
@@ -113,16 +117,6 @@ class FilesSink:
         writer = FilesWriter(folders, log, self._options, epoch=epoch, schemas=self._schemas, target=self._target)
         self._writers[lane] = writer
         return writer
-
-    def _lanes_beside(self, lane: LaneId) -> list[LaneId]:
-        """The other lanes with a log of this flow and destination: its replays, and lanes of other counts."""
-        found = []
-        for name in (lane, lane.beside):
-            folder = LaneFolders(self._root, name).log.parent
-            with translated(folder=folder):
-                indices = [int(log.name) for log in folder.iterdir() if log.name.isdigit()] if folder.is_dir() else []
-            found += [replace(name, index=index) for index in sorted(indices)]
-        return [other for other in found if other != lane]
 
     def _target_name(self, source: TableName) -> TableName:
         schema, table = self._options.schema_, self._options.table

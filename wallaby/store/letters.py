@@ -178,8 +178,8 @@ class LetterStore(Protocol):
         """
         ...
 
-    def forget_letters(self, lane: LaneId, epoch: int, tables: Sequence[TableName]) -> None:
-        """Tables are copied anew: their unsettled letters of the lane are discarded. `Fenced`."""
+    def forget_letters(self, lane: LaneId, epoch: int) -> None:
+        """The lane begins anew with a copy: its unsettled letters are discarded, whatever their tables. `Fenced`."""
         ...
 
     def newest_letter_decision(self, flow_id: str) -> int:

@@ -163,9 +163,10 @@ class SqlStore(SqlAccess, SqlLetters):
             next_state(record.state, Command.DELETE)
             transaction.execute("DELETE FROM wallaby.flows WHERE id = %s", (flow_id,))
             transaction.execute("DELETE FROM wallaby.ddl_events WHERE flow_id = %s", (flow_id,))
-            transaction.execute("DELETE FROM wallaby.dead_letters WHERE flow_id = %s", (flow_id,))
             _log_change(transaction, flow_id, Command.DELETE, record.state, record.state, "deleted", datetime.now(UTC))
             _reset(transaction, flow_id)
+            # Last, as everywhere: decisions hold the count of changes first, lanes the checkpoint.
+            transaction.execute("DELETE FROM wallaby.dead_letters WHERE flow_id = %s", (flow_id,))
 
     def move_flow(self, flow_id: str, command: Command, reason: str = "") -> FlowRecord:
         assert command not in (Command.UPDATE, Command.DELETE), f"{command} has a method of its own"

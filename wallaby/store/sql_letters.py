@@ -44,7 +44,7 @@ _ROW: Final = f"({', '.join(['%s'] * (_INSERTED.count(',') + 1))})"
 _LANE: Final = "flow_id = %s AND destination = %s AND lane = %s"
 _UNSETTLED: Final = "state IN ('open', 'replaying')"
 _NO_ROOM: Final = "The dead-letter store of the flow is full: from here on the changes of the table are not kept"
-_COPIED: Final = "The table was copied again"
+_COPIED: Final = "The flow was copied again"
 _STATES: Final = {
     LetterDecision.REPLAY: frozenset({LetterState.REPLAYING, LetterState.REPLAYED}),
     LetterDecision.DISCARD: frozenset({LetterState.DISCARDED}),
@@ -178,19 +178,14 @@ class SqlLetters:
             _trim(transaction, lane.flow, room)
             return _scopes(transaction, lane)
 
-    def forget_letters(self, lane: LaneId, epoch: int, tables: Sequence[TableName]) -> None:
+    def forget_letters(self, lane: LaneId, epoch: int) -> None:
         with self._edge.transaction() as transaction:
             hold(transaction, lane.flow, epoch)
-            now = datetime.now(UTC).isoformat()
-            for some in _batches(list(tables)):
-                names = [name for table in some for name in (table.schema, table.name)]
-                one = "(table_schema = %s AND table_name = %s)"
-                transaction.execute(
-                    "UPDATE wallaby.dead_letters SET state = 'discarded', decided_at = %s, message = %s, key_id = '',"
-                    f" sealed = NULL, sealed_bytes = 0 WHERE {_LANE} AND {_UNSETTLED}"
-                    f" AND ({' OR '.join([one] * len(some))})",
-                    (now, _COPIED, *_key(lane), *names),
-                )
+            transaction.execute(
+                "UPDATE wallaby.dead_letters SET state = 'discarded', decided_at = %s, message = %s, key_id = '',"
+                f" sealed = NULL, sealed_bytes = 0 WHERE {_LANE} AND {_UNSETTLED}",
+                (datetime.now(UTC).isoformat(), _COPIED, *_key(lane)),
+            )
 
     def newest_letter_decision(self, flow_id: str) -> int:
         rows = self._edge.read("SELECT max(decision) FROM wallaby.dead_letters WHERE flow_id = %s", (flow_id,))
@@ -206,12 +201,15 @@ def _admitted(
         f" WHERE flow_id = %s AND {_UNSETTLED}",
         (lane.flow,),
     )
-    known = transaction.execute(
-        f"SELECT table_schema, table_name, position, op FROM wallaby.dead_letters WHERE {_LANE} AND {_UNSETTLED}"
-        f" AND position IN ({_marks(letters)})",
-        (*_key(lane), *(str(letter.position) for letter in letters)),
-    )
-    seen = set(known)
+    seen: set[tuple[Any, ...]] = set()
+    for some in _batches([str(letter.position) for letter in letters]):
+        seen.update(
+            transaction.execute(
+                f"SELECT table_schema, table_name, position, op FROM wallaby.dead_letters WHERE {_LANE}"
+                f" AND {_UNSETTLED} AND position IN ({_marks(some)})",
+                (*_key(lane), *some),
+            )
+        )
     closed = [scope for scope in _scopes(transaction, lane) if not scope.is_kept]
     count, size = int(count), int(size)
     for letter in letters:

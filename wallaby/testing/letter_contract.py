@@ -92,7 +92,7 @@ class LetterContract(StoreCase):
             lambda: store.begin_letters(COPY, old, Position(Lsn(0))),
             lambda: store.settle_letters(COPY, old, 1, [1], "", ROOM),
             lambda: store.follow_replays(COPY, old),
-            lambda: store.forget_letters(COPY, old, [ORDERS]),
+            lambda: store.forget_letters(COPY, old),
         ]
         for call in calls:
             with pytest.raises(Fenced):
@@ -242,12 +242,16 @@ class LetterContract(StoreCase):
         with pytest.raises(LettersFull):
             put(store, a_letter(4, table=ITEMS, sealed=None), room=replace(ROOM, letters_max=3))
 
-    def test_a_copied_table_leaves_nothing_open(self, store: Store) -> None:
+    def test_a_new_copy_leaves_nothing_open_and_says_so_at_every_letter(self, store: Store) -> None:
         put(store, a_letter(1), a_letter(2, keys=None), a_letter(3, table=ITEMS))
+        first = store.list_letters(LetterFilter()).letters[0]
+        store.decide_letters(LetterDecision.REPLAY, ids=[first.id])
         epoch = store.begin_epoch("shop").epoch
-        store.forget_letters(COPY, epoch, [ORDERS])
-        states = [letter.state for letter in store.list_letters(LetterFilter()).letters]
-        assert states == [LetterState.DISCARDED, LetterState.DISCARDED, LetterState.OPEN]
+        store.forget_letters(COPY, epoch)
+        assert store.begin_letters(COPY, epoch, Position(Lsn(0))) == ()
+        letters = store.list_letters(LetterFilter()).letters
+        assert [letter.state for letter in letters] == [LetterState.DISCARDED] * 3
+        assert {letter.message for letter in letters} == {"The flow was copied again"}
 
     def test_settled_letters_are_forgotten_beyond_their_bound(self, store: Store) -> None:
         put(store, *(a_letter(number, keys=(number,)) for number in range(1, 6)))
