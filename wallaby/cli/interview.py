@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wallaby.cli.commands import add_command, add_json
 from wallaby.cli.connection import add_switch
+from wallaby.cli.source import add_iam, iam_of
 from wallaby.errors import CheckFailed, ConfigError
+from wallaby.login import IAM_OPTIONS, IamDsn, RdsIam
 
 if TYPE_CHECKING:
     from wallaby.cli.report import Report
@@ -40,6 +42,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--to", metavar="TYPE", help="the destination's type (default duckdb)")
     parser.add_argument("--target", metavar="PLACE", help="its file, directory or connection (env:NAME)")
     parser.add_argument("--output", metavar="FLOW.yaml", help="where to write it (default: NAME.yaml)")
+    add_iam(parser)
     add_switch(parser, "--force", "write over a file that exists")
     add_switch(parser, "--input", "ask for what the flags leave open", default=True)
     add_json(parser)
@@ -53,6 +56,7 @@ class Answers:
     flow_id: str
     dsn: str
     """As the file has it."""
+    iam: RdsIam | None
     publication: str
     """Empty: wallaby makes one of the flow's name."""
     chosen: tuple[SurveyedTable, ...]
@@ -68,7 +72,8 @@ def _init(arguments: argparse.Namespace, report: Report) -> int:
 
     ask = _Questions(is_asking=arguments.input and sys.stdin.isatty() and not report.is_json)
     given = ask(arguments.dsn, "--dsn", "Source (connection string, env:NAME or file:PATH)")
-    dsn = secret.resolve(given, field="--dsn")
+    text, iam = secret.resolve(given, field="--dsn"), iam_of(arguments)
+    dsn = text if iam is None else IamDsn(text, iam)
     validate_dsn(dsn, "--dsn")
     with session(dsn, application_name="wallaby init", doing="look at the source") as connection:
         name = ask(arguments.name, "--name", "Name of the flow", connection.info.dbname)
@@ -83,6 +88,7 @@ def _init(arguments: argparse.Namespace, report: Report) -> int:
         name=name,
         flow_id=identifier,
         dsn=_reference(given, f"{identifier}_dsn"),
+        iam=iam,
         publication=publication,
         chosen=tuple(chosen),
         left_out=tuple(left_out),
@@ -91,7 +97,7 @@ def _init(arguments: argparse.Namespace, report: Report) -> int:
     )
     path = Path(arguments.output or f"{identifier}.yaml")
     spec = _write(path, answers, is_forced=arguments.force)
-    return _tell(report, path, answers, _ready(spec, {"dsn": dsn}, target))
+    return _tell(report, path, answers, _ready(spec, {"dsn": text}, target))
 
 
 class _Questions:
@@ -225,6 +231,7 @@ def flow_text(answers: Answers, file: str) -> str:
         "  options:",
         "    # The role needs REPLICATION and SELECT on the tables.",
         f"    dsn: {_scalar(answers.dsn)}",
+        *_login(answers.iam),
         "    # Made at the first start. While the flow is stopped it keeps WAL on the source.",
         f"    slot: {slot}",
     ]
@@ -277,6 +284,17 @@ def flow_text(answers: Answers, file: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _login(iam: RdsIam | None) -> list[str]:
+    if iam is None:
+        return []
+    named = {f"aws_{name}": value for name in IAM_OPTIONS if (value := getattr(iam, name))}
+    return [
+        "    # In place of a password: a token, signed with the AWS credentials of the process that runs the flow.",
+        "    aws_rds_iam: true",
+        *(f"    {name}: {_scalar(value)}" for name, value in named.items()),
+    ]
 
 
 def _ready(spec: FlowSpec, source: dict[str, str], target: str) -> FlowSpec:

@@ -71,11 +71,16 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dsn", metavar="DSN", help="this database, from here: a connection string, env:NAME or file:PATH"
     )
+    add_iam(parser)
+    add_connection(parser)
+
+
+def add_iam(parser: argparse.ArgumentParser) -> None:
+    """The flags of a login with IAM."""
     add_switch(parser, "--aws-rds-iam", "log in from here with a token of IAM authentication", default=None)
     for name in IAM_OPTIONS:
         flag = f"--aws-{name.replace('_', '-')}"
         parser.add_argument(flag, metavar="TEXT", default="", help=f"as the option aws_{name}; turns -aws-rds-iam on")
-    add_connection(parser)
 
 
 @contextmanager
@@ -111,14 +116,14 @@ def _here(arguments: argparse.Namespace, options: SourceOptions | None) -> Opera
             advice="Leave the flags of the login out, so that the server acts; or give -dsn",
         )
     text = secret.resolve(given, field="-dsn")
-    iam = _iam(arguments, options)
+    iam = iam_of(arguments, options)
     dsn: Dsn = text if iam is None else IamDsn(text, iam)
     validate_dsn(dsn, "-dsn")
     return _Direct(SourceOperations(dsn, application_name=_APPLICATION))
 
 
-def _iam(arguments: argparse.Namespace, options: SourceOptions | None) -> RdsIam | None:
-    """The flags before the flow's options, one by one."""
+def iam_of(arguments: argparse.Namespace, options: SourceOptions | None = None) -> RdsIam | None:
+    """What the flags of `add_iam` say, before the flow's options, one by one; None for a login without IAM."""
     flags = _iam_flags(arguments)
     is_on = any(flags.values()) or (options is not None and options.iam is not None)
     if not (is_on if arguments.aws_rds_iam is None else arguments.aws_rds_iam):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from psycopg.conninfo import make_conninfo
 
+from tests.rds import REGION, RdsDoor, aws, door, iam_user
 from tests.wallaby.cli.command import Wallaby
 from wallaby.check import check_flow, has_errors
 from wallaby.errors import CheckFailed, ConfigError, NotFound
@@ -18,6 +19,8 @@ from wallaby.flow import FlowSpec
 from wallaby.flow.json_schema import flow_schema
 from wallaby.flow.resolution import resolved
 from wallaby.testing.postgres import ScratchDatabase
+
+__all__ = ["aws", "door", "iam_user"]
 
 
 @pytest.fixture
@@ -106,6 +109,18 @@ def test_a_password_becomes_the_name_of_a_variable(
     assert flow.destinations[0].options["dsn"] == "env:SHOP_TARGET_DSN"
     captured = capfd.readouterr()
     assert "hunter2" not in shown + Path("shop.yaml").read_text() + captured.out + captured.err
+
+
+def test_a_source_behind_iam_is_looked_at_and_the_file_logs_in_as_we_did(
+    source: ScratchDatabase, door: RdsDoor, iam_user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RDS_DSN", door.dsn(iam_user, source.name))
+    Wallaby()("init", "-dsn", "env:RDS_DSN", "-name", "shop", "-aws-region", REGION)
+    options = FlowSpec.from_file("shop.yaml").source_options()
+    assert (options.aws_rds_iam, options.aws_region, options.aws_profile) == (True, REGION, "")
+    assert len(door.logins) >= 2, "the look, and the check of the file"
+    Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "plain")
+    assert "aws_" not in Path("plain.yaml").read_text(encoding="utf-8")
 
 
 def test_a_file_that_exists_is_only_replaced_when_asked(source: ScratchDatabase) -> None:
