@@ -22,6 +22,7 @@ from wallaby.store.access import (
     TokenRecord,
 )
 from wallaby.store.edge import Edge, Transaction
+from wallaby.store.sql_rows import time_of
 
 _TOKEN_COLUMNS: Final = "id, name, role, salt, digest, created_at, created_by, expires_at, revoked_at"  # noqa: S105
 _SECRET_COLUMNS: Final = "name, key_id, sealed, updated_at, updated_by"  # noqa: S105
@@ -209,24 +210,24 @@ def _token(row: tuple[Any, ...]) -> TokenRecord:
         role=Role(role),
         salt=bytes(salt),
         digest=bytes(digest),
-        created_at=_time(created_at),
+        created_at=time_of(created_at),
         created_by=created_by,
-        expires_at=None if expires_at is None else _time(expires_at),
-        revoked_at=None if revoked_at is None else _time(revoked_at),
+        expires_at=None if expires_at is None else time_of(expires_at),
+        revoked_at=None if revoked_at is None else time_of(revoked_at),
     )
 
 
 def _secret(row: tuple[Any, ...]) -> SealedSecret:
     name, key_id, sealed, updated_at, updated_by = row
     return SealedSecret(
-        name=name, key_id=key_id, sealed=bytes(sealed), updated_at=_time(updated_at), updated_by=updated_by
+        name=name, key_id=key_id, sealed=bytes(sealed), updated_at=time_of(updated_at), updated_by=updated_by
     )
 
 
 def _call(row: tuple[Any, ...]) -> CallRecord:
     at, principal, role, kind, method, flow_id, code, request_id, number = row
     return CallRecord(
-        at=_time(at),
+        at=time_of(at),
         principal=principal,
         role=Role(role) if role else None,
         kind=CallKind(kind),
@@ -240,8 +241,3 @@ def _call(row: tuple[Any, ...]) -> CallRecord:
 
 def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-def _time(value: Any) -> datetime:
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.astimezone(UTC)
