@@ -109,7 +109,7 @@ def message_from_status(status: FlowStatus) -> types_pb2.FlowRun:
         epoch=status.epoch,
         restarts=status.restarts,
         error=status.error,
-        retry_at=None if status.retry_at is None else _timestamp(status.retry_at),
+        retry_at=timestamp_of(status.retry_at),
     )
 
 
@@ -182,7 +182,7 @@ def message_from_event(cursor: int, event: StateEvent | FlowRecord | Snapshot) -
         return flow_pb2.WatchFlowResponse(
             cursor=cursor,
             flow_id=event.flow_id,
-            at=_maybe_timestamp(event.updated_at),
+            at=timestamp_of(event.updated_at),
             snapshot=message_from_snapshot(event),
         )
     if isinstance(event, FlowRecord):
@@ -191,7 +191,7 @@ def message_from_event(cursor: int, event: StateEvent | FlowRecord | Snapshot) -
             flow_id=event.id,
             after=state_number(event.state),
             reason=event.reason,
-            at=_timestamp(event.updated_at),
+            at=timestamp_of(event.updated_at),
         )
     return flow_pb2.WatchFlowResponse(
         cursor=cursor,
@@ -200,7 +200,7 @@ def message_from_event(cursor: int, event: StateEvent | FlowRecord | Snapshot) -
         before=state_number(event.before) if event.before else types_pb2.FLOW_STATE_UNSPECIFIED,
         after=state_number(event.after),
         reason=event.reason,
-        at=_timestamp(event.at),
+        at=timestamp_of(event.at),
     )
 
 
@@ -231,9 +231,9 @@ def message_from_ddl(event: DdlEvent) -> ddl_pb2.DDLEvent:
         lsn=str(event.position.lsn),
         status=event.status.value,
         plan_json=event.plan_json,
-        created_at=_timestamp(event.created_at),
+        created_at=timestamp_of(event.created_at),
         flow_id=event.flow_id,
-        decided_at=_maybe_timestamp(event.decided_at),
+        decided_at=timestamp_of(event.decided_at),
     )
 
 
@@ -257,8 +257,8 @@ def message_from_letter(letter: LetterRecord) -> dead_letter_pb2.DeadLetter:
         state=letter.state.value,
         has_payload=letter.is_kept,
         payload_bytes=letter.sealed_bytes,
-        created_at=_timestamp(letter.created_at),
-        decided_at=None if letter.decided_at is None else _timestamp(letter.decided_at),
+        created_at=timestamp_of(letter.created_at),
+        decided_at=timestamp_of(letter.decided_at),
     )
 
 
@@ -271,6 +271,15 @@ def _dead_letters(rules: DeadLetters) -> types_pb2.DeadLetterRules | None:
         attempts=rules.attempts,
         payload=types_pb2.DeadLetterPayload.Value(f"DEAD_LETTER_PAYLOAD_{rules.payload}".upper()),
     )
+
+
+def timestamp_of(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
+    """None, which is an absent field, for a moment there was not."""
+    if moment is None:
+        return None
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(moment)
+    return message
 
 
 def message_from_snapshot(snapshot: Snapshot) -> snapshot_pb2.Snapshot:
@@ -286,9 +295,9 @@ def message_from_snapshot(snapshot: Snapshot) -> snapshot_pb2.Snapshot:
         expected_rows=snapshot.expected_rows,
         copied_rows=snapshot.rows,
         copied_bytes=snapshot.bytes,
-        started_at=_maybe_timestamp(snapshot.started_at),
-        updated_at=_maybe_timestamp(snapshot.updated_at),
-        finished_at=_maybe_timestamp(snapshot.finished_at),
+        started_at=timestamp_of(snapshot.started_at),
+        updated_at=timestamp_of(snapshot.updated_at),
+        finished_at=timestamp_of(snapshot.finished_at),
     )
 
 
@@ -304,24 +313,14 @@ def message_from_table_copy(copy: TableCopy) -> snapshot_pb2.TableSnapshot:
         estimated_bytes=copy.estimated_bytes,
         copied_rows=copy.rows,
         copied_bytes=copy.bytes,
-        started_at=_maybe_timestamp(copy.started_at),
-        updated_at=_maybe_timestamp(copy.updated_at),
-        finished_at=_maybe_timestamp(copy.finished_at),
+        started_at=timestamp_of(copy.started_at),
+        updated_at=timestamp_of(copy.updated_at),
+        finished_at=timestamp_of(copy.finished_at),
     )
 
 
 def _copy_state(state: CopyState) -> snapshot_pb2.SnapshotState:
     return snapshot_pb2.SnapshotState.Value(f"SNAPSHOT_STATE_{state.value}".upper())
-
-
-def _maybe_timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
-    return None if moment is None else _timestamp(moment)
-
-
-def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
-    message = timestamp_pb2.Timestamp()
-    message.FromDatetime(moment)
-    return message
 
 
 def _endpoint(endpoint: EndpointSpec) -> types_pb2.Endpoint:

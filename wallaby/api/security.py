@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import grpc
-from google.protobuf import timestamp_pb2
 
 from wallaby import secret
 from wallaby.access import Role
 from wallaby.api import tokens
 from wallaby.api.call import caller
+from wallaby.api.conversion import timestamp_of
 from wallaby.api.errors import answers_errors
 from wallaby.api.stores import StoreThread
 from wallaby.errors import CheckFailed, ConfigError
@@ -203,23 +203,23 @@ def _token(record: TokenRecord) -> access_pb2.Token:
         id=record.id,
         name=record.name,
         role=_role_number(record.role),
-        created_at=_timestamp(record.created_at),
+        created_at=timestamp_of(record.created_at),
         created_by=record.created_by,
-        expires_at=_timestamp(record.expires_at),
-        revoked_at=_timestamp(record.revoked_at),
+        expires_at=timestamp_of(record.expires_at),
+        revoked_at=timestamp_of(record.revoked_at),
     )
 
 
 def _secret(record: SealedSecret) -> access_pb2.Secret:
     return access_pb2.Secret(
-        name=record.name, updated_at=_timestamp(record.updated_at), updated_by=record.updated_by, key_id=record.key_id
+        name=record.name, updated_at=timestamp_of(record.updated_at), updated_by=record.updated_by, key_id=record.key_id
     )
 
 
 def _call(record: CallRecord) -> access_pb2.Call:
     return access_pb2.Call(
         id=record.id,
-        at=_timestamp(record.at),
+        at=timestamp_of(record.at),
         principal=record.principal,
         role=_role_number(record.role),
         kind=record.kind,
@@ -228,11 +228,3 @@ def _call(record: CallRecord) -> access_pb2.Call:
         code=record.code,
         request_id=record.request_id,
     )
-
-
-def _timestamp(moment: datetime | None) -> timestamp_pb2.Timestamp | None:
-    if moment is None:
-        return None
-    message = timestamp_pb2.Timestamp()
-    message.FromDatetime(moment)
-    return message

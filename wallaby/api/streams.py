@@ -18,6 +18,7 @@ import grpc
 from google.protobuf import timestamp_pb2
 
 from wallaby import secret
+from wallaby.api.conversion import timestamp_of
 from wallaby.api.errors import answers_errors
 from wallaby.errors import CheckFailed, ConfigError, WallabyError
 from wallaby.login import Dsn, IamDsn, RdsIam, require_iam_fit
@@ -323,12 +324,6 @@ def _page_token(text: str) -> int:
     return int(text)
 
 
-def _stamp(moment: datetime) -> timestamp_pb2.Timestamp:
-    stamp = timestamp_pb2.Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
-
-
 def _pulled(stream: str, rows: Iterable[ClaimedRow]) -> stream_pb2.StreamPullResponse:
     """The busiest conversion of the API: one call per message, nothing made twice that neighbours share."""
     answer = stream_pb2.StreamPullResponse()
@@ -361,7 +356,7 @@ class _Stamps:
     def of(self, moment: datetime) -> timestamp_pb2.Timestamp:
         found = self._known.get(moment)
         if found is None:
-            found = self._known[moment] = _stamp(moment)
+            found = self._known[moment] = timestamp_of(moment)
         return found
 
 
@@ -374,10 +369,10 @@ def _message(stream: str, delivery: Delivery) -> stream_pb2.StreamMessage:
         lsn=str(delivery.lsn),
         wire_format=delivery.wire_format,
         payload=delivery.payload,
-        created_at=_stamp(delivery.created_at),
+        created_at=timestamp_of(delivery.created_at),
         claim=delivery.claim,
         attempts=delivery.attempts,
-        visible_at=_stamp(delivery.visible_at),
+        visible_at=timestamp_of(delivery.visible_at),
         operation=delivery.operation,
         key=delivery.key or "",
     )
@@ -405,7 +400,7 @@ def _lag(status: GroupStatus) -> stream_pb2.StreamLag:
         messages=status.lag_messages,
         bytes=status.lag_bytes,
         seconds=status.lag_seconds,
-        oldest_at=None if status.oldest_at is None else _stamp(status.oldest_at),
+        oldest_at=timestamp_of(status.oldest_at),
     )
 
 
