@@ -10,11 +10,11 @@ import duckdb
 import duckdb_extension_delta
 import pytest
 from deltalake import DeltaTable
-from moto.server import ThreadedMotoServer
 
 from sinks.delta import FACTORY
 from sinks.delta.sink import DeltaSink
 from sinks.delta.store import encode_name
+from tests.s3 import s3_server
 from wallaby.schema import TableName, TableSchema
 
 KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
@@ -61,11 +61,8 @@ def target_path(root: Path, name: TableName) -> str:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """An S3 server in this process, on loopback."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture

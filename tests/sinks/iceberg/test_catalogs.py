@@ -12,7 +12,6 @@ from urllib.request import Request, urlopen
 import boto3
 import pyarrow as pa
 import pytest
-from moto.server import ThreadedMotoServer
 from psycopg.conninfo import conninfo_to_dict
 from pyiceberg.catalog import Catalog, load_catalog
 
@@ -20,6 +19,7 @@ from sinks.iceberg import FACTORY
 from sinks.iceberg.catalogs import catalog_properties
 from sinks.iceberg.config import read_options
 from sinks.iceberg.reader import mirror_rows
+from tests.s3 import s3_server
 from tests.sinks.iceberg.conftest import LANE
 from tests.sinks.iceberg.lake import Lake
 from tests.sinks.iceberg.rest_server import rest_catalog
@@ -62,11 +62,8 @@ class Place:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture

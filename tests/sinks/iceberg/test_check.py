@@ -12,12 +12,12 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
-from moto.server import ThreadedMotoServer
 
 from sinks.iceberg import FACTORY
 from sinks.iceberg.errors import Doing, translate
 from sinks.iceberg.sink import IcebergSink
 from sinks.iceberg.warehouse import _denied
+from tests.s3 import s3_server
 from tests.sinks.iceberg.lake import Lake
 from wallaby.errors import Transient
 from wallaby.sink import Finding, Severity
@@ -30,11 +30,8 @@ MakeSink = Callable[..., IcebergSink]
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
