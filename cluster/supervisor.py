@@ -432,19 +432,19 @@ class FlowSupervisor:
         waiting = [task for task in under_way if not task.done()]
         if self._is_replay_due and not waiting and self.status.phase == "streaming":
             self._is_replay_due = False
-            waiting = [
-                asyncio.create_task(self._answer(sink.replay.remote(), f"sink {lane}"))
-                for lane, sink in self._region.sinks.items()
-            ]
+            waiting = self._asked_to_replay()
         return waiting
+
+    def _asked_to_replay(self) -> list[asyncio.Task[Any]]:
+        return [
+            asyncio.create_task(self._answer(sink.replay.remote(), f"sink {lane}"))
+            for lane, sink in self._region.sinks.items()
+        ]
 
     async def _finish_replays(self) -> None:
         """Look at decisions on dead letters once more: a short run may not have come to it. Questions keep it alive."""
         heartbeat = Heartbeat(self._limits.heartbeat_misses_max)
-        waiting = {
-            asyncio.create_task(self._answer(sink.replay.remote(), f"sink {lane}"))
-            for lane, sink in self._region.sinks.items()
-        }
+        waiting = set(self._asked_to_replay())
         try:
             while waiting:
                 done, waiting = await asyncio.wait(
