@@ -179,11 +179,14 @@ def require_ill_one_to_be_seen(fleet: Fleet) -> None:
     assert "database" in seen.reason
     assert seen.run.error
     events = fleet.client.watch(fleet.id(fleet.ill), cursor=fleet.store.state_events(seen.id)[-1].cursor)
-    told = next(event for event in events if event.command == "retry")
-    assert told.reason == seen.reason
-    shown = fleet.service.client("flow", "list").stdout
-    assert '"phase":"backoff"' in shown
-    assert '"retry_at":"2' in shown
+    assert next(event for event in events if event.command == "retry" and event.reason == seen.reason)
+
+    def is_listed() -> bool:
+        """Between two pauses it is tried, and is listed as that."""
+        shown = fleet.service.client("flow", "list").stdout
+        return '"phase":"backoff"' in shown and '"retry_at":"2' in shown
+
+    fleet.until("the list to show the ill flow's pause", is_listed)
 
 
 def require_steering_to_disturb_nobody(fleet: Fleet) -> None:
