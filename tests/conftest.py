@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from tests.poison import NEGATIVE, poisoned
+from tests.scratch import in_memory, use_memory
 from wallaby.postgres.embedded import EmbeddedServer
 from wallaby.testing.postgres import ScratchDatabase, scratch_database, server_for_tests
 
 # gRPC's handlers start threads inside every process that is forked off one that uses it; between fork and exec, where a
 # server's process changes its user, that ends it now and then. Set before anything imports grpc.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
+# Before anything asks for a temporary folder; processes that run a part of the tests inherit it.
+use_memory(os.environ, in_memory())
 
 ACCIDENTS = 25
 """Entries of the list of accidents that must never happen."""

@@ -142,7 +142,9 @@ def scratch_database(server: EmbeddedServer) -> Iterator[ScratchDatabase]:
     """
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.dsn(), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        # Its files copied, as every version before 15 does; page by page through the log takes twice as long.
+        strategy = "STRATEGY file_copy" if admin.info.server_version >= 150000 else ""
+        admin.execute(sql.SQL(f"CREATE DATABASE {{}} TEMPLATE template0 {strategy}").format(sql.Identifier(name)))
     database = ScratchDatabase(server, name)
     leftover: list[str] = []
     try:
