@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from google.protobuf import timestamp_pb2
 from google.protobuf.message_factory import GetMessageClass
@@ -27,6 +28,8 @@ from wallaby.settings import ApiLimits, Settings
 from wallaby.store import Store
 from wallaby.testing.postgres import ScratchDatabase
 
+Observer = psycopg.Connection[Any]
+"""Looks at a database beside the calls, again and again."""
 Call = Callable[[str, bytes], Awaitable[tuple[Code, str, list[str]]]]
 SLOT = "wallaby_fuzz"
 
@@ -81,30 +84,43 @@ def source_base(method: Any) -> Any:
     return request
 
 
-def stream_contents(database: ScratchDatabase) -> Any:
+@pytest.fixture
+def observer(database: ScratchDatabase) -> Iterator[Observer]:
+    with database.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def stream_observer(shop: Shop) -> Iterator[Observer]:
+    with shop.database.connect() as connection:
+        yield connection
+
+
+def stream_contents(observer: Observer) -> Any:
     tables = ("streams", "stream_tables", "stream_events", "stream_groups", "stream_deliveries")
     hashes = (f"(SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM wallaby.{name} AS t)" for name in tables)
-    return database.fetch(f"SELECT {', '.join(hashes)}")
+    return observer.execute(f"SELECT {', '.join(hashes)}".encode()).fetchall()
 
 
-def source_contents(database: ScratchDatabase) -> Any:
-    return (
-        database.fetch("SELECT tablename FROM pg_publication_tables WHERE pubname = 'pub' ORDER BY 1"),
-        database.fetch("SELECT slot_name FROM pg_replication_slots WHERE database = current_database() ORDER BY 1"),
-        database.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1"),
+def source_contents(observer: Observer) -> Any:
+    queries = (
+        "SELECT tablename FROM pg_publication_tables WHERE pubname = 'pub' ORDER BY 1",
+        "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() ORDER BY 1",
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
     )
+    return [observer.execute(query.encode()).fetchall() for query in queries]
 
 
 @pytest.mark.must_not_fail(24)
 async def test_nonsense_to_streams_is_refused_with_its_path_or_taken(
-    calling: Call, shop: Shop, capsys: pytest.CaptureFixture[str]
+    calling: Call, shop: Shop, stream_observer: Observer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.publish("a", Message("b", key="k"), "c")
     streams = shop.streams()
     streams.configure(STREAM, GROUP, is_ordered=False, max_attempts=2)
     streams.pull(STREAM, GROUP, max_messages=2)
 
-    counts = await spoil(calling, methods_of("StreamService"), stream_base, lambda: stream_contents(shop.database))
+    counts = await spoil(calling, methods_of("StreamService"), stream_base, lambda: stream_contents(stream_observer))
     report(capsys, "StreamService", counts)
     assert counts["calls"] > 700
     assert counts["INVALID_ARGUMENT"] > 100
@@ -112,7 +128,7 @@ async def test_nonsense_to_streams_is_refused_with_its_path_or_taken(
 
 @pytest.mark.must_not_fail(24)
 async def test_nonsense_to_sources_is_refused_with_its_path_or_taken(
-    calling: Call, store: Store, database: ScratchDatabase, capsys: pytest.CaptureFixture[str]
+    calling: Call, store: Store, database: ScratchDatabase, observer: Observer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database.execute(
         "CREATE TABLE orders (id int PRIMARY KEY)",
@@ -131,7 +147,7 @@ async def test_nonsense_to_sources_is_refused_with_its_path_or_taken(
     )
     try:
         counts = await spoil(
-            calling, methods_of("SourceService"), source_base, lambda: (source_contents(database), store.list_flows())
+            calling, methods_of("SourceService"), source_base, lambda: (source_contents(observer), store.list_flows())
         )
         assert database.slots() == [SLOT]
     finally:
@@ -192,7 +208,7 @@ SETTLING = ("Ack", "Extend", "Nack")
 
 @pytest.mark.parametrize("state", STATES)
 async def test_in_every_state_of_a_message_a_claim_that_is_not_ours_changes_nothing(
-    calling: Call, shop: Shop, state: str
+    calling: Call, shop: Shop, stream_observer: Observer, state: str
 ) -> None:
     """Acknowledging, extending and giving back by another's number, in each state a message can have for a group."""
     shop.publish("only")
@@ -209,17 +225,17 @@ async def test_in_every_state_of_a_message_a_claim_that_is_not_ours_changes_noth
     if state in ("given back", "acknowledged"):
         request = settling("Nack" if state == "given back" else "Ack", claim)
         assert (await calling(*request))[0] is Code.OK
-    before = stream_contents(shop.database)
+    before = stream_contents(stream_observer)
     for name in SETTLING:
         for foreign in (claim + 1, 2**63 - 1, -1):
             code, text, _ = await calling(*settling(name, foreign))
             assert code in (Code.OK, Code.INVALID_ARGUMENT), f"{name} {foreign}: {code} {text}"
-            assert stream_contents(shop.database) == before, f"{name} {foreign}"
+            assert stream_contents(stream_observer) == before, f"{name} {foreign}"
     if state != "dead":
         redrive = methods_named("Redrive")
         request = GetMessageClass(redrive[1].input_type)(stream=STREAM, consumer_group=GROUP, ids=[1])
         assert (await calling(redrive[0], request.SerializeToString()))[0] is Code.OK
-        assert stream_contents(shop.database) == before
+        assert stream_contents(stream_observer) == before
 
 
 def settling(name: str, claim: int) -> tuple[str, bytes]:
