@@ -40,15 +40,20 @@ class RayHost:
     environment: Mapping[str, str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_host() -> Iterator[RayHost]:
-    """One Ray for all tests of the session; everything of it lies in a folder of its own and ends with its host."""
+    """One Ray for all tests here, which run one after the other; idle it would still take a tenth of a core.
+
+    Everything of it lies in a folder of its own and ends with its host.
+    """
     with tempfile.TemporaryDirectory(prefix="wr", ignore_cleanup_errors=True) as folder:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "WALLABY_"))}
         environment = clean | {
             "RAY_AUTH_MODE": "disabled",
             "RAY_TMPDIR": folder,
             "RAY_USAGE_STATS_ENABLED": "0",
+            # No four idle processes for each of dozens of drivers: they take the cores from what tests wait for.
+            "RAY_prestart_worker_first_driver": "0",
             "PYTHONPATH": str(ROOT),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{clean.get('PATH', '')}",
         }

@@ -21,6 +21,8 @@ from psycopg.conninfo import make_conninfo
 
 from tests.cluster.conftest import START_S, STEP_S, Command, RayHost
 from tests.cluster.test_run import contents, drop_slots
+from wallaby.client import Client, Flow
+from wallaby.lifecycle import FlowState
 from wallaby.testing.postgres import ScratchDatabase
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
@@ -75,15 +77,20 @@ class Service:
             timeout=STEP_S,
         )
 
-    def until(self, flow: str, state: str) -> dict[str, Any]:
-        """The flow's definition once it is in this state."""
+    def until(self, flow: str, state: FlowState) -> Flow:
+        """The flow once it is in this state. Asked by a client of this process: a command takes half a second."""
+        with Client.connect(self.address, timeout_s=STEP_S) as client:
 
-        def is_there() -> dict[str, Any] | None:
-            answer = self.flow("get", flow)
-            return answer if answer["state"] == state else None
+            def is_there() -> Flow | None:
+                found = client.get_flow(flow)
+                return found if found.state is state else None
 
-        found: dict[str, Any] = awaited(is_there, f"{flow} to be {state}: {self.command and self.command.tail()}")
-        return found
+            found: Flow = awaited(is_there, f"{flow} to be {state}", self)
+            return found
+
+    def until_streaming(self, flow: str) -> None:
+        with Client.connect(self.address, timeout_s=STEP_S) as client:
+            awaited(lambda: client.flow_status(flow)["phase"] == "streaming", f"{flow} to stream", self)
 
 
 def awaited(question: Any, what: str, service: Service | None = None) -> Any:
@@ -155,7 +162,8 @@ def test_flows_made_through_the_api_run_side_by_side_stop_resume_and_survive_the
     refused = service.tried("update", "--file", copy)
     assert refused.returncode == 1
     assert "Stop it first" in refused.stderr
-    assert service.flow("status", orders)["phase"] == "streaming"
+    service.until_streaming(orders)
+    assert service.flow("status", orders)["flow"] == orders
 
     database.execute("UPDATE orders SET note = 'second' WHERE id <= 100")
     assert service.flow("stop", orders, "--wait")["state"] == "paused"
@@ -169,12 +177,12 @@ def test_flows_made_through_the_api_run_side_by_side_stop_resume_and_survive_the
     database.execute("UPDATE orders SET note = 'fourth' WHERE id = 1000")
     service.up()
     awaited(equal, "the flow to go on by itself under the next driver")
-    assert service.until(lines, "running")
+    service.until(lines, FlowState.RUNNING)
 
     service.flow("stop", orders, "--wait")
     database.execute("INSERT INTO orders VALUES (2000, 'fifth')")
     service.flow("run-once", orders)
-    service.until(orders, "stopped")
+    service.until(orders, FlowState.STOPPED)
     assert equal()
     assert service.flow("delete", orders)["deleted"]
     assert service.tried("get", orders).returncode == 1
@@ -190,7 +198,7 @@ def test_a_refused_row_waits_as_a_dead_letter_until_it_is_replayed(
     file = Path(write(service, name, "orders", "postgres", {"dsn": "env:TO_DSN"}))
     file.write_text(file.read_text().replace("config: {}", "config: {dead_letters: {policy: skip}}"))
     service.flow("create", "--file", str(file), "--start")
-    awaited(lambda: service.flow("status", name)["phase"] == "streaming", "the copy", service)
+    service.until_streaming(name)
     target_database.execute("ALTER TABLE orders ADD CHECK (note <> 'poison')")
     database.execute("UPDATE orders SET note = CASE id WHEN 7 THEN 'poison' ELSE 'second' END")
 
@@ -244,7 +252,7 @@ def test_a_new_copy_wanted_through_the_api_repairs_a_lost_slot_survives_the_driv
     drop_slots(database)
     database.execute("DELETE FROM orders WHERE id <= 100", "INSERT INTO orders VALUES (7000, 'unseen')")
     service.flow("start", name)
-    assert "wallaby snapshot restart" in service.until(name, "failed")["reason"]
+    assert "wallaby snapshot restart" in service.until(name, FlowState.FAILED).reason
 
     snapshot("restart", name, "-yes")
     assert service.command is not None
@@ -273,7 +281,7 @@ def test_a_flow_runs_on_secrets_of_the_control_store_and_nobody_sees_them(
     file = Path(write(service, name, "orders", "postgres", {"dsn": "secret:target"}))
     file.write_text(file.read_text().replace("env:FROM_DSN", "secret:source"))
     service.flow("create", "--file", str(file), "--start")
-    assert "wallaby secret set source" in service.until(name, "failed")["reason"]
+    assert "wallaby secret set source" in service.until(name, FlowState.FAILED).reason
     for secret, dsn in (("source", database.dsn), ("target", target_database.dsn)):
         done = service.client("secret", "set", secret, typed=make_conninfo(dsn, password=password))
         assert done.returncode == 0, done.stderr
@@ -300,7 +308,7 @@ def test_a_flow_that_cannot_run_fails_with_the_reason_and_changes_nothing(
     database.execute("CREATE TABLE keyless (id int)")
     name = f"unfit_{database.name}"
     service.flow("create", "--file", write(service, name, "keyless", "postgres", {"dsn": "env:TO_DSN"}), "--start")
-    assert "replica identity" in service.until(name, "failed")["reason"]
+    assert "replica identity" in service.until(name, FlowState.FAILED).reason
     assert database.slots() == []
     assert database.fetch("SELECT pubname FROM pg_publication") == []
     database.execute("ALTER TABLE keyless REPLICA IDENTITY FULL")
