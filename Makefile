@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
-# Test processes side by side: most tests wait for servers. 0 runs all in one.
+# Test processes side by side: most tests wait for servers. 0 runs all in one. Who is idle takes tests from who is not.
 PYTEST_WORKERS ?= 2
 MAJORS ?= 14 15 16 17 18
 ORACLE_SEEDS ?= 0:300
@@ -37,9 +37,12 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 	-@$(BIN)/python -m wallaby.pgtypes.warm
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.tools: pyproject.toml | $(VENV)/bin/python
 	@echo "installing wallaby and the developers' tools into $(VENV) …"
 	$(PIP) install -e ".[dev]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.tools
 	@echo "compiling the decoder …"
 	-@$(BIN)/python -m wallaby.pgtypes.warm
 	@touch $(VENV)/.demo $@
@@ -49,18 +52,20 @@ demo: $(VENV)/.demo ## Show it: a shop in PostgreSQL, three destinations, equali
 	$(BIN)/wallaby demo $(DEMO_ARGS)
 
 .PHONY: test
-test: lint types tests ## Lint, types and all tests but the long ones
+test: ## Lint, types and all tests but the long ones
+	$(MAKE) -j2 lint types $(VENV)/.dev
+	$(MAKE) tests
 
 .PHONY: tests
 tests: $(VENV)/.dev ## The tests alone (PYTEST_ARGS="tests/wallaby -k name")
-	$(BIN)/python -m pytest -m "not chaos" -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not chaos" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint types ## Before every commit: lint, types and the quick tests
 	$(BIN)/python -m pytest -q -m "not chaos and not ray" -x $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.dev ## Style, format and the import law
+lint: $(VENV)/.tools ## Style, format and the import law
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
@@ -71,7 +76,7 @@ fmt: $(VENV)/.dev ## Format, and repair what can be repaired
 	$(BIN)/ruff format .
 
 .PHONY: types
-types: $(VENV)/.dev ## mypy, strict
+types: $(VENV)/.tools ## mypy, strict
 	$(BIN)/mypy
 
 .PHONY: chaos
@@ -116,7 +121,7 @@ proto: $(VENV)/bin/python ## Generate wallaby/v1 from proto/
 AGAINST ?= HEAD $$(git log --diff-filter=A --format=%h --reverse -- proto/buf.yaml proto/wallaby | head -1)
 
 .PHONY: proto-lint
-proto-lint: $(VENV)/.dev ## buf lint over proto/
+proto-lint: $(VENV)/.tools ## buf lint over proto/
 	$(BIN)/buf lint proto
 
 .PHONY: proto-breaking

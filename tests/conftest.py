@@ -64,11 +64,24 @@ _WORKER_KEY = "must_not_fail"
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note which accidents the collected tests guard; and begin with the slow ones, so that no process ends alone."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    """Note which accidents the collected tests guard; and begin with the slow ones, so that no process ends alone.
+
+    Those that need Ray come first and one after the other: one process takes them all, with one Ray, which ends when
+    they are done. Then those that ask for more time than others.
+    """
+    items.sort(key=_turn)
     for item in items:
         for marker in item.iter_markers("must_not_fail"):
             _covered.update(int(number) for number in marker.args)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Tests of the lowest number run first; of one number, in the random order they have."""
+    if "ray_host" in getattr(item, "fixturenames", ()):
+        return 0
+    if item.get_closest_marker("ray") is not None:
+        return 1
+    return 2 if item.get_closest_marker("timeout") is not None else 3
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
