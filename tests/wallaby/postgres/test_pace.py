@@ -18,16 +18,25 @@ from wallaby.postgres.pace import FAST_BYTES_PER_S, PILES, QUICK_REST_S, REST_MA
 Source = Callable[[float, float], float]
 LOOK_S = 0.000_35
 """What a look at the socket takes."""
+WORK_PER_LOOK_S = 0.000_1
+WORK_PER_BYTE_S = 2e-9
+"""Processor time of this side."""
 
 
 @dataclass
 class Watched:
     """A run of one pace on one source."""
 
-    pace: Pace
+    is_local: bool = False
+    is_enabled: bool = True
     now: float = 0.0
+    worked_s: float = 0.0
     nbytes: int = 0
     rests: list[tuple[float, float]] = field(default_factory=list)
+    pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(is_local=self.is_local, is_enabled=self.is_enabled, worked=lambda: self.worked_s)
 
     def run(self, source: Source, seconds: float, *, noise: float = 0.0, seed: int = 1) -> float:
         """Receive for so long; returns bytes per second."""
@@ -40,6 +49,7 @@ class Watched:
             count = int(source(rest_s, rest_s + LOOK_S) * factor)
             self.now += rest_s + LOOK_S
             self.nbytes += count
+            self.worked_s += WORK_PER_LOOK_S + WORK_PER_BYTE_S * count
             self.rests.append((self.now, rest_s))
             self.pace.received(count, self.now)
         return (self.nbytes - before) / (self.now - began)
@@ -49,9 +59,9 @@ class Watched:
 
 
 def watched(*, is_local: bool = False, is_behind: bool = True, is_enabled: bool = True) -> Watched:
-    pace = Pace(is_local=is_local, is_enabled=is_enabled)
-    pace.is_behind = is_behind
-    return Watched(pace)
+    run = Watched(is_local=is_local, is_enabled=is_enabled)
+    run.pace.is_behind = is_behind
+    return run
 
 
 def tcp(rest_s: float, elapsed_s: float) -> float:
@@ -123,6 +133,31 @@ def test_where_any_rest_harms_it_stops_resting() -> None:
     run = watched()
     run.run(harmed, 10)
     assert run.pace.pile_bytes == 0
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_where_rests_change_no_speed_the_cheapest_for_this_side_is_found(noise: float) -> None:
+    """A look costs what 50 KB cost here: without rests nine tenths of the work would be looking."""
+    run = watched(is_local=True)
+    run.run(lambda _, elapsed_s: 30e6 * elapsed_s, 60, noise=noise)
+    assert run.pace.pile_bytes >= PILES[2]
+    before = run.worked_s, run.nbytes
+    run.run(lambda _, elapsed_s: 30e6 * elapsed_s, 5, noise=noise)
+    eager = watched(is_enabled=False)
+    eager.run(lambda _, elapsed_s: 30e6 * elapsed_s, 5, noise=noise)
+    assert (run.worked_s - before[0]) / (run.nbytes - before[1]) < 0.5 * eager.worked_s / eager.nbytes
+
+
+def test_no_saved_work_is_worth_speed() -> None:
+    run = watched(is_local=True)
+    run.run(lambda rest_s, elapsed_s: (30e6 if rest_s == 0 else 28e6) * elapsed_s, 30)
+    assert run.pace.pile_bytes == 0
+
+
+def test_a_flood_is_known_after_some_milliseconds() -> None:
+    run = watched()
+    run.run(tcp, 0.015)
+    assert max(run.rests_since(0)) > QUICK_REST_S
 
 
 def test_trials_become_rare() -> None:
