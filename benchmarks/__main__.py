@@ -9,9 +9,7 @@ from benchmarks import (
     api,
     dead_letters,
     decode,
-    delta_lake,
     files_and_duckdb,
-    iceberg,
     latency,
     memory,
     postgres_to_postgres,
@@ -20,6 +18,7 @@ from benchmarks import (
     streams,
     toast,
 )
+from benchmarks.lake import __main__ as lake
 from benchmarks.measure import Line, main
 
 
@@ -33,8 +32,7 @@ def measure(words: argparse.Namespace) -> Iterator[Line]:
         stream,
         postgres_to_postgres,
         files_and_duckdb,
-        delta_lake,
-        iceberg,
+        lake,
         streams,
         latency,
         memory,

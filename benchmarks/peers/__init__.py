@@ -45,6 +45,10 @@ class Peer:
         environment = installed("peer-" + "-".join(self.requirements).replace("==", "-"), self._install)
         return [str(environment / "bin" / "python"), str(_HERE / self.script), *words]
 
+    def here(self, *words: str) -> list[str]:
+        """What to run, with the packages of this environment."""
+        return [sys.executable, str(_HERE / self.script), *words]
+
     def _install(self, target: Path) -> None:
         pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         for command in ([sys.executable, "-m", "venv", str(target)], [*pip, *self.requirements]):
