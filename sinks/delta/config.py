@@ -81,6 +81,7 @@ class DeltaOptions(DestinationOptions):
 def read_options(options: Mapping[str, Any]) -> DeltaOptions:
     """Validated options; `ConfigError` with the field's path otherwise."""
     read = DeltaOptions.parse(options)
+    read.require_mode(CAPABILITIES)
     if "://" in read.path and not read.is_remote:
         raise ConfigError("must be a directory or s3://bucket/prefix", advice="Other stores come later", field="path")
     if read.is_remote and not read.path.removeprefix("s3://").split("/")[0]:
@@ -94,9 +95,9 @@ def read_options(options: Mapping[str, Any]) -> DeltaOptions:
         raise ConfigError("access_key and secret_key come together", advice=f"Add {missing}", field=missing)
     if read.retention < RETENTION_MIN:
         raise ConfigError("must be an hour at least", advice="A day or more suits readers", field="retention")
-    if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
+    if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
-            "text needs a column of its own, which a mirror does not have",
+            f"text needs a column of its own, which a {read.write_mode.value} does not have",
             advice="Use write_mode append, or unrepresentable refuse or null",
             field="unrepresentable",
         )

@@ -57,11 +57,12 @@ class DuckDBOptions(DestinationOptions):
 def read_options(options: Mapping[str, Any]) -> DuckDBOptions:
     """Validated options; `ConfigError` with the field's path otherwise."""
     read = DuckDBOptions.parse(options)
+    read.require_mode(CAPABILITIES)
     if read.dsn.startswith((":memory:", "md:", "motherduck:")):
         raise ConfigError("must be a file: the position record lives in it", advice="Name a path", field="dsn")
-    if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
+    if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
-            "text needs a column of its own, which a mirror does not have",
+            f"text needs a column of its own, which a {read.write_mode.value} does not have",
             advice="Use write_mode append, or unrepresentable refuse or null",
             field="unrepresentable",
         )

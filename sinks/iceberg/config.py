@@ -167,9 +167,10 @@ def sort_fields(options: IcebergOptions) -> tuple[SortField, ...]:
 def read_options(options: Mapping[str, Any]) -> IcebergOptions:
     """Validated options; `ConfigError` with the field's path otherwise."""
     read = IcebergOptions.parse(options)
-    if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
+    read.require_mode(CAPABILITIES)
+    if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
-            "text needs a column of its own, which a mirror does not have",
+            f"text needs a column of its own, which a {read.write_mode.value} does not have",
             advice="Use write_mode append, or unrepresentable refuse or null",
             field="unrepresentable",
         )

@@ -184,11 +184,17 @@ class PostgresSinkFactory:
     options_model = PostgresDestinationOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        PostgresDestinationOptions.parse(options)
+        _read_options(options)
         return CAPABILITIES
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> PostgresSink:
-        return PostgresSink(PostgresDestinationOptions.parse(options), destination)
+        return PostgresSink(_read_options(options), destination)
+
+
+def _read_options(options: Mapping[str, Any]) -> PostgresDestinationOptions:
+    read = PostgresDestinationOptions.parse(options)
+    read.require_mode(CAPABILITIES)
+    return read
 
 
 def _read_only(*, is_standby: bool) -> Finding:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from wallaby.testing.contract.barriers import BarriersContract
 from wallaby.testing.contract.commits import CommitContract, CrashContract, RaceContract
+from wallaby.testing.contract.history import HistoryContract
 from wallaby.testing.contract.hooks import SinkHooks
 from wallaby.testing.contract.identity import IdentityContract
 from wallaby.testing.contract.modes import ModesContract
@@ -37,6 +38,7 @@ class SinkContract(
     ModesContract,
     BarriersContract,
     ValuesContract,
+    HistoryContract,
 ):
     """Everything a destination must do to be called a sink of wallaby."""
 
