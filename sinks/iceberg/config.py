@@ -14,13 +14,13 @@ from pydantic import BeforeValidator, Field
 from wallaby import secret
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import DestinationOptions, Unrepresentable
+from wallaby.flow.options import HistoryOptions, Unrepresentable
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
 
 CAPABILITIES: Final = Capabilities(
-    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    modes=frozenset(WriteMode),
     atomic_position=True,
     keyed_upsert=True,
     whole_transactions=False,
@@ -55,7 +55,7 @@ def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-class IcebergOptions(DestinationOptions):
+class IcebergOptions(HistoryOptions):
     """Which catalog, where the files go, and how tables are laid out."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"catalog_uri"})
