@@ -9,14 +9,14 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BeforeValidator, Field
 
 from wallaby.errors import ConfigError
-from wallaby.flow import DestinationOptions, Unrepresentable
+from wallaby.flow import HistoryOptions, Unrepresentable
 from wallaby.flow.duration import Duration
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
 
 CAPABILITIES: Final = Capabilities(
-    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    modes=frozenset(WriteMode),
     atomic_position=True,
     keyed_upsert=True,
     whole_transactions=False,
@@ -31,7 +31,7 @@ RETENTION_MIN: Final = timedelta(hours=1)
 _S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
 
 
-class DeltaOptions(DestinationOptions):
+class DeltaOptions(HistoryOptions):
     """Where the tables are, how they are laid out and how they are looked after."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"access_key", "secret_key", "session_token"})
@@ -71,6 +71,14 @@ class DeltaOptions(DestinationOptions):
     def keeps_outliers(self) -> bool:
         """True when the log has a column for values no Delta type holds."""
         return self.write_mode is WriteMode.APPEND and self.unrepresentable is Unrepresentable.TEXT
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """Columns new tables are partitioned by, in order: a history first by whether a version still holds."""
+        if self.write_mode is not WriteMode.HISTORY:
+            return self.partition_by
+        is_current = self.version_columns.is_current
+        return (is_current, *(name for name in self.partition_by if name != is_current))
 
     @property
     def is_remote(self) -> bool:

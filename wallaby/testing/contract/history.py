@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from wallaby.errors import ConfigError, Refused
 from wallaby.lsn import START
-from wallaby.schema import ReplicaIdentity
+from wallaby.schema import ReplicaIdentity, TableSchema
 from wallaby.sink import Severity, WriteMode
 from wallaby.testing.changes import NewShape, Stream, Truncate, delete, insert, table, update
 from wallaby.testing.contract.hooks import FIRST_EPOCH, LANE, PARCELS, VERSIONS, SinkHooks, raised, story, tables_for
@@ -165,6 +166,28 @@ class HistoryContract(SinkHooks):
             (int(second.commit_lsn), 1, None),
         ]
 
+    @pytest.mark.must_not_fail(7, 11)
+    @pytest.mark.usefixtures("history_mode")
+    def test_a_column_made_again_goes_on_under_its_name_and_may_be_renamed(self) -> None:
+        """Its number is the new one from then on: a later rename is known as one, and values not sent are found."""
+        name = "public.parcels"
+        first = table(name, {"id": "int4", "note": "text"}, key=["id"])
+        dropped = table(name, {"id": "int4"}, key=["id"], version=2)
+        again = _numbered(table(name, {"id": "int4", "note": "text"}, key=["id"], version=3), note=3)
+        renamed = _numbered(table(name, {"id": "int4", "label": "text"}, key=["id"], version=4), label=3)
+        stream = Stream()
+        stream.transaction([(first, insert(1, "old"))])
+        stream.transaction([NewShape(dropped), (dropped, update(1))])
+        stream.transaction([NewShape(again), (again, update(1, BIG))])
+        last = stream.transaction([NewShape(renamed), (renamed, update(1, None, unchanged=["label"]))])
+        process = self.start(MODE, [first])
+        for window in stream.windows():
+            process.apply(window)
+        found = self.read_history(renamed)
+        versions = zip(found["valid_from_lsn"].to_pylist(), found["label"].to_pylist(), strict=True)
+        assert [label for _, label in sorted(versions)] == ["old", None, BIG, BIG]
+        assert int(last.commit_lsn) in found["valid_from_lsn"].to_pylist()
+
     @pytest.mark.usefixtures("history_mode")
     def test_a_table_without_a_key_is_refused(self) -> None:
         for identity in (ReplicaIdentity.FULL, ReplicaIdentity.NOTHING):
@@ -216,3 +239,9 @@ class HistoryContract(SinkHooks):
         error = raised(Refused, lambda: process.sink.reset_table(schema.name, LANE, FIRST_EPOCH))
         assert error.advice
         self.assert_versions(schema, history.stream)
+
+
+def _numbered(schema: TableSchema, **numbers: int) -> TableSchema:
+    """``schema`` with other attribute numbers for some columns."""
+    columns = tuple(replace(column, attnum=numbers.get(column.name, column.attnum)) for column in schema.columns)
+    return replace(schema, columns=columns)
