@@ -19,6 +19,7 @@ from wallaby.lsn import Position
 from wallaby.postgres.checks import login_findings
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, WriteMode
+from wallaby.transform.history import require_only_copied
 from wallaby.window import LaneId
 
 _PATIENCE_MS: Final = 5_000
@@ -27,7 +28,7 @@ _LOCK_TIMEOUT_MS: Final = 60_000
 """How long any lock is waited for before `Transient` is reported."""
 
 CAPABILITIES: Final = Capabilities(
-    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    modes=frozenset(WriteMode),
     atomic_position=True,
     keyed_upsert=True,
     whole_transactions=True,
@@ -117,6 +118,7 @@ class PostgresSink:
                     advice="Empty or drop it yourself, then start again",
                     table=name,
                 )
+            require_only_copied(self._tables.holds_only_copies(connection, target), table)
             connection.execute(f"TRUNCATE {qualified(name)}")
             self._tables.forget_columns(connection, name)
 
