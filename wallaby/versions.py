@@ -23,7 +23,8 @@ class VersionColumns:
     opened_by: str = "opened_by"
     """``r`` copied, ``i`` inserted, ``u`` updated."""
     closed_by: str = "closed_by"
-    """``u`` the next version followed, ``d`` deleted or moved to another key, ``t`` TRUNCATE; null while it holds."""
+    """``u`` the next version followed, ``d`` deleted or moved to another key, ``t`` TRUNCATE; null while it holds.
+    Where a row came although one was there, ``i`` or ``r``: a source does not send that of its own accord."""
     valid_from_lsn: str = "valid_from_lsn"
     """Where the commit record of that change's transaction starts; of a copied row, the LSN of the snapshot."""
     valid_from_ordinal: str = "valid_from_ordinal"

@@ -73,6 +73,7 @@ class Tables:
         names = type_names(connection, [(column.type, column.typmod) for column in wanted])
         if missing := [ddl.unavailable(column) for column, found in zip(wanted, names, strict=True) if not found]:
             raise unfit(name, ddl.Fit((), tuple(missing)))
+        is_history = options.write_mode is WriteMode.HISTORY
         target = read_target(connection, name)
         entry, is_new = self.entry(connection, name), False
         if target is None:
@@ -81,15 +82,14 @@ class Tables:
         elif entry is None:
             if self.is_empty(connection, target):
                 self._note(connection, name, schema.name, created=False)
-        elif key and entry.source != schema.name:
+        elif (key or is_history) and entry.source != schema.name:
             raise Refused(
-                "the target already mirrors another source table",
+                f"the target already {'holds the history of' if is_history else 'mirrors'} another source table",
                 advice="Give each source table a target of its own",
                 table=name,
                 source=entry.source,
             )
         is_ours = entry is not None and entry.created
-        is_history = options.write_mode is WriteMode.HISTORY
         if is_history and is_ours and (lacks := ddl.lacks_versions(target, options.version_columns)):
             raise unfit(name, ddl.Fit((), lacks))
         moves = NO_MOVES

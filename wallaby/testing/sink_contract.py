@@ -13,6 +13,7 @@
         def read_table(self, schema): ...
         def read_log(self, schema): ...
 
+A sink that claims histories says ``modes = tuple(WriteMode)`` and has a ``read_history``, too.
 See `wallaby.testing.contract.hooks.SinkHooks` for every hook. Contents are compared by hash of all values, never by
 count.
 """

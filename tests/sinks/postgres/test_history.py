@@ -114,6 +114,14 @@ def test_a_mirror_does_not_become_a_history(drive: Drive) -> None:
         again.sink.ensure_table(PARCELS)
 
 
+def test_two_tables_do_not_share_a_history(drive: Drive) -> None:
+    driver = drive(write_mode="history", table="both")
+    driver.sink.ensure_table(PARCELS)
+    other = table("public.other", {"id": "int4", "note": "text", "size": "int4"}, key=["id"])
+    with pytest.raises(Refused, match="another source table"):
+        driver.sink.ensure_table(other)
+
+
 def test_a_table_somebody_made_with_the_columns_of_a_history_is_one(drive: Drive) -> None:
     driver = drive(write_mode="history")
     driver.database.execute(

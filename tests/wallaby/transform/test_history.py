@@ -175,20 +175,6 @@ def test_columns_have_the_names_asked_for() -> None:
     assert history_schema(PLAIN, named).names[3:6] == ["dbt_valid_from", "valid_to", "Current"]
 
 
-@pytest.mark.parametrize(
-    ("names", "problem"),
-    [
-        ({"from": "a"}, "no column"),
-        ({"valid_from": "VALID_TO"}, "same name"),
-        ({"valid_from": ""}, "bytes"),
-        ({"valid_from": "x" * 64}, "bytes"),
-    ],
-)
-def test_names_that_cannot_be_are_refused(names: dict[str, str], problem: str) -> None:
-    with pytest.raises(ValueError, match=problem):
-        VersionColumns.of(names)
-
-
 def test_a_table_without_a_key_has_no_history() -> None:
     for identity in (ReplicaIdentity.FULL, ReplicaIdentity.NOTHING):
         with pytest.raises(Refused, match="key"):
