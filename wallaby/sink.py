@@ -28,6 +28,8 @@ class WriteMode(StrEnum):
     """The target equals the source table: upserts and deletes by key (Go name: ``target``)."""
     APPEND = "append"
     """Every change is a new row, in stream order, with position and operation columns."""
+    HISTORY = "history"
+    """Every version of a row is a row, with the interval in which it held (SCD type 2)."""
 
 
 class Guarantee(StrEnum):

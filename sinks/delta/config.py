@@ -9,14 +9,14 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BeforeValidator, Field
 
 from wallaby.errors import ConfigError
-from wallaby.flow import DestinationOptions, Unrepresentable
+from wallaby.flow import HistoryOptions, Unrepresentable
 from wallaby.flow.duration import Duration
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
 
 CAPABILITIES: Final = Capabilities(
-    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    modes=frozenset(WriteMode),
     atomic_position=True,
     keyed_upsert=True,
     whole_transactions=False,
@@ -31,7 +31,7 @@ RETENTION_MIN: Final = timedelta(hours=1)
 _S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
 
 
-class DeltaOptions(DestinationOptions):
+class DeltaOptions(HistoryOptions):
     """Where the tables are, how they are laid out and how they are looked after."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"access_key", "secret_key", "session_token"})
@@ -73,6 +73,14 @@ class DeltaOptions(DestinationOptions):
         return self.write_mode is WriteMode.APPEND and self.unrepresentable is Unrepresentable.TEXT
 
     @property
+    def partitions(self) -> tuple[str, ...]:
+        """Columns new tables are partitioned by, in order: a history first by whether a version still holds."""
+        if self.write_mode is not WriteMode.HISTORY:
+            return self.partition_by
+        is_current = self.version_columns.is_current
+        return (is_current, *(name for name in self.partition_by if name != is_current))
+
+    @property
     def is_remote(self) -> bool:
         """True for a bucket, False for a directory."""
         return self.path.startswith("s3://")
@@ -81,6 +89,7 @@ class DeltaOptions(DestinationOptions):
 def read_options(options: Mapping[str, Any]) -> DeltaOptions:
     """Validated options; `ConfigError` with the field's path otherwise."""
     read = DeltaOptions.parse(options)
+    read.require_mode(CAPABILITIES)
     if "://" in read.path and not read.is_remote:
         raise ConfigError("must be a directory or s3://bucket/prefix", advice="Other stores come later", field="path")
     if read.is_remote and not read.path.removeprefix("s3://").split("/")[0]:
@@ -94,9 +103,9 @@ def read_options(options: Mapping[str, Any]) -> DeltaOptions:
         raise ConfigError("access_key and secret_key come together", advice=f"Add {missing}", field=missing)
     if read.retention < RETENTION_MIN:
         raise ConfigError("must be an hour at least", advice="A day or more suits readers", field="retention")
-    if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
+    if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
-            "text needs a column of its own, which a mirror does not have",
+            f"text needs a column of its own, which a {read.write_mode.value} does not have",
             advice="Use write_mode append, or unrepresentable refuse or null",
             field="unrepresentable",
         )

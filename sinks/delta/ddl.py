@@ -10,7 +10,7 @@ the flow.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 import pyarrow as pa
 
@@ -21,6 +21,7 @@ from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
 from wallaby.transform.append import append_schema
+from wallaby.transform.history import history_schema
 from wallaby.transform.moves import KnownColumn, column_moves
 
 ATTNUM: Final = b"wallaby.attnum"
@@ -41,10 +42,18 @@ def target_table(source: TableName, options: DeltaOptions) -> TableName:
 
 def wanted_fields(schema: TableSchema, options: DeltaOptions) -> pa.Schema:
     """The columns the target must have, in Delta's types. `Refused` for names that differ by case only, for tables
-    without columns, and where ``partition_by`` does not fit; `ConfigError` as `append_schema`."""
+    without columns, and where ``partition_by`` does not fit; `ConfigError` as `append_schema`; both as
+    `history_schema`."""
     source = arrow_schema(schema)
-    is_log = options.write_mode is WriteMode.APPEND
-    own = list(append_schema(schema, keep_outliers=options.keeps_outliers))[len(source) :] if is_log else []
+    match options.write_mode:
+        case WriteMode.APPEND:
+            own = list(append_schema(schema, keep_outliers=options.keeps_outliers))[len(source) :]
+        case WriteMode.MIRROR:
+            own = []
+        case WriteMode.HISTORY:
+            own = list(history_schema(schema, options.version_columns))[len(source) :]
+        case never:
+            assert_never(never)
     if not len(source) + len(own):
         raise Refused(
             "a table without columns cannot be made in Delta",
@@ -57,7 +66,7 @@ def wanted_fields(schema: TableSchema, options: DeltaOptions) -> pa.Schema:
     ]
     fields += [pa.field(field.name, own_type(field.type)) for field in own]
     _require_distinct(schema, fields)
-    _require_partitions(schema, pa.schema(fields), options.partition_by)
+    _require_partitions(schema, pa.schema(fields), options.partitions)
     return pa.schema(fields)
 
 
@@ -113,14 +122,24 @@ class NewColumn:
     """PostgreSQL's text of what older rows hold in a new column; None: null."""
 
 
-def change(existing: pa.Schema, wanted: pa.Schema, schema: TableSchema, *, is_log: bool) -> Change:
+def change(existing: pa.Schema, wanted: pa.Schema, schema: TableSchema, *, mode: WriteMode) -> Change:
     """From ``existing`` to ``wanted``, which belong to ``schema``.
 
-    A mirror's columns are renamed and dropped as the source's were, a log's never. A wider type than wanted fits.
+    A mirror's columns are renamed and dropped as the source's were, a log's never, a history's renamed only. A wider
+    type than wanted fits.
     """
+    is_log = mode is WriteMode.APPEND
     missing = {column.name: column.missing for column in schema.columns}
     origin, dropped, unfit = ({}, frozenset[str](), []) if is_log else _moved(existing, wanted)
     present = {field.name.lower(): field for field in existing}
+    if mode is WriteMode.HISTORY:
+        dropped = frozenset()
+        gone = {old.lower() for old in origin.values()}
+        unfit += [
+            f"column {old} was renamed to {new}, the name of one that was dropped"
+            for new, old in origin.items()
+            if new.lower() in present and new.lower() not in gone
+        ]
     kept = {
         name: present[origin.get(name, name).lower()] for name in wanted.names if _comes(name, origin, dropped, present)
     }
@@ -180,7 +199,11 @@ def _moved(existing: pa.Schema, wanted: pa.Schema) -> tuple[dict[str, str], froz
         for field in existing
         if field.metadata and ATTNUM in field.metadata
     ]
-    now = [KnownColumn(field.name, int(field.metadata[ATTNUM]), str(field.type)) for field in wanted]
+    now = [
+        KnownColumn(field.name, int(field.metadata[ATTNUM]), str(field.type))
+        for field in wanted
+        if field.metadata and ATTNUM in field.metadata
+    ]
     moves = column_moves(known, now, fold=str.lower)
     present = {field.name.lower() for field in existing}
     unclear = [

@@ -22,7 +22,7 @@ from sinks.delta.rewrite import require_copies, scan, without
 from sinks.delta.store import NO_HOOKS
 from sinks.delta.types import converted
 from wallaby.errors import RowRefused
-from wallaby.schema import TableName, quote_identifier
+from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.transform import mirror
 from wallaby.transform.columns import single
 from wallaby.transform.grouping import dense, group_ids
@@ -97,17 +97,17 @@ def _keyed(plan: mirror.MirrorPlan, table: DeltaTable, shaped: Shaped) -> Commit
     patches: list[tuple[mirror.Patch, pa.Table]] = []
     for patch in plan.patches:
         rows = shaped(patch.rows)
-        origin = _as_keys(patch.origin, rows, names)
+        origin = as_keys(patch.origin, rows, names)
         if patch.moves:
             upserts = pa.concat_tables([upserts, _completed(plan, patch, rows, origin, table)])
         else:
             _require_found(table, origin, names, schema.name)
             patches.append((patch, rows))
-    deletes = _as_keys(plan.deletes, upserts, names)
+    deletes = as_keys(plan.deletes, upserts, names)
     if not upserts.num_rows and not deletes.num_rows and not patches:
         return None
     keys = pa.concat_tables([upserts.select(names), deletes, *(rows.select(names) for _, rows in patches)])
-    if not patches and _lies_outside(table, keys, names[0]):
+    if not patches and lies_outside(table, keys, names[0]):
         # No file holds any of the keys: deletes have nothing to delete.
         return appended(table, upserts, schema.name) if upserts.num_rows else None
     source = _merge_source(upserts, deletes, [rows for _, rows in patches], names)
@@ -115,7 +115,7 @@ def _keyed(plan: mirror.MirrorPlan, table: DeltaTable, shaped: Shaped) -> Commit
     sets: list[list[int]] = [list(range(len(schema.columns)))]
     sets += [[i for i in range(len(schema.columns)) if i not in patch.missing] for patch, _ in patches]
     sent = [[schema.columns[i].name for i in columns] for columns in sets]
-    ranges = _ranges(single(keys[names[0]]), f"target.{quote_identifier(names[0])}")
+    ranges = key_ranges(single(keys[names[0]]), f"target.{quote_identifier(names[0])}")
     return _merged(table, source, upserts.schema.names, names, sent, ranges, schema.name)
 
 
@@ -179,12 +179,19 @@ def _completed(
     schema = plan.schema
     names = [schema.columns[i].name for i in schema.key]
     wanted = [*names, *(schema.columns[i].name for i in patch.missing)]
-    found = _found(table, origin, names, wanted, rows.schema, schema.name)
+    return filled(schema, patch, rows, origin, _found(table, origin, names, wanted, rows.schema, schema.name))
+
+
+def filled(schema: TableSchema, patch: mirror.Patch, rows: pa.Table, origin: pa.Table, found: pa.Table) -> pa.Table:
+    """``rows``, which are the patch's in the table's columns and types, with what they lack out of ``found``.
+
+    ``origin`` is the patch's in the table's types; see `wallaby.transform.mirror.complete`.
+    """
     # `mirror.complete` addresses columns by place: the source's first, in its order.
     order = [column.name for column in schema.columns]
     first = rows.select(order).append_column(mirror.OUTLIERS, patch.rows.column(len(order)))
-    filled = mirror.complete(schema, mirror.Patch(patch.missing, first, origin, moves=True), found)
-    by_name = {name: filled.column(i) for i, name in enumerate(order)}
+    whole = mirror.complete(schema, mirror.Patch(patch.missing, first, origin, moves=True), found)
+    by_name = {name: whole.column(i) for i, name in enumerate(order)}
     return pa.Table.from_arrays([by_name.get(f.name, rows.column(f.name)) for f in rows.schema], schema=rows.schema)
 
 
@@ -209,14 +216,14 @@ def _found(
     """The ``wanted`` columns of rows whose first key column is among those of ``keys``: all that are asked for, and for
     keys of several columns some more."""
     first = single(keys[names[0]])
-    batches = scan(table, wanted, name=name, files=_ranges(first, quote_identifier(names[0])) or None)
+    batches = scan(table, wanted, name=name, files=key_ranges(first, quote_identifier(names[0])) or None)
     read = (pa.Table.from_batches([batch]) for batch in batches)
     chosen = [rows.filter(pc.is_in(rows[names[0]], value_set=first)) for rows in read]
     shape = pa.schema([fields.field(column) for column in wanted]).remove_metadata()
     return pa.concat_tables([shape.empty_table(), *(rows.cast(shape) for rows in chosen)])
 
 
-def _as_keys(keys: pa.Table, rows: pa.Table, names: list[str]) -> pa.Table:
+def as_keys(keys: pa.Table, rows: pa.Table, names: list[str]) -> pa.Table:
     """``keys``, columns in the key's order in the source's types, in the types of ``rows``."""
     fields = pa.schema([rows.schema.field(name) for name in names])
     return pa.Table.from_arrays(
@@ -229,7 +236,7 @@ def _has_order(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or kind == pa.date32())
 
 
-def _lies_outside(table: DeltaTable, keys: pa.Table, first: str) -> bool:
+def lies_outside(table: DeltaTable, keys: pa.Table, first: str) -> bool:
     """True when no file can hold a row of these keys, by its statistics of the first key column."""
     actions = pa.table(table.get_add_actions(flatten=True))
     if not actions.num_rows:
@@ -246,7 +253,7 @@ def _lies_outside(table: DeltaTable, keys: pa.Table, first: str) -> bool:
     return bool(pc.all(apart).as_py())
 
 
-def _ranges(values: pa.Array, column: str) -> str:
+def key_ranges(values: pa.Array, column: str) -> str:
     """``(column BETWEEN … OR …)`` around all ``values``; empty where the type has no such order."""
     values = pc.unique(values)
     if not _has_order(values.type) or not len(values):
@@ -300,4 +307,16 @@ def _deletes(plan: mirror.MultisetPlan, shaped: Shaped) -> tuple[pa.Table, npt.N
     return shaped(plan.deletes).select([column.name for column in plan.schema.columns]), np.array(counts, np.int64)
 
 
-__all__ = ["RANGES_MAX", "appended", "commit_of", "rehearse", "row_tables"]
+__all__ = [
+    "RANGES_MAX",
+    "Commit",
+    "Shaped",
+    "appended",
+    "as_keys",
+    "commit_of",
+    "filled",
+    "key_ranges",
+    "lies_outside",
+    "rehearse",
+    "row_tables",
+]

@@ -11,6 +11,7 @@ from sinks.delta.store import Store
 from wallaby.errors import Refused
 from wallaby.schema import TableSchema
 from wallaby.transform.append import LOG_FIELDS, LOG_OUTLIER_TYPE, OUTLIERS
+from wallaby.transform.history import version_fields
 
 
 def read_mirror(options: DeltaOptions, schema: TableSchema) -> pa.Table:
@@ -21,6 +22,14 @@ def read_mirror(options: DeltaOptions, schema: TableSchema) -> pa.Table:
 def read_log(options: DeltaOptions, schema: TableSchema) -> pa.Table:
     """The rows of the table's append log, the log's own columns in the types of `wallaby.transform.append`."""
     return log_types(_read(options, schema))
+
+
+def read_history(options: DeltaOptions, schema: TableSchema) -> pa.Table:
+    """The rows of the table's history, its own columns in the types of `wallaby.transform.history`."""
+    rows = _read(options, schema)
+    for field in version_fields(options.version_columns):
+        rows = _cast(rows, field.name, field.type)
+    return rows.select([*(column.name for column in schema.columns), *options.version_columns.names])
 
 
 def log_types(rows: pa.Table) -> pa.Table:
@@ -44,4 +53,4 @@ def _read(options: DeltaOptions, schema: TableSchema) -> pa.Table:
         return table.to_pyarrow_table()
 
 
-__all__ = ["log_types", "read_log", "read_mirror"]
+__all__ = ["log_types", "read_history", "read_log", "read_mirror"]

@@ -74,7 +74,7 @@ class Store:
                 uri,
                 delta_schema(fields),
                 mode="ignore",
-                partition_by=[name for name in self.options.partition_by if name in fields.names],
+                partition_by=[name for name in self.options.partitions if name in fields.names],
                 configuration=dict(configuration),
                 storage_options=self._storage,
                 raise_if_key_not_exists=False,

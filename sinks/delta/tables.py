@@ -14,6 +14,7 @@ from sinks.delta import lanes
 from sinks.delta.config import DeltaOptions
 from sinks.delta.ddl import ATTNUM, Change, change, made_anew, target_table, wanted_fields
 from sinks.delta.errors import Conflict, Doing, translated
+from sinks.delta.history import holds_only_copies
 from sinks.delta.lanes import Mark, Marks
 from sinks.delta.rewrite import reshape
 from sinks.delta.store import NO_HOOKS, Store, commit_properties, delta_schema, hours, shape
@@ -22,6 +23,7 @@ from wallaby.lsn import START
 from wallaby.record import LaneRecord, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.transform.history import require_only_copied
 from wallaby.window import LaneId
 
 HANDLES_MAX: Final = 256
@@ -67,7 +69,8 @@ class Tables:
         self._retried(schema.name, lambda: self._ensure(schema, wanted, fence))
 
     def reset(self, source: TableName, lane: LaneId, mark: Mark, epoch: int) -> None:
-        """Empty the target and take its record; `Refused` when it held rows before wallaby came."""
+        """Empty the target and take its record; `Refused` when it held rows before wallaby came, or holds a history no
+        copy brings back."""
 
         def work() -> None:
             table = self.opened(source)
@@ -81,6 +84,9 @@ class Tables:
                     advice="Empty or remove the table yourself, or choose another schema with the option schema",
                     table=source,
                 )
+            versions = self.options.version_columns
+            if self.options.write_mode is WriteMode.HISTORY and set(versions.names) <= set(shape(table).names):
+                require_only_copied(holds_only_copies(table, versions, name=source), source)
             empty = Mark(LaneRecord(START, epoch), mark.copy)
             self.truncate(table, source, lane, empty, details={"wallaby.lane": str(lane)})
 
@@ -152,11 +158,27 @@ class Tables:
                     commit_properties=properties,
                     post_commithook_properties=NO_HOOKS,
                 )
+        if self.options.write_mode is WriteMode.HISTORY:
+            self._renumber(table, schema)
+
+    def _renumber(self, table: DeltaTable, schema: TableSchema) -> None:
+        """A column dropped and made again under its name goes on in a history, under its new number."""
+        numbers = {column.name: column.attnum for column in schema.columns if column.attnum}
+        for field in shape(table):
+            known = (field.metadata or {}).get(ATTNUM)
+            if field.name in numbers and known is not None and int(known) != numbers[field.name]:
+                self._note_number(table, field.name, numbers[field.name], schema.name)
+
+    def _note_number(self, table: DeltaTable, column: str, number: int, name: TableName) -> None:
+        with translated(Doing.WORK, table=name):
+            table.alter.set_column_metadata(column, {ATTNUM.decode(): str(number)}, post_commithook_properties=NO_HOOKS)
 
     def _change(self, table: DeltaTable, wanted: pa.Schema, schema: TableSchema) -> Change:
         existing = shape(table)
-        is_log = self.options.write_mode is WriteMode.APPEND
-        plan = change(existing, wanted, schema, is_log=is_log)
+        mode, own = self.options.write_mode, self.options.version_columns.names
+        if mode is WriteMode.HISTORY and set(own) - set(existing.names) and not is_empty(table):
+            return Change(unfit=("it holds rows that are no versions of a history",))
+        plan = change(existing, wanted, schema, mode=mode)
         is_ours = _configuration(table, schema.name).get(_RESETTABLE) == "true"
         if (plan.unfit or plan.columns) and is_ours and not table.file_uris():
             # Emptied before a new copy: what the columns were before matters no more.
@@ -174,12 +196,7 @@ class Tables:
         numbers = {column.name: column.attnum for column in schema.columns}
         for field in shape(table):
             if field.name in numbers and ATTNUM not in (field.metadata or {}):
-                with translated(Doing.WORK, **where):
-                    table.alter.set_column_metadata(
-                        field.name,
-                        {ATTNUM.decode(): str(numbers[field.name])},
-                        post_commithook_properties=NO_HOOKS,
-                    )
+                self._note_number(table, field.name, numbers[field.name], schema.name)
 
     def _configuration_of(self, schema: TableSchema) -> dict[str, str]:
         options = self.options

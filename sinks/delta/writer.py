@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 from sinks.delta import lanes
 from sinks.delta.config import DeltaOptions
 from sinks.delta.errors import Conflict, Doing, translated
+from sinks.delta.history import history_commit, truncate_commit
 from sinks.delta.lanes import RESTORED, Lanes, Mark
 from sinks.delta.mirror import Commit, appended, commit_of, rehearse, row_tables
 from sinks.delta.stage import Slice, Stage
@@ -36,7 +37,7 @@ from wallaby.pgoutput.resume import drop_applied
 from wallaby.record import LaneRecord, must_apply, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
-from wallaby.transform import append, mirror
+from wallaby.transform import append, history, mirror
 from wallaby.transform.columns import single
 from wallaby.window import BEFORE_OUTLIER_BIT, OP_COPY, Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
 
@@ -218,22 +219,35 @@ class DeltaWriter:
         return not is_plain or not has_identity or bool(self._options.partition_by)
 
     def _row_tables(self, schema: TableSchema, changes: pa.Table) -> list[pa.Table]:
-        if self._options.write_mode is WriteMode.APPEND:
-            return [append.append_rows(schema, changes, keep_outliers=True)]
-        return row_tables(mirror.plan(schema, changes))
+        match self._options.write_mode:
+            case WriteMode.APPEND:
+                return [append.append_rows(schema, changes, keep_outliers=True)]
+            case WriteMode.MIRROR:
+                return row_tables(mirror.plan(schema, changes))
+            case WriteMode.HISTORY:
+                plan = history.plan_history(schema, changes, self._options.version_columns)
+                return [plan.versions, *(patch.rows for patch in plan.patches)]
+            case never:
+                assert_never(never)
 
     def _rehearse(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> None:
-        shaped = self._shaping(schema, changes, table)
-        if self._options.write_mode is WriteMode.APPEND:
-            shaped(append.append_rows(schema, changes, keep_outliers=True))
+        if self._options.write_mode is WriteMode.MIRROR:
+            rehearse(mirror.plan(schema, changes), table, self._shaping(schema, changes, table))
         else:
-            rehearse(mirror.plan(schema, changes), table, shaped)
+            self._commit_of(schema, changes, table)
 
     def _commit_of(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> Commit | None:
         shaped = self._shaping(schema, changes, table)
-        if self._options.write_mode is WriteMode.APPEND:
-            return appended(table, shaped(append.append_rows(schema, changes, keep_outliers=True)), schema.name)
-        return commit_of(mirror.plan(schema, changes), table, shaped)
+        match self._options.write_mode:
+            case WriteMode.APPEND:
+                return appended(table, shaped(append.append_rows(schema, changes, keep_outliers=True)), schema.name)
+            case WriteMode.MIRROR:
+                return commit_of(mirror.plan(schema, changes), table, shaped)
+            case WriteMode.HISTORY:
+                columns = self._options.version_columns
+                return history_commit(history.plan_history(schema, changes, columns), table, shaped, columns)
+            case never:
+                assert_never(never)
 
     def _shaping(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> Callable[[pa.Table], pa.Table]:
         with translated(Doing.OPEN, table=schema.name):
@@ -269,7 +283,7 @@ class DeltaWriter:
             raise RowRefused(
                 "Delta has no place for a value of this column (not a number, a far-away date, an odd array)",
                 advice="Change the value on the source, or choose unrepresentable: null"
-                + ("" if self._options.write_mode is WriteMode.MIRROR else " or text"),
+                + (" or text" if self._options.write_mode is WriteMode.APPEND else ""),
                 table=schema.name,
                 column=schema.columns[unheld].name,
                 commit_lsn=_first_outlier(changes, unheld),
@@ -300,10 +314,12 @@ class DeltaWriter:
     def _truncate(self, name: TableName, barrier: Barrier, token: CommitToken, mark: Mark) -> None:
         if self._tables.opened(name) is None:
             return
-        is_mirror = self._options.write_mode is WriteMode.MIRROR
+        mode, versions = self._options.write_mode, self._options.version_columns
 
         def work(table: DeltaTable, at: Position) -> Commit:
-            if is_mirror:
+            if mode is WriteMode.HISTORY:
+                return truncate_commit(history.plan_truncate(barrier, versions), table, versions, name=name)
+            if mode is WriteMode.MIRROR:
                 moved = Mark(LaneRecord(max(at, token.upto), token.epoch), mark.copy)
                 return lambda _: self._tables.truncate(table, name, token.lane, moved, details=lanes.metadata(token))
             fields = shape(table)

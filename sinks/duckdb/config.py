@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Final, Self
 from pydantic import Field
 
 from wallaby.errors import ConfigError
-from wallaby.flow import DestinationOptions, Unrepresentable
+from wallaby.flow import HistoryOptions, Unrepresentable
 from wallaby.sink import Capabilities, WriteMode
 
 CAPABILITIES: Final = Capabilities(
-    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    modes=frozenset(WriteMode),
     atomic_position=True,
     keyed_upsert=True,
     whole_transactions=True,
@@ -23,7 +23,7 @@ CAPABILITIES: Final = Capabilities(
 """One process writes a DuckDB file, hence no parallel lanes. Infinite dates are exact, NaN numerics are not."""
 
 
-class DuckDBOptions(DestinationOptions):
+class DuckDBOptions(HistoryOptions):
     """Where the database file is and how much DuckDB may use."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset()
@@ -57,11 +57,12 @@ class DuckDBOptions(DestinationOptions):
 def read_options(options: Mapping[str, Any]) -> DuckDBOptions:
     """Validated options; `ConfigError` with the field's path otherwise."""
     read = DuckDBOptions.parse(options)
+    read.require_mode(CAPABILITIES)
     if read.dsn.startswith((":memory:", "md:", "motherduck:")):
         raise ConfigError("must be a file: the position record lives in it", advice="Name a path", field="dsn")
-    if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
+    if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
-            "text needs a column of its own, which a mirror does not have",
+            f"text needs a column of its own, which a {read.write_mode.value} does not have",
             advice="Use write_mode append, or unrepresentable refuse or null",
             field="unrepresentable",
         )

@@ -7,8 +7,8 @@ nullable, so that a constraint the source drops never stops the flow.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol, assert_never
 
 import pyarrow as pa
 
@@ -18,7 +18,9 @@ from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import Column, TableName, TableSchema, quote_identifier
 from wallaby.sink import WriteMode
 from wallaby.transform.append import append_schema
+from wallaby.transform.history import history_schema
 from wallaby.transform.moves import NO_MOVES, KnownColumn, Moves, column_moves, rename_steps
+from wallaby.versions import VersionColumns
 
 OWN_SCHEMA: Final = "wallaby"
 """Where the position record lives; no target may be put there."""
@@ -86,9 +88,19 @@ def target_name(source: TableName, *, schema: str | None, table: str | None, cat
     return TargetName(schema or source.schema, table or source.name, catalog)
 
 
-def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool) -> tuple[TargetColumn, ...]:
-    """The columns the target must have, in order. `Refused` when two differ by case only."""
-    fields = append_schema(schema, keep_outliers=keep_outliers) if mode is WriteMode.APPEND else arrow_schema(schema)
+def wanted_columns(
+    schema: TableSchema, mode: WriteMode, *, keep_outliers: bool, versions: VersionColumns
+) -> tuple[TargetColumn, ...]:
+    """The columns the target must have, in order. `Refused` when two differ by case only, and as `history_schema`."""
+    match mode:
+        case WriteMode.APPEND:
+            fields = append_schema(schema, keep_outliers=keep_outliers)
+        case WriteMode.MIRROR:
+            fields = arrow_schema(schema)
+        case WriteMode.HISTORY:
+            fields = history_schema(schema, versions)
+        case never:
+            assert_never(never)
     if not len(fields):
         raise Refused(
             "a table without columns cannot be made in DuckDB",
@@ -189,10 +201,13 @@ def moved_columns(
     existing: tuple[TargetColumn, ...],
     owned: tuple[tuple[str, int], ...],
     wanted: tuple[TargetColumn, ...],
+    *,
+    keeps_dropped: bool = False,
 ) -> Change:
     """What the source renamed and dropped since it had ``owned`` (name, attnum); done before `change`.
 
-    Where one column went as another of its type came, and nobody can tell a rename, that is a reason to stop.
+    With ``keeps_dropped`` columns the source dropped stay, as the past of a history has them. Where one column went as
+    another of its type came, and nobody can tell a rename, that is a reason to stop.
     """
     present = {fold(column.name): column for column in existing}
     known = [KnownColumn(name, attnum, present[fold(name)].type) for name, attnum in owned if fold(name) in present]
@@ -203,6 +218,14 @@ def moved_columns(
         for old, new in moves.unclear
         if fold(new) not in present
     ]
+    if keeps_dropped:
+        moves = replace(moves, dropped=())
+        gone = {fold(old) for old, _ in moves.renamed}
+        unclear += [
+            f"column {old} was renamed to {new}, the name of one that was dropped"
+            for old, new in moves.renamed
+            if fold(new) in present and fold(new) not in gone
+        ]
     drops = tuple(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}" for name in moves.dropped)
     renames = tuple(
         f"ALTER TABLE {target.sql} RENAME COLUMN {quote_identifier(old)} TO {quote_identifier(new)}"

@@ -19,6 +19,8 @@ from sinks.duckdb.types import held_values
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema, quote_identifier
 from wallaby.transform.append import LOG_OUTLIER_TYPE, append_schema
+from wallaby.transform.history import history_schema
+from wallaby.versions import VersionColumns
 from wallaby.window import OUTLIER_TYPE
 
 
@@ -48,6 +50,16 @@ def log_rows(connection: Any, schema: TableSchema, *, target: TargetName | None 
     found, arrays, outliers = _read(connection, schema, pa.schema(list(wanted)[:-1]), target)
     lists = outliers.as_names(found.num_rows, schema)
     return pa.Table.from_arrays([*arrays, lists], schema=wanted)
+
+
+def history_rows(
+    connection: Any, schema: TableSchema, columns: VersionColumns, *, target: TargetName | None = None
+) -> pa.Table:
+    """The rows of the table's history, as `wallaby.transform.history` has them, and last ``__outliers``."""
+    wanted = history_schema(schema, columns)
+    found, arrays, outliers = _read(connection, schema, wanted, target)
+    fields = pa.schema([*wanted, pa.field("__outliers", OUTLIER_TYPE)])
+    return pa.Table.from_arrays([*arrays, outliers.as_indexes(found.num_rows)], schema=fields)
 
 
 def _read(
@@ -127,4 +139,4 @@ def _without(array: pa.Array, value: int) -> tuple[pa.Array, npt.NDArray[np.int6
     return pa.array(numbers, storage, mask=mask).view(array.type), at
 
 
-__all__ = ["log_rows", "mirror_rows", "read_mirror"]
+__all__ = ["history_rows", "log_rows", "mirror_rows", "read_mirror"]

@@ -12,6 +12,7 @@ from sinks.duckdb.ddl import (
     TargetName,
     change,
     create_statement,
+    fold,
     moved_columns,
     read_columns,
     target_name,
@@ -20,8 +21,9 @@ from sinks.duckdb.ddl import (
 from sinks.duckdb.lanes import own_schema
 from sinks.duckdb.session import Session
 from wallaby.errors import ConfigError, Refused
-from wallaby.schema import TableName, TableSchema
+from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.transform.history import require_only_copied
 from wallaby.transform.moves import NO_MOVES, Moves, known_numbers
 
 _WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = lower(?)"
@@ -45,7 +47,12 @@ class Tables:
         return read_columns(self._session, target) is not None
 
     def wanted(self, schema: TableSchema) -> tuple[TargetColumn, ...]:
-        return wanted_columns(schema, self.options.write_mode, keep_outliers=self.options.keeps_outliers)
+        return wanted_columns(
+            schema,
+            self.options.write_mode,
+            keep_outliers=self.options.keeps_outliers,
+            versions=self.options.version_columns,
+        )
 
     def ensure(self, schema: TableSchema) -> None:
         """Create the target, or bring it to ``schema``: a mirror's columns are renamed, dropped, added and widened as
@@ -68,8 +75,10 @@ class Tables:
         """Bring an existing target to ``schema``."""
         wanted = self.wanted(schema)
         moves = NO_MOVES
-        if self.options.write_mode is WriteMode.MIRROR and (owned := self._owned(target)):
-            moved = moved_columns(target, existing, owned, wanted)
+        self._require_versions(target, existing, schema)
+        mode = self.options.write_mode
+        if mode is not WriteMode.APPEND and (owned := self._owned(target)):
+            moved = moved_columns(target, existing, owned, wanted, keeps_dropped=mode is WriteMode.HISTORY)
             self._apply(moved, schema)
             moves = moved.moves
             if moved.statements:
@@ -78,7 +87,7 @@ class Tables:
         return moves
 
     def reset(self, source: TableName) -> None:
-        """Empty the target; `Refused` when it held rows before wallaby came."""
+        """Empty the target; `Refused` when it held rows before wallaby came, or holds a history no copy brings back."""
         target = self.target(source)
         with self._session.transaction():
             if not self.exists(target):
@@ -90,6 +99,11 @@ class Tables:
                     advice="Empty or drop the table yourself, or choose another schema with the option schema",
                     table=target,
                 )
+            if self._has_versions(read_columns(self._session, target) or ()):
+                columns = self.options.version_columns
+                more = f"{quote_identifier(columns.opened_by)} <> 'r' OR NOT {quote_identifier(columns.is_current)}"
+                found = self._session.query(f"SELECT 1 FROM {target.sql} WHERE {more} LIMIT 1", table=target)
+                require_only_copied(not found, source)
             self._session.query(f"DELETE FROM {target.sql}", table=target)
             # What the columns were before matters no more.
             self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
@@ -108,6 +122,7 @@ class Tables:
                 _require_not_own(target)
                 existing = read_columns(self._session, target) if can_read else None
                 if existing is not None:
+                    self._require_versions(target, existing, schema)
                     _require_fit(change(target, existing, wanted), schema)
             except (Refused, ConfigError) as error:
                 code = "name-collision" if "name-collision" in error.message else "table-shape"
@@ -121,6 +136,16 @@ class Tables:
                     )
                 )
         return found
+
+    def _require_versions(self, target: TargetName, existing: tuple[TargetColumn, ...], schema: TableSchema) -> None:
+        """`Refused` when a history would be put among rows that are no versions."""
+        is_history = self.options.write_mode is WriteMode.HISTORY
+        if is_history and not self._has_versions(existing) and not self._is_empty(target):
+            _require_fit(Change((), ("it holds rows that are no versions of a history",)), schema)
+
+    def _has_versions(self, existing: tuple[TargetColumn, ...]) -> bool:
+        names = {fold(name) for name in self.options.version_columns.names}
+        return self.options.write_mode is WriteMode.HISTORY and names <= {fold(column.name) for column in existing}
 
     def _apply(self, plan: Change, schema: TableSchema) -> None:
         _require_fit(plan, schema)

@@ -27,7 +27,7 @@ from wallaby.flow import Unrepresentable
 from wallaby.record import LaneRecord, must_apply
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import WriteMode
-from wallaby.transform import append, mirror
+from wallaby.transform import append, history, mirror
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
 
 GATHER_BYTES_MAX: Final = 32 << 20
@@ -141,10 +141,15 @@ class DuckDBWriter:
         for gathered in waiting.values():
             changes = pa.concat_tables(gathered.changes)
             target = self._tables.target(gathered.schema.name)
-            if self._options.write_mode is WriteMode.APPEND:
-                self._append(gathered.schema, target, changes)
-            else:
-                self._mirror(gathered.schema, target, changes)
+            match self._options.write_mode:
+                case WriteMode.APPEND:
+                    self._append(gathered.schema, target, changes)
+                case WriteMode.MIRROR:
+                    self._mirror(gathered.schema, target, changes)
+                case WriteMode.HISTORY:
+                    self._history(gathered.schema, target, changes)
+                case never:
+                    assert_never(never)
 
     def _append(self, schema: TableSchema, target: TargetName, changes: pa.Table) -> None:
         rows = append.append_rows(schema, changes, keep_outliers=True)
@@ -154,6 +159,31 @@ class DuckDBWriter:
         own = rows.schema.names[len(schema.columns) :]
         with self._session.named(**{_ROWS: for_scan(rows, (*schema.columns, *([None] * len(own))))}):
             self._insert(target, [*(column.name for column in schema.columns), *own])
+
+    def _history(self, schema: TableSchema, target: TargetName, changes: pa.Table) -> None:
+        """The three steps of `wallaby.transform.history`."""
+        versions = self._options.version_columns
+        plan = history.plan_history(schema, changes, versions)
+        is_current = quote_identifier(versions.is_current)
+        for number, patch in enumerate(plan.patches):
+            self._fetch_moved(schema, target, patch, into=f"{_MOVED}{number}", only=f" AND t.{is_current}")
+        width = len(schema.key)
+        key_columns = tuple(schema.columns[i] for i in schema.key)
+        ends = ", ".join(f"{quote_identifier(name)} = k.c{width + n}" for n, name in enumerate(versions.closing))
+        joined = " AND ".join(f"t.{_name(schema, i)} = k.c{n}" for n, i in enumerate(schema.key))
+        with self._session.named(**{_KEYS: for_scan(plan.closes, (*key_columns, *[None] * len(versions.closing)))}):
+            self._session.query(
+                f"{_held_apart(_KEYS)} UPDATE {target.sql} t SET {is_current} = false, {ends}"
+                f" FROM keys_ k WHERE {joined} AND t.{is_current}",
+                table=schema.name,
+            )
+        names = [*(column.name for column in schema.columns), *versions.names]
+        for number in range(len(plan.patches)):
+            self._insert(target, names, rows=f"temp.{_MOVED}{number}")
+            self._session.query(f"DROP TABLE temp.{_MOVED}{number}")
+        if plan.versions.num_rows:
+            with self._rows(schema, plan.versions):
+                self._insert(target, names)
 
     def _mirror(self, schema: TableSchema, target: TargetName, changes: pa.Table) -> None:
         match mirror.plan(schema, changes):
@@ -186,26 +216,30 @@ class DuckDBWriter:
             with self._rows(schema, plan.upserts):
                 self._insert(target, names)
 
-    def _fetch_moved(self, schema: TableSchema, target: TargetName, patch: mirror.Patch, *, into: str) -> None:
-        """Rows whose key changed, the columns PostgreSQL did not send read from where the row was: before any write."""
-        wanted = ", ".join(
-            f"t.{_name(schema, i)} AS c{i}" if i in patch.missing else f"r.c{i}" for i in range(len(schema.columns))
-        )
+    def _fetch_moved(
+        self, schema: TableSchema, target: TargetName, patch: mirror.Patch, *, into: str, only: str = ""
+    ) -> None:
+        """Rows whose key changed, the columns PostgreSQL did not send read from where the row was: before any write.
+
+        ``only`` is a further condition on the target's row ``t``.
+        """
         width = len(schema.columns)
+        own = patch.rows.columns[width + 1 :]
+        last = width + len(own)
+        wanted = ", ".join(f"t.{_name(schema, i)} AS c{i}" if i in patch.missing else f"r.c{i}" for i in range(last))
         joined = " AND ".join(f"t.{_name(schema, i)} = k.c{n}" for n, i in enumerate(schema.key))
         rows = self._placed(schema, patch.rows)
         numbers = pa.array(np.arange(rows.num_rows))
-        rows = pa.Table.from_arrays([*rows.columns[:width], numbers], names=[str(i) for i in range(width + 1)])
+        rows = pa.Table.from_arrays([*rows.columns[:width], *own, numbers], names=[str(i) for i in range(last + 1)])
         keys = pa.Table.from_arrays(
             [*patch.origin.columns, numbers], names=[str(i) for i in range(len(schema.key) + 1)]
         )
         key_columns = tuple(schema.columns[i] for i in schema.key)
-        with self._session.named(
-            **{_ROWS: for_scan(rows, (*schema.columns, None)), _KEYS: for_scan(keys, (*key_columns, None))}
-        ):
+        moved = for_scan(rows, (*schema.columns, *[None] * (len(own) + 1)))
+        with self._session.named(**{_ROWS: moved, _KEYS: for_scan(keys, (*key_columns, None))}):
             found = self._session.count(
                 f"CREATE OR REPLACE TEMP TABLE {into} AS {_held_apart(_ROWS, _KEYS)} SELECT {wanted} FROM rows_ r"
-                f" JOIN keys_ k ON k.c{len(schema.key)} = r.c{width} JOIN {target.sql} t ON {joined}",
+                f" JOIN keys_ k ON k.c{len(schema.key)} = r.c{last} JOIN {target.sql} t ON {joined}{only}",
                 table=schema.name,
             )
         _require_found(schema, found, patch.rows.num_rows)
@@ -259,6 +293,15 @@ class DuckDBWriter:
         if self._options.write_mode is WriteMode.MIRROR:
             self._session.query(f"DELETE FROM {target.sql}", table=table)
             return
+        if self._options.write_mode is WriteMode.HISTORY:
+            versions = self._options.version_columns
+            ends = zip(versions.closing, ("make_timestamptz(?)", "?", "?", "?"), strict=True)
+            sets = ", ".join(f"{quote_identifier(name)} = {value}" for name, value in ends)
+            is_current = quote_identifier(versions.is_current)
+            place = (barrier.committed_at_us, history.CLOSED_BY_TRUNCATE, int(barrier.commit_lsn), barrier.ordinal)
+            statement = f"UPDATE {target.sql} SET {is_current} = false, {sets} WHERE {is_current}"
+            self._session.query(statement, place, table=table)
+            return
         self._session.query(
             f"INSERT INTO {target.sql} ({append.OP}, {append.COMMIT_LSN}, {append.ORDINAL}, {append.XID},"
             f" {append.COMMITTED_AT}) VALUES (?, ?, ?, ?, make_timestamptz(?))",
@@ -290,7 +333,7 @@ class DuckDBWriter:
             raise RowRefused(
                 "DuckDB has no place for a value of this column (not a number, a far-away date, an odd array)",
                 advice="Change the value on the source, or choose unrepresentable: null"
-                + ("" if self._options.write_mode is WriteMode.MIRROR else " or text"),
+                + (" or text" if self._options.write_mode is WriteMode.APPEND else ""),
                 table=schema.name,
                 column=schema.columns[unheld].name,
             )

@@ -69,6 +69,7 @@ def read_options(options: Mapping[str, Any]) -> FilesOptions:
             field="write_mode",
         )
     read = FilesOptions.parse(options)
+    read.require_mode(CAPABILITIES)
     if "://" in read.path:
         raise ConfigError("must be a local directory", advice="Name a path without a scheme", field="path")
     return read

@@ -14,13 +14,13 @@ from pydantic import BeforeValidator, Field
 from wallaby import secret
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import DestinationOptions, Unrepresentable
+from wallaby.flow.options import HistoryOptions, Unrepresentable
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
 
 CAPABILITIES: Final = Capabilities(
-    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    modes=frozenset(WriteMode),
     atomic_position=True,
     keyed_upsert=True,
     whole_transactions=False,
@@ -55,7 +55,7 @@ def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-class IcebergOptions(DestinationOptions):
+class IcebergOptions(HistoryOptions):
     """Which catalog, where the files go, and how tables are laid out."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"catalog_uri"})
@@ -167,9 +167,10 @@ def sort_fields(options: IcebergOptions) -> tuple[SortField, ...]:
 def read_options(options: Mapping[str, Any]) -> IcebergOptions:
     """Validated options; `ConfigError` with the field's path otherwise."""
     read = IcebergOptions.parse(options)
-    if read.write_mode is WriteMode.MIRROR and read.unrepresentable is Unrepresentable.TEXT:
+    read.require_mode(CAPABILITIES)
+    if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
-            "text needs a column of its own, which a mirror does not have",
+            f"text needs a column of its own, which a {read.write_mode.value} does not have",
             advice="Use write_mode append, or unrepresentable refuse or null",
             field="unrepresentable",
         )

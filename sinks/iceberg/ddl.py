@@ -7,8 +7,8 @@ id and so its values in files written before; a column made again under its old 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, assert_never
 
 from pyiceberg.partitioning import PartitionField as SpecField
 from pyiceberg.partitioning import PartitionSpec
@@ -34,7 +34,9 @@ from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import Column, TableName, TableSchema
 from wallaby.sink import WriteMode
 from wallaby.transform.append import append_schema
+from wallaby.transform.history import history_schema
 from wallaby.transform.moves import NO_MOVES, KnownColumn, Moves, column_moves
+from wallaby.versions import VersionColumns
 
 FIRST_PARTITION_ID: Final = 1000
 
@@ -68,9 +70,19 @@ def target_name(source: TableName, *, schema: str | None, table: str | None) -> 
     return TargetName(schema or source.schema, table or source.name)
 
 
-def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool) -> tuple[WantedColumn, ...]:
-    """The columns the target must have, in order. `Refused` for a table without any."""
-    fields = append_schema(schema, keep_outliers=keep_outliers) if mode is WriteMode.APPEND else arrow_schema(schema)
+def wanted_columns(
+    schema: TableSchema, mode: WriteMode, *, keep_outliers: bool, versions: VersionColumns
+) -> tuple[WantedColumn, ...]:
+    """The columns the target must have, in order. `Refused` for a table without any, and as `history_schema`."""
+    match mode:
+        case WriteMode.APPEND:
+            fields = append_schema(schema, keep_outliers=keep_outliers)
+        case WriteMode.MIRROR:
+            fields = arrow_schema(schema)
+        case WriteMode.HISTORY:
+            fields = history_schema(schema, versions)
+        case never:
+            assert_never(never)
     if not len(fields):
         raise Refused(
             "a table without columns cannot be made in Iceberg",
@@ -84,7 +96,7 @@ def wanted_columns(schema: TableSchema, mode: WriteMode, *, keep_outliers: bool)
             field.name,
             iceberg_type(stored_type(field.type), numbers),
             origin.attnum if origin else 0,
-            origin.missing if origin and mode is WriteMode.MIRROR else None,
+            origin.missing if origin and mode is not WriteMode.APPEND else None,
         )
         for field, origin in zip(fields, origins, strict=True)
     )
@@ -119,15 +131,25 @@ def reshape(
     last_id: int,
     bound_ids: frozenset[int] = frozenset(),
     is_empty: bool = False,
+    keeps_dropped: bool = False,
 ) -> Reshape:
     """From ``table`` to ``wanted``: drop, rename, widen, add. A wider type than wanted fits.
 
     ``owned`` are the columns (name, attnum) the source had when wallaby last looked; nothing is dropped or renamed
     without. ``bound_ids`` are fields that partitions or the sort order are made of. ``last_id`` is the highest field id
-    the table ever had. Rows of an ``is_empty`` table hold nothing in a new column.
+    the table ever had. Rows of an ``is_empty`` table hold nothing in a new column. With ``keeps_dropped`` columns the
+    source dropped stay, as the past of a history has them.
     """
     fields = {field.name: field for field in table.fields}
     moves, unfit = _moves(fields, owned, wanted)
+    if keeps_dropped:
+        moves = replace(moves, dropped=())
+        gone = {old for old, _ in moves.renamed}
+        unfit += [
+            f"column {old} was renamed to {new}, the name of one that was dropped"
+            for old, new in moves.renamed
+            if new in fields and new not in gone
+        ]
     bound = [name for name in moves.dropped if fields[name].field_id in bound_ids]
     unfit += [f"column {name} was dropped, but the table is partitioned or sorted by it" for name in bound]
     renamed = dict(moves.renamed)

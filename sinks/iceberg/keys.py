@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import AlwaysTrue
@@ -41,6 +42,8 @@ MANIFEST_ENTRIES_MAX: Final = 20_000
 
 Positions = npt.NDArray[np.int64]
 
+_FALSE: Final = b"\x00"
+"""A bound of a boolean column."""
 _NONE: Final = np.zeros(0, np.int64)
 _ORDERED: Final = (IntegerType, LongType, DateType)
 
@@ -138,8 +141,11 @@ class LiveFiles:
             if len(one.positions):
                 self._taken[one.file.file_path].append(one.positions)
 
-    def find(self, names: tuple[str, ...], keys: list[pa.Array]) -> list[Found]:
-        """The live rows whose columns ``names`` equal one of ``keys`` (arrays of one length, no nulls)."""
+    def find(self, names: tuple[str, ...], keys: list[pa.Array], *, only: str | None = None) -> list[Found]:
+        """The live rows whose columns ``names`` equal one of ``keys`` (arrays of one length, no nulls).
+
+        ``only`` names a boolean column that must be true, too; files whose bounds say that it nowhere is are left out.
+        """
         if not len(keys[0]):
             return []
         hashes = key_hashes(keys, len(keys[0]))
@@ -149,13 +155,16 @@ class LiveFiles:
         numbers = integers(keys[0]) if isinstance(fields[0].field_type, _ORDERED) else None
         low_to_high = None if numbers is None else np.unique(numbers)
         is_exact = len(keys) == 1 and integers(keys[0]) is not None
-        marks = ("keys", *(str(field.field_id) for field in fields))
+        flag = None if only is None else self.table.schema().find_field(only)
+        marks = ("keys" if flag is None else f"keys of {flag.field_id}", *(str(field.field_id) for field in fields))
         found = []
         for file in self.files:
+            if flag is not None and (file.upper_bounds or {}).get(flag.field_id) == _FALSE:
+                continue
             if low_to_high is not None and not _may_hold(file, fields[0].field_id, fields[0].field_type, low_to_high):
                 continue
             types = [key.type for key in keys]
-            held, places = self._memory.get((file.file_path, *marks), partial(self._hashed, file, names, types))
+            held, places = self._memory.get((file.file_path, *marks), partial(self._hashed, file, names, types, only))
             first, last = np.searchsorted(held, wanted, "left"), np.searchsorted(held, wanted, "right")
             at = _ranges(first, last)
             if not len(at):
@@ -232,13 +241,15 @@ class LiveFiles:
         return Found(found.file, found.positions[is_equal], found.keys[is_equal])
 
     def _hashed(
-        self, file: DataFile, names: tuple[str, ...], types: list[pa.DataType]
+        self, file: DataFile, names: tuple[str, ...], types: list[pa.DataType], only: str | None
     ) -> tuple[npt.NDArray[np.generic], ...]:
-        """The file's key hashes, sorted, and the place of each."""
-        rows = self.scan(file, names)
+        """The file's key hashes, sorted, and the place of each; of the rows where ``only`` is true."""
+        rows = self.scan(file, names if only is None else (*names, only))
         columns = [_as_key(rows.column(number), kind) for number, kind in enumerate(types)]
         # A mirror's keys are never null; a foreign row's may be, and equals no key of ours.
         valid = np.ones(rows.num_rows, np.bool_)
+        if only is not None:
+            valid = pc.fill_null(single(rows.column(len(names))), False).to_numpy(zero_copy_only=False)
         for column in columns:
             if column.null_count:
                 valid &= column.is_valid().to_numpy(zero_copy_only=False)

@@ -15,6 +15,8 @@ from wallaby.lsn import Lsn, Position
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema
 from wallaby.transform.append import append_schema
+from wallaby.transform.history import history_schema
+from wallaby.versions import VersionColumns
 
 
 def mirror_rows(table: Table, schema: TableSchema, *, snapshot_id: int | None = None) -> pa.Table:
@@ -25,6 +27,11 @@ def mirror_rows(table: Table, schema: TableSchema, *, snapshot_id: int | None = 
 def log_rows(table: Table, schema: TableSchema, *, keep_outliers: bool = False) -> pa.Table:
     """The rows of the table's append log as `wallaby.transform.append` has them."""
     return rows_as(table.scan().to_arrow(), append_schema(schema, keep_outliers=keep_outliers))
+
+
+def history_rows(table: Table, schema: TableSchema, columns: VersionColumns) -> pa.Table:
+    """The rows of the table's history as `wallaby.transform.history` has them."""
+    return rows_as(table.scan().to_arrow(), history_schema(schema, columns))
 
 
 def rows_as(rows: pa.Table, wanted: pa.Schema) -> pa.Table:
@@ -58,4 +65,4 @@ def snapshot_as_of(table: Table, lsn: Lsn) -> int | None:
     return found
 
 
-__all__ = ["log_rows", "mirror_rows", "rows_as", "snapshot_as_of"]
+__all__ = ["history_rows", "log_rows", "mirror_rows", "rows_as", "snapshot_as_of"]

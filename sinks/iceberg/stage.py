@@ -15,12 +15,13 @@ from sinks.iceberg.files import remove, stored_rows, write_position_deletes, wri
 from sinks.iceberg.keys import Found, LiveFiles, Memory, Positions
 from sinks.iceberg.snapshots import Change
 from sinks.iceberg.types import from_stored
+from sinks.iceberg.versions import OpenVersions
 from wallaby.errors import RowRefused
 from wallaby.lsn import Position
 from wallaby.pgoutput.resume import drop_applied
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
-from wallaby.transform import append, mirror
+from wallaby.transform import append, history, mirror
 from wallaby.transform.columns import single
 from wallaby.window import Barrier
 
@@ -44,18 +45,32 @@ class Stage:
         rows = pa.concat_tables([self._beyond_record(table) for table in changes])
         if not rows.num_rows:
             return
-        if self._options.write_mode is WriteMode.APPEND:
-            self._append(append.append_rows(schema, rows, keep_outliers=self._options.keeps_outliers))
-        else:
-            self._mirror(schema, rows)
+        match self._options.write_mode:
+            case WriteMode.APPEND:
+                self._append(append.append_rows(schema, rows, keep_outliers=self._options.keeps_outliers))
+            case WriteMode.MIRROR:
+                self._mirror(schema, rows)
+            case WriteMode.HISTORY:
+                self._history(schema, rows)
+            case never:
+                assert_never(never)
 
     def truncate(self, table: TableName, barrier: Barrier) -> None:
-        """The table's rows are gone: all files of a mirror, a row of a log (its own columns say it all)."""
-        if self._options.write_mode is WriteMode.MIRROR:
-            self._removes_everything = True
-        else:
-            shapeless = TableSchema(oid=0, name=table, columns=())
-            self._append(append.append_truncate(shapeless, barrier, keep_outliers=self._options.keeps_outliers))
+        """The table's rows are gone: all files of a mirror, a row of a log (its own columns say it all), and the open
+        versions of a history have ended."""
+        match self._options.write_mode:
+            case WriteMode.APPEND:
+                shapeless = TableSchema(oid=0, name=table, columns=())
+                self._append(append.append_truncate(shapeless, barrier, keep_outliers=self._options.keeps_outliers))
+            case WriteMode.MIRROR:
+                self._removes_everything = True
+            case WriteMode.HISTORY:
+                live = self._live = LiveFiles(self.table, self._memory)
+                columns = self._options.version_columns
+                for ended in OpenVersions(live, columns).end_all(history.plan_truncate(barrier, columns)):
+                    live.add(self._note(write_rows(self.table, ended)))
+            case never:
+                assert_never(never)
 
     def rebase(self, table: Table) -> bool:
         """Take ``table``, which is what somebody else made of this one, as the base. False: the changes must be folded
@@ -106,6 +121,14 @@ class Stage:
     def _note(self, files: list[DataFile]) -> list[DataFile]:
         self._written += files
         return files
+
+    def _history(self, schema: TableSchema, changes: pa.Table) -> None:
+        live = self._live = self._live or LiveFiles(self.table, self._memory)
+        columns = self._options.version_columns
+        ended, added = OpenVersions(live, columns).end(history.plan_history(schema, changes, columns))
+        for rows in (ended, added):
+            if rows is not None:
+                live.add(self._note(write_rows(self.table, rows)))
 
     def _mirror(self, schema: TableSchema, changes: pa.Table) -> None:
         live = self._live = self._live or LiveFiles(self.table, self._memory)

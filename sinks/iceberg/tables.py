@@ -38,9 +38,11 @@ from sinks.iceberg.ddl import (
     wanted_columns,
 )
 from sinks.iceberg.errors import Conflict
+from sinks.iceberg.versions import ROW_GROUP_ROWS, holds_only_copies
 from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.transform.history import require_only_copied
 from wallaby.transform.moves import known_numbers
 
 SOURCE: Final = "wallaby.source"
@@ -65,7 +67,12 @@ class Tables:
         return self._session.find(target.namespace, target.table)
 
     def wanted(self, schema: TableSchema) -> tuple[WantedColumn, ...]:
-        return wanted_columns(schema, self.options.write_mode, keep_outliers=self.options.keeps_outliers)
+        return wanted_columns(
+            schema,
+            self.options.write_mode,
+            keep_outliers=self.options.keeps_outliers,
+            versions=self.options.version_columns,
+        )
 
     def ensure(self, schema: TableSchema, require_owner: Callable[[], None]) -> None:
         """Create the target, or bring it to ``schema``: a mirror's columns are renamed, dropped, added and widened as
@@ -92,7 +99,7 @@ class Tables:
         return {COLUMNS: "[]"}
 
     def require_resettable(self, table: Table, source: TableName) -> None:
-        """`Refused` when the target held rows before wallaby came."""
+        """`Refused` when the target held rows before wallaby came, or holds a history no copy brings back."""
         known = table.properties.get(RESETTABLE)
         if known != "true" and not (known is None and is_empty(table)):
             raise Refused(
@@ -100,6 +107,8 @@ class Tables:
                 advice="Empty or drop the table yourself, or choose another namespace with the option schema",
                 table=self.target(source),
             )
+        if self.options.write_mode is WriteMode.HISTORY and not is_empty(table):
+            require_only_copied(holds_only_copies(table, self.options.version_columns), source)
 
     def findings(self, schemas: tuple[TableSchema, ...]) -> list[Finding]:
         """What does not fit: names that collide, existing tables of another shape, partitions by a missing column."""
@@ -141,6 +150,8 @@ class Tables:
             COLUMNS: _columns(schema, {}),
             "write.target-file-size-bytes": str(self.options.target_file_size),
         }
+        if self.options.write_mode is WriteMode.HISTORY:
+            properties["write.parquet.row-group-limit"] = str(ROW_GROUP_ROWS)
         return self._session.create(target.namespace, target.table, made, spec=spec, order=order, properties=properties)
 
     def _layout(self, made: Schema, source: TableName) -> tuple[PartitionSpec, SortOrder]:
@@ -176,15 +187,20 @@ class Tables:
     def _reshape(self, table: Table, wanted: tuple[WantedColumn, ...]) -> Reshape:
         if table.format_version != FORMAT_VERSION:
             return Reshape(None, (f"it has format version {table.format_version}, wallaby writes {FORMAT_VERSION}",))
+        if self.options.write_mode is WriteMode.HISTORY and not is_empty(table):
+            own = set(self.options.version_columns.names)
+            if own - set(table.schema().column_names):
+                return Reshape(None, ("it holds rows that are no versions of a history",))
         bound = {field.source_id for spec in table.specs().values() for field in spec.fields}
         bound |= {field.source_id for order in table.sort_orders().values() for field in order.fields}
         return reshape(
             table.schema(),
             wanted,
-            owned=_owned(table) if self.options.write_mode is WriteMode.MIRROR else (),
+            owned=() if self.options.write_mode is WriteMode.APPEND else _owned(table),
             last_id=table.metadata.last_column_id,
             bound_ids=frozenset(bound),
             is_empty=is_empty(table),
+            keeps_dropped=self.options.write_mode is WriteMode.HISTORY,
         )
 
     def _require_not_own(self, target: TargetName) -> None:

@@ -168,11 +168,13 @@ class PgstreamSinkFactory:
     options_model = PgstreamOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        read_options(options)
+        read_options(options).require_mode(CAPABILITIES)
         return CAPABILITIES
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> PgstreamSink:
-        return PgstreamSink(read_options(options), destination)
+        read = read_options(options)
+        read.require_mode(CAPABILITIES)
+        return PgstreamSink(read, destination)
 
 
 def _finding(subject: str, error: Transient | ConfigError, code: str) -> Finding:

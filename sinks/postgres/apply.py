@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import numpy as np
 import psycopg
@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from sinks.postgres.catalog import Target
 from sinks.postgres.encode import Encoding
-from sinks.postgres.stage import Slot, Stages, copy_into
+from sinks.postgres.stage import Slot, Stage, Stages, copy_into
 from sinks.postgres.statements import Shape
 from sinks.postgres.types import TEXT_OID, Transport, is_printed, transport
 from wallaby.content import value_texts
@@ -32,7 +32,16 @@ from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema
 from wallaby.sink import WriteMode
 from wallaby.transform.append import append_rows, append_schema
-from wallaby.transform.mirror import MISSING_ROWS_ADVICE, InsertPlan, MirrorPlan, MultisetPlan, Patch, plan
+from wallaby.transform.history import HistoryPlan, history_schema, plan_history
+from wallaby.transform.mirror import (
+    MISSING_ROWS_ADVICE,
+    InsertPlan,
+    MirrorPlan,
+    MultisetPlan,
+    Patch,
+    plan,
+)
+from wallaby.versions import VersionColumns
 
 _INT8: Final = Encoding(20)
 _TEXT: Final = Encoding(TEXT_OID)
@@ -65,11 +74,20 @@ class TableApply:
     schema: TableSchema
     target: Target
     mode: WriteMode
+    versions: VersionColumns = field(default_factory=VersionColumns)
     shape: Shape = field(init=False)
     _direct_pause: int = 0
 
     def __post_init__(self) -> None:
-        arrow = append_schema(self.schema) if self.mode is WriteMode.APPEND else arrow_schema(self.schema)
+        match self.mode:
+            case WriteMode.APPEND:
+                arrow = append_schema(self.schema)
+            case WriteMode.MIRROR:
+                arrow = arrow_schema(self.schema)
+            case WriteMode.HISTORY:
+                arrow = history_schema(self.schema, self.versions)
+            case never:
+                assert_never(never)
         columns = {}
         for i, item in enumerate(arrow):
             column = self.target.column(item.name)
@@ -78,13 +96,16 @@ class TableApply:
             if not column.is_generated:
                 columns[i] = column
         transports = {i: transport(arrow.field(i).type, column) for i, column in columns.items()}
-        has_key = self.mode is WriteMode.MIRROR and self.schema.has_key
+        has_key = self.mode is not WriteMode.APPEND and self.schema.has_key
         self.shape = Shape(self.target.sql, columns, transports, self.schema.key if has_key else ())
 
     def steps(self, changes: pa.Table) -> list[Step] | None:
         """The statements for few rows; None when rows that moved without all their values need a staging table."""
         if self.mode is WriteMode.APPEND:
             return [self._append(changes)]
+        if self.mode is WriteMode.HISTORY:
+            history = plan_history(self.schema, changes, self.versions)
+            return None if history.patches else [self._end(history), *self._begin(history)]
         match plan(self.schema, changes):
             case MirrorPlan() as mirror:
                 if any(patch.moves for patch in mirror.patches):
@@ -99,6 +120,9 @@ class TableApply:
         """Apply many rows inside the open transaction."""
         if self.mode is WriteMode.APPEND:
             self._run_insert(connection, stages, self._append(changes))
+            return
+        if self.mode is WriteMode.HISTORY:
+            self._run_history(connection, stages, plan_history(self.schema, changes, self.versions))
             return
         match plan(self.schema, changes):
             case MirrorPlan() as mirror:
@@ -119,14 +143,7 @@ class TableApply:
 
     def _run_mirror(self, connection: psycopg.Connection[Any], stages: Stages, mirror: MirrorPlan) -> None:
         mirror, new = self._split(mirror)
-        moved = []
-        for k, patch in enumerate(p for p in mirror.patches if p.moves):
-            slots = self._moved_slots(patch)
-            stage = stages.copy(slots, f"{self.shape.table} moved {k}")
-            touched = connection.execute(self.shape.fetch_missing(stage.sql, self._written(patch.missing))).rowcount
-            if touched != patch.rows.num_rows:
-                raise self.lost_rows()
-            moved.append((stage, self._outliers(slots)))
+        moved = self._fetch(connection, stages, [patch for patch in mirror.patches if patch.moves])
         for step in self._mirror_steps(mirror):
             self._run_step(connection, stages, step)
         fields = tuple(self.shape.columns)
@@ -135,6 +152,47 @@ class TableApply:
         # Last: a new row may take a value of a unique index that the statements before have set free.
         if new is not None and not (all(self._is_direct(new)) and self._copy_direct(connection, new)):
             self._run_step(connection, stages, new)
+
+    def _run_history(self, connection: psycopg.Connection[Any], stages: Stages, history: HistoryPlan) -> None:
+        """The three steps of `wallaby.transform.history`."""
+        width = len(self.schema.columns)
+        patches = [replace(patch, rows=_outliers_last(patch.rows, width)) for patch in history.patches]
+        filled = self._fetch(connection, stages, patches, only=self._place(self.versions.is_current))
+        self._run_step(connection, stages, self._end(history))
+        for step in self._begin(history):
+            self._run_insert(connection, stages, step)
+        for stage, outliers in filled:
+            connection.execute(self.shape.insert(f"{stage.sql} AS s", tuple(self.shape.columns), outliers))
+
+    def _fetch(
+        self, connection: psycopg.Connection[Any], stages: Stages, patches: list[Patch], *, only: int | None = None
+    ) -> list[tuple[Stage, frozenset[int]]]:
+        """Rows in staging tables, the columns PostgreSQL did not send filled from where each row was; and which of the
+        columns have outliers."""
+        found = []
+        for k, patch in enumerate(patches):
+            slots = self._moved_slots(patch)
+            stage = stages.copy(slots, f"{self.shape.table} moved {k}")
+            statement = self.shape.fetch_missing(stage.sql, self._written(patch.missing), only=only)
+            if connection.execute(statement).rowcount != patch.rows.num_rows:
+                raise self.lost_rows()
+            found.append((stage, self._outliers(slots)))
+        return found
+
+    def _end(self, history: HistoryPlan) -> Step:
+        keys = [(i, history.closes.column(place)) for place, i in enumerate(self.schema.key)]
+        ends = [(self._place(name), history.closes[name]) for name in self.versions.closing]
+        slots = tuple(self._slot(f"c{i}", self.shape.transports[i], column) for i, column in (*keys, *ends))
+        statement = self.shape.end(SOURCE, [i for i, _ in ends], self._place(self.versions.is_current))
+        return Step(slots, statement, None, f"{self.shape.table} ends")
+
+    def _begin(self, history: HistoryPlan) -> Iterator[Step]:
+        if history.versions.num_rows:
+            yield self._insert(_outliers_last(history.versions, len(self.schema.columns)))
+
+    def _place(self, name: str) -> int:
+        """Index in the shape of a column of the history's own."""
+        return len(self.schema.columns) + self.versions.names.index(name)
 
     def _run_insert(self, connection: psycopg.Connection[Any], stages: Stages, step: Step) -> None:
         if all(self._is_direct(step)):
@@ -243,10 +301,9 @@ class TableApply:
     def _row_slots(self, rows: pa.Table, fields: Sequence[int]) -> tuple[Slot, ...]:
         """``rows`` holds every column of the shape at its index and, right behind them, the outliers.
 
-        Rows of a mirror name the columns of outliers by index, those of a log by name.
+        Rows of a log name the columns of outliers by name, others by index.
         """
-        is_log = self.mode is WriteMode.APPEND
-        outliers = rows.column(rows.num_columns - 1 if is_log else len(self.schema.columns))
+        outliers = rows.column(len(self.schema.columns) if self.mode is WriteMode.MIRROR else rows.num_columns - 1)
         index = {column.name: i for i, column in enumerate(self.schema.columns)}
         slots = [self._slot(f"c{i}", self.shape.transports[i], rows.column(i)) for i in fields]
         for column, texts in _outlier_columns(outliers):
@@ -265,6 +322,11 @@ class TableApply:
     @staticmethod
     def _outliers(slots: Sequence[Slot]) -> frozenset[int]:
         return frozenset(int(slot.name[1:]) for slot in slots if slot.name[0] == "x")
+
+
+def _outliers_last(rows: pa.Table, width: int) -> pa.Table:
+    """Versions of ``width`` source columns with their ``__outliers`` behind the history's own columns."""
+    return rows.select([*range(width), *range(width + 1, rows.num_columns), width])
 
 
 def printed(array: pa.Array) -> pa.Array:

@@ -5,6 +5,7 @@ Pure: values in, statements and differences out. `sinks.postgres.tables` runs th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +20,9 @@ from wallaby.pgtypes.types import arrow_field
 from wallaby.schema import FIRST_USER_OID, PgType, TableName, TableSchema, TypeKind, quote_identifier
 from wallaby.sink import WriteMode
 from wallaby.transform.append import LOG_FIELDS
+from wallaby.transform.history import history_schema, version_fields
 from wallaby.transform.moves import KnownColumn, Moves, column_moves, known_numbers, rename_steps
+from wallaby.versions import VersionColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ def state_statements(state_schema: str) -> tuple[str, ...]:
 _TEXT: Final = 25
 _LOG_TYPES: Final = {
     "string": _TEXT,
+    "bool": 16,
     "uint64": 20,
     "uint32": 20,
     "timestamp[us, tz=UTC]": 1184,
@@ -65,8 +69,8 @@ _LOG_TYPES: Final = {
 _LSN_TYPE: Final = 3220
 
 
-def wanted_columns(schema: TableSchema, mode: WriteMode) -> tuple[Wanted, ...]:
-    """The columns a target of ``schema`` has in this mode, in order."""
+def wanted_columns(schema: TableSchema, mode: WriteMode, versions: VersionColumns) -> tuple[Wanted, ...]:
+    """The columns a target of ``schema`` has in this mode, in order; raises as `history_schema` in a history."""
     is_log = mode is WriteMode.APPEND
     columns = [
         Wanted(
@@ -86,17 +90,46 @@ def wanted_columns(schema: TableSchema, mode: WriteMode) -> tuple[Wanted, ...]:
             pg_type = builtin_type(oid)
             assert pg_type is not None, f"type {oid} of log column {field.name}"
             columns.append(Wanted(field.name, pg_type, -1, field.nullable, field.type))
+    if mode is WriteMode.HISTORY:
+        history_schema(schema, versions)
+        lsns = (versions.valid_from_lsn, versions.valid_to_lsn)
+        for field in version_fields(versions):
+            pg_type = builtin_type(_LSN_TYPE if field.name in lsns else _LOG_TYPES[str(field.type)])
+            assert pg_type is not None, f"type of history column {field.name}"
+            columns.append(Wanted(field.name, pg_type, -1, True, field.type))
     return tuple(columns)
 
 
 def too_wide(schema: TableSchema, mode: WriteMode) -> str:
     """Why changes of so many columns do not fit through PostgreSQL; empty when they do."""
     own = len(LOG_FIELDS) if mode is WriteMode.APPEND else len(schema.key) if schema.has_key else schema.is_keyless_full
+    if mode is WriteMode.HISTORY:
+        own += len(VersionColumns().names)
     room = COLUMNS_MAX - own
     if len(schema.columns) <= room:
         return ""
     what = "a log of its changes has" if mode is WriteMode.APPEND else "applying its changes takes"
     return f"it has {len(schema.columns)} columns and {what} {own} more; PostgreSQL's limit is {COLUMNS_MAX}"
+
+
+def lacks_versions(target: Target, versions: VersionColumns) -> tuple[str, ...]:
+    """Why a table wallaby made for another mode cannot become a history."""
+    missing = [name for name in versions.names if target.column(name) is None]
+    return (f"it is no history: column {missing[0]} is missing",) if missing else ()
+
+
+def current_index(target: Target, key: Sequence[str], versions: VersionColumns) -> tuple[str, str]:
+    """Name and definition of the unique index by which the open version of a key is found."""
+    mark = hashlib.sha256("\0".join((target.name.schema, target.name.name, *key)).encode()).hexdigest()[:24]
+    columns = ", ".join(map(quote_identifier, key))
+    name = f"{CURRENT_INDEX}{mark}"
+    return name, (
+        f"CREATE UNIQUE INDEX {name} ON {target.sql} ({columns}) WHERE {quote_identifier(versions.is_current)}"
+    )
+
+
+CURRENT_INDEX: Final = "wallaby_current_"
+"""What the names of such indexes begin with."""
 
 
 def create_table(target: TableName, wanted: Sequence[Wanted], type_names: Sequence[str], key: Sequence[str]) -> str:
@@ -220,11 +253,18 @@ class Noted:
 
 
 def move(
-    target: Target, noted: Sequence[Noted], wanted: Sequence[Wanted], type_names: Sequence[str], *, is_ours: bool
+    target: Target,
+    noted: Sequence[Noted],
+    wanted: Sequence[Wanted],
+    type_names: Sequence[str],
+    *,
+    is_ours: bool,
+    keeps_dropped: bool = False,
 ) -> tuple[Fit, Moves]:
     """What the source renamed and made again since it had the ``noted`` columns; done before `fit`.
 
-    In a target of somebody else these are differences.
+    With ``keeps_dropped`` a column made again goes on, as the past of a history has it. In a target of somebody else
+    these are differences.
     """
     known = [
         KnownColumn(column.name, column.attnum, found.sql)
@@ -239,12 +279,14 @@ def move(
         if target.column(new) is None
     ]
     names = {column.name for column in wanted}
-    again = [name for name in moves.dropped if name in names]
+    again = [name for name in moves.dropped if name in names and not keeps_dropped]
     if not is_ours:
         renamed = [f"column {old} is called {new} at the source now" for old, new in moves.renamed]
         return Fit((), (*unclear, *renamed, *(f"column {name} was made again at the source" for name in again))), moves
     # What an earlier column of a new one's name left behind is not the new one's.
-    again += [column.name for column in noted if column.is_gone and column.name in names and target.column(column.name)]
+    if not keeps_dropped:
+        gone = [column.name for column in noted if column.is_gone]
+        again += [name for name in gone if name in names and target.column(name)]
     alter = f"ALTER TABLE {target.sql}"
     drops = [(f"{alter} DROP COLUMN {quote_identifier(name)}", f"column {name} was made again") for name in again]
     renames = [
@@ -305,7 +347,7 @@ def _holds(name: str, source: int, target: int) -> bool:
 
 
 def key_columns(schema: TableSchema, mode: WriteMode) -> tuple[str, ...]:
-    """The columns a mirror finds rows by; empty in append mode and for tables without a key."""
-    if mode is WriteMode.APPEND or not schema.has_key:
+    """The columns a mirror finds rows by; empty in other modes and for tables without a key."""
+    if mode is not WriteMode.MIRROR or not schema.has_key:
         return ()
     return tuple(schema.columns[i].name for i in schema.key)

@@ -19,6 +19,7 @@ from wallaby.lsn import Position
 from wallaby.postgres.checks import login_findings
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, WriteMode
+from wallaby.transform.history import require_only_copied
 from wallaby.window import LaneId
 
 _PATIENCE_MS: Final = 5_000
@@ -27,7 +28,7 @@ _LOCK_TIMEOUT_MS: Final = 60_000
 """How long any lock is waited for before `Transient` is reported."""
 
 CAPABILITIES: Final = Capabilities(
-    modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}),
+    modes=frozenset(WriteMode),
     atomic_position=True,
     keyed_upsert=True,
     whole_transactions=True,
@@ -117,6 +118,7 @@ class PostgresSink:
                     advice="Empty or drop it yourself, then start again",
                     table=name,
                 )
+            require_only_copied(self._tables.holds_only_copies(connection, target), table)
             connection.execute(f"TRUNCATE {qualified(name)}")
             self._tables.forget_columns(connection, name)
 
@@ -184,11 +186,17 @@ class PostgresSinkFactory:
     options_model = PostgresDestinationOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        PostgresDestinationOptions.parse(options)
+        _read_options(options)
         return CAPABILITIES
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> PostgresSink:
-        return PostgresSink(PostgresDestinationOptions.parse(options), destination)
+        return PostgresSink(_read_options(options), destination)
+
+
+def _read_options(options: Mapping[str, Any]) -> PostgresDestinationOptions:
+    read = PostgresDestinationOptions.parse(options)
+    read.require_mode(CAPABILITIES)
+    return read
 
 
 def _read_only(*, is_standby: bool) -> Finding:

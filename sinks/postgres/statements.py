@@ -67,10 +67,22 @@ class Shape:
             f" WHERE t.ctid = h.place AND t.tableoid = h.part AND h.number <= h.n"
         )
 
-    def fetch_missing(self, stage: str, missing: Sequence[int]) -> str:
-        """Fill a staging table's missing columns from the rows that had the keys ``oN`` before the window."""
+    def fetch_missing(self, stage: str, missing: Sequence[int], *, only: int | None = None) -> str:
+        """Fill a staging table's missing columns from the rows that had the keys ``oN`` before the window.
+
+        ``only`` is a boolean column of the target that must be true, too.
+        """
         values = ", ".join(f"c{i} = t.{self._name(i)}" for i in missing)
-        return f"UPDATE {stage} AS s SET {values} FROM {self.table} AS t WHERE {self._same_key('o')}"
+        condition = self._same_key("o") if only is None else f"{self._same_key('o')} AND t.{self._name(only)}"
+        return f"UPDATE {stage} AS s SET {values} FROM {self.table} AS t WHERE {condition}"
+
+    def end(self, source: str, closing: Sequence[int], is_current: int) -> str:
+        """End the open versions of the source's keys."""
+        values = ", ".join(f"{self._name(i)} = {self._value(i, ())}" for i in closing)
+        return (
+            f"UPDATE {self.table} AS t SET {self._name(is_current)} = false, {values} FROM {source}"
+            f" WHERE {self._same_key('c')} AND t.{self._name(is_current)}"
+        )
 
     def names(self, fields: Sequence[int]) -> str:
         """The target's column list for ``fields``."""

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from sinks.postgres import ddl
 from sinks.postgres.catalog import Target, missing_types, qualified, read_target, stand_in, type_names
 from sinks.postgres.config import PostgresDestinationOptions
-from wallaby.errors import Refused
+from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import Finding, Severity, WriteMode
 from wallaby.transform.moves import NO_MOVES
@@ -68,33 +68,38 @@ class Tables:
         name = options.target_of(schema.name)
         if problem := ddl.too_wide(schema, options.write_mode):
             raise Refused(problem, advice=_LEAVE_OUT, table=schema.name)
-        wanted = ddl.wanted_columns(schema, options.write_mode)
+        wanted = ddl.wanted_columns(schema, options.write_mode, options.version_columns)
         key = ddl.key_columns(schema, options.write_mode)
         names = type_names(connection, [(column.type, column.typmod) for column in wanted])
         if missing := [ddl.unavailable(column) for column, found in zip(wanted, names, strict=True) if not found]:
             raise unfit(name, ddl.Fit((), tuple(missing)))
+        is_history = options.write_mode is WriteMode.HISTORY
         target = read_target(connection, name)
-        entry = self.entry(connection, name)
+        entry, is_new = self.entry(connection, name), False
         if target is None:
             target = self._create(connection, schema, ddl.create_table(name, wanted, names, key))
-            entry = None
+            entry, is_new = None, True
         elif entry is None:
             if self.is_empty(connection, target):
                 self._note(connection, name, schema.name, created=False)
-        elif key and entry.source != schema.name:
+        elif (key or is_history) and entry.source != schema.name:
             raise Refused(
-                "the target already mirrors another source table",
+                f"the target already {'holds the history of' if is_history else 'mirrors'} another source table",
                 advice="Give each source table a target of its own",
                 table=name,
                 source=entry.source,
             )
         is_ours = entry is not None and entry.created
+        if is_history and is_ours and (lacks := ddl.lacks_versions(target, options.version_columns)):
+            raise unfit(name, ddl.Fit((), lacks))
         moves = NO_MOVES
-        if entry is not None and entry.oid == schema.oid and options.write_mode is WriteMode.MIRROR:
-            plan, moves = ddl.move(target, entry.columns, wanted, names, is_ours=is_ours)
+        if entry is not None and entry.oid == schema.oid and options.write_mode is not WriteMode.APPEND:
+            plan, moves = ddl.move(target, entry.columns, wanted, names, is_ours=is_ours, keeps_dropped=is_history)
             target = self._alter(connection, target, plan)
         fit = ddl.fit(target, wanted, names, key=key, is_ours=is_ours, may_add=may_add or is_ours)
         target = self._alter(connection, target, fit)
+        if is_history and (is_ours or is_new):
+            self._index_current(connection, target, [schema.columns[i].name for i in schema.key])
         self._note_columns(connection, name, schema.oid, ddl.note(entry.columns if entry else (), wanted, moves))
         return target
 
@@ -128,6 +133,11 @@ class Tables:
             name = options.target_of(schema.name)
             if problem := ddl.too_wide(schema, options.write_mode):
                 found.append(_error("table-shape", f"table {schema.name}", problem, _LEAVE_OUT))
+                continue
+            try:
+                ddl.wanted_columns(schema, options.write_mode, options.version_columns)
+            except (Refused, ConfigError) as error:
+                found.append(_error("table-shape", f"table {schema.name}", error.message, error.advice))
                 continue
             target = read_target(connection, name)
             if target is not None:
@@ -163,7 +173,7 @@ class Tables:
 
     def _type_findings(self, connection: psycopg.Connection[Any], schema: TableSchema) -> list[Finding]:
         """What becomes of columns of a table still to be made whose types belong to extensions missing here."""
-        wanted = ddl.wanted_columns(schema, self._options.write_mode)
+        wanted = ddl.wanted_columns(schema, self._options.write_mode, self._options.version_columns)
         found: list[Finding] = []
         for i, missing in missing_types(connection, [(column.type, column.typmod) for column in wanted]).items():
             instead = stand_in(wanted[i].type)
@@ -183,7 +193,7 @@ class Tables:
         self, connection: psycopg.Connection[Any], schema: TableSchema, target: Target
     ) -> list[Finding]:
         options = self._options
-        wanted = ddl.wanted_columns(schema, options.write_mode)
+        wanted = ddl.wanted_columns(schema, options.write_mode, options.version_columns)
         names = type_names(connection, [(column.type, column.typmod) for column in wanted])
         is_registered = _has_schema(connection, options.state_schema) and connection.execute(
             "SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (self._register,)
@@ -192,6 +202,9 @@ class Tables:
         is_ours = entry is not None and entry.created
         key = ddl.key_columns(schema, options.write_mode)
         fit = ddl.fit(target, wanted, names, key=key, is_ours=is_ours, may_add=is_ours)
+        differences = fit.differences
+        if options.write_mode is WriteMode.HISTORY and is_ours:
+            differences += ddl.lacks_versions(target, options.version_columns)
         found = [
             _error(
                 "table-shape",
@@ -199,7 +212,7 @@ class Tables:
                 difference,
                 "Change the target, drop it so that wallaby creates it, or name another schema",
             )
-            for difference in fit.differences
+            for difference in differences
         ]
         for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"):
             if not _may(connection, f"has_table_privilege(%s, '{privilege}')", target.sql):
@@ -224,6 +237,31 @@ class Tables:
         target = read_target(connection, name)
         assert target is not None, f"{name} was just created"
         return target
+
+    def _index_current(self, connection: psycopg.Connection[Any], target: Target, key: list[str]) -> None:
+        """One open version per key: an index of ours on exactly these columns, and no other of ours."""
+        wanted, statement = ddl.current_index(target, key, self._options.version_columns)
+        rows = connection.execute(
+            "SELECT c.relname, n.nspname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+            " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE i.indrelid = %s::regclass AND pg_catalog.starts_with(c.relname::text, %s)",
+            (target.sql, ddl.CURRENT_INDEX),
+        ).fetchall()
+        present = dict(rows)
+        for name, schema in present.items():
+            if name != wanted:
+                connection.execute(f"DROP INDEX {quote_identifier(schema)}.{quote_identifier(name)}")
+        if wanted not in present:
+            connection.execute(statement)
+
+    def holds_only_copies(self, connection: psycopg.Connection[Any], target: Target) -> bool:
+        """True when no row of a history says more than a copy would; also for what is no history."""
+        versions = self._options.version_columns
+        if self._options.write_mode is not WriteMode.HISTORY or ddl.lacks_versions(target, versions):
+            return True
+        more = f"{quote_identifier(versions.opened_by)} <> 'r' OR NOT {quote_identifier(versions.is_current)}"
+        query = f"SELECT NOT EXISTS (SELECT FROM {target.sql} WHERE {more})"
+        return connection.execute(query.encode()).fetchone() == (True,)
 
     def _note(self, connection: psycopg.Connection[Any], name: TableName, source: TableName, *, created: bool) -> None:
         connection.execute(

@@ -24,14 +24,17 @@ from sinks.postgres.stage import Stages
 from sinks.postgres.tables import Tables
 from wallaby.errors import Refused
 from wallaby.record import LaneRecord, must_apply
-from wallaby.schema import TableName, TableSchema
+from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import WriteMode
 from wallaby.transform.append import OP_TRUNCATE
+from wallaby.transform.history import CLOSED_BY_TRUNCATE
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
 
 _SMALL_ROWS_MAX: Final = 2000
 _SMALL_BYTES_MAX: Final = 1 << 20
 """Commits up to this size go as one pipeline; beyond it COPY is cheaper for the server."""
+_ENDS: Final = ("timestamptz 'epoch' + $1::int8::float8 * interval '1 microsecond'", "$2", "$3::pg_lsn", "$4")
+"""How a TRUNCATE ends versions: microseconds, letter, LSN, ordinal. Whole numbers of this size are exact in float8."""
 
 
 class PostgresWriter:
@@ -220,6 +223,15 @@ class PostgresWriter:
                     f" VALUES ('{OP_TRUNCATE}', $1::pg_lsn, $2, $3, to_timestamp($4::float8))",
                     place,
                 )
+        elif self._options.write_mode is WriteMode.HISTORY:
+            versions = self._options.version_columns
+            sets = ", ".join(f"{quote_identifier(c)} = {v}" for c, v in zip(versions.closing, _ENDS, strict=True))
+            is_current = quote_identifier(versions.is_current)
+            ends = (barrier.committed_at_us, CLOSED_BY_TRUNCATE, str(barrier.commit_lsn), barrier.ordinal)
+            for name in present:
+                psycopg.RawCursor(connection).execute(
+                    f"UPDATE {qualified(name)} SET {is_current} = false, {sets} WHERE {is_current}", ends
+                )
         elif present:
             restart = " RESTART IDENTITY" if barrier.restart_identity else ""
             connection.execute(f"TRUNCATE {', '.join(map(qualified, present))}{restart}")
@@ -233,7 +245,9 @@ class PostgresWriter:
             target = read_target(connection, name)
             if target is None:
                 raise Refused("the target table does not exist", advice="Restart the flow", table=name)
-            found = self._applies[key] = TableApply(schema, target, self._options.write_mode)
+            found = self._applies[key] = TableApply(
+                schema, target, self._options.write_mode, self._options.version_columns
+            )
         return found
 
     def _session(self) -> tuple[psycopg.Connection[Any], Stages]:

@@ -7,7 +7,8 @@ PostgreSQL's own text of a query, read with fixed settings and nothing of wallab
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
+from pyiceberg.catalog import Catalog as IcebergCatalog
+from pyiceberg.catalog import load_catalog
 
 from cluster.demo.proof import DuckDBContents, LogContents
 from cluster.demo.rendering import postgres_text, uniform_floats
 from sinks.delta.store import encode_name
+from sinks.iceberg.reader import history_rows
 from tests.integration.epoch import Epoch, Ledger, real_sink
 from wallaby.content import canonical_hash, row_texts
 from wallaby.flow import FlowSpec
@@ -35,11 +39,14 @@ from wallaby.startup import RememberedFacts
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.testing.postgres import ScratchDatabase
 from wallaby.transform.state import derive_state
+from wallaby.versions import VersionColumns
 from wallaby.window import OUTLIER_TYPE
 
 PUBLICATION: Final = "p"
 MEMORY: Final = ("mirror", "log")
 """Destinations without a disk: the tables themselves, and every change as a row."""
+_TYPES: Final = {"history": "iceberg"}
+"""Destinations that are called otherwise than their type."""
 _LIMITS: Final = Limits(checkpoint_interval_ms=1, idle_checkpoint_interval_ms=20)
 _SETTINGS: Final = (
     "-c DateStyle=ISO,YMD -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c extra_float_digits=1"
@@ -103,9 +110,9 @@ class World:
         [(written,)] = self.database.fetch("SELECT pg_current_wal_lsn()::text")
         self._running.until_durable(Lsn.parse(written))
 
-    def start_and_fail(self) -> BaseException:
+    def start_and_fail(self, *, resnapshot: bool = False) -> BaseException:
         """A new epoch that ends by an error, which is returned."""
-        self._begin()
+        self._begin(resnapshot=resnapshot)
         return self.failure()
 
     def failure(self) -> BaseException:
@@ -128,6 +135,32 @@ class World:
                 found = self._read(destination, content.name, columns)
                 if canonical_hash(found) != canonical_hash(expected):
                     raise AssertionError(f"{content.name} in {destination}: {_difference(expected, found)}")
+
+    def moment(self, table: str) -> Moment:
+        """The source's table as it is now, and how far its WAL is written."""
+        content = Content(table)
+        columns = self._plain_columns(content.name)
+        rows = self._source_rows(content, columns)
+        [(written,)] = self.database.fetch("SELECT pg_current_wal_lsn()::text")
+        return Moment(content.name, columns, Lsn.parse(written), rows)
+
+    def rename_history(self, table: str, name: str) -> None:
+        """Put the target of the destination ``history`` away under another name."""
+        with self._catalog() as catalog:
+            catalog.rename_table(("public", table), ("public", name))
+
+    def require_history(self, *moments: Moment) -> None:
+        """The destination ``history`` knows its tables as they were at ``moments``, by content hash."""
+        if self._running is not None:
+            self.caught_up()
+        for moment in moments:
+            rows = self._versions(moment.table)
+            lsn = pa.scalar(int(moment.lsn), pa.uint64())
+            is_begun = pc.less_equal(rows["valid_from_lsn"], lsn)
+            is_held = pc.fill_null(pc.greater(rows["valid_to_lsn"], lsn), True)
+            found = _current(rows.filter(pc.and_(is_begun, is_held)), moment.columns)
+            if canonical_hash(found) != canonical_hash(moment.rows):
+                raise AssertionError(f"{moment.table} as of {moment.lsn}: {_difference(moment.rows, found)}")
 
     def mirror_rows(self, table: str) -> list[dict[str, Any]]:
         """The mirror's rows of a table of schema public, with ``__outliers``."""
@@ -188,19 +221,24 @@ class World:
             "duckdb": {"dsn": str(self.folder / "lake.duckdb")},
             "files": {"path": str(self.folder / "parquet"), "fsync": False},
             "delta": {"path": str(self.folder / "delta"), "commit_interval": "0s"},
+            "history": self._lake | {"write_mode": "history", "commit_interval": "0s"},
         }
         return FlowSpec.from_mapping(
             {
                 "id": "scenario",
                 "source": {"type": "postgres", "options": options | self.source_options},
                 "destinations": [
-                    {"name": name, "type": name, "options": real[name]}
+                    {"name": name, "type": _TYPES.get(name, name), "options": real[name]}
                     if name in real
                     else {"name": name, "type": "blackhole"}
                     for name in self.destinations
                 ],
             }
         )
+
+    @property
+    def _lake(self) -> dict[str, str]:
+        return {"catalog_uri": f"sqlite:///{self.folder}/catalog.db", "warehouse": f"file://{self.folder}/warehouse"}
 
     def sink(self, flow: FlowSpec, name: str) -> Sink:
         """A sink on the destination of this name."""
@@ -232,8 +270,25 @@ class World:
                 path = self.folder / "delta" / encode_name(table.schema) / encode_name(table.name)
                 rows = DeltaTable(str(path)).to_pyarrow_table()
                 return _as_texts(rows.append_column("__outliers", pa.nulls(len(rows), OUTLIER_TYPE)), columns)
+            case "history":
+                rows = self._versions(table)
+                return _current(rows.filter(pc.field("is_current")), columns)
             case _:
                 return LogContents("files", self.folder / "parquet", self._schemas()).read(table, columns)
+
+    def _versions(self, table: TableName) -> pa.Table:
+        """The rows of the Iceberg table with the history of ``table``."""
+        with self._catalog() as catalog:
+            found = catalog.load_table((table.schema, table.name))
+            return history_rows(found, self._schemas()[table], VersionColumns())
+
+    @contextmanager
+    def _catalog(self) -> Iterator[IcebergCatalog]:
+        catalog = load_catalog("wallaby", type="sql", uri=self._lake["catalog_uri"], warehouse=self._lake["warehouse"])
+        try:
+            yield catalog
+        finally:
+            catalog.close()
 
     def _schemas(self) -> dict[TableName, TableSchema]:
         catalog = Catalog(self.database.dsn, application_name="test")
@@ -256,6 +311,16 @@ class World:
 
     def _source_rows(self, content: Content, columns: tuple[str, ...]) -> pa.Table:
         return _query(self.database.dsn, content.query or _select(content.name, columns, content.where))
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a table held when the source's WAL was written up to ``lsn``."""
+
+    table: TableName
+    columns: tuple[str, ...]
+    lsn: Lsn
+    rows: pa.Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +362,11 @@ def _query(dsn: str, query: str) -> pa.Table:
             assert name is not None, "every column has a name"
             columns[name.decode()] = texts
         return pa.table(columns) if columns else _nameless(result.ntuples)
+
+
+def _current(versions: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Rows of a history as PostgreSQL prints them."""
+    return _as_texts(versions.append_column("__outliers", pa.nulls(len(versions), OUTLIER_TYPE)), columns)
 
 
 def _as_texts(rows: pa.Table, columns: Sequence[str]) -> pa.Table:

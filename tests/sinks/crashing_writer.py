@@ -15,6 +15,8 @@ import sys
 from typing import Any, Final
 
 from tests.sinks.lane import TestLane
+from wallaby.sink import WriteMode
+from wallaby.testing.contract.hooks import tables_for
 from wallaby.testing.history import RandomHistory
 from wallaby.window import LaneId
 
@@ -22,16 +24,16 @@ LANE: Final = LaneId("shop", "copy")
 _WATCHED: Final = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.listdir", "shutil.rmtree")
 
 
-def history_of(seed: int) -> RandomHistory:
+def history_of(seed: int, mode: WriteMode = WriteMode.MIRROR) -> RandomHistory:
     """The history both the child and the test know."""
-    return RandomHistory(seed, transactions=25)
+    return RandomHistory(seed, tables_for(mode), transactions=25)
 
 
 def main() -> None:
     kind, options, seed, epoch, death = sys.argv[1:]
     sink = importlib.import_module(f"sinks.{kind}").FACTORY.create(json.loads(options), destination="copy")
     sink.open()
-    history = history_of(int(seed))
+    history = history_of(int(seed), WriteMode(json.loads(options).get("write_mode", "mirror")))
     arm(death)
     lane = TestLane(sink, LANE, int(epoch))
     for window in history.windows(int(seed)):

@@ -5,6 +5,7 @@ from wallaby.flow.model import OptionsModel
 from wallaby.flow.options import (
     BinaryMode,
     DestinationOptions,
+    HistoryOptions,
     PublicationSync,
     SnapshotMode,
     SourceMode,
@@ -47,6 +48,7 @@ __all__ = [
     "FlowConfig",
     "FlowSpec",
     "GiveUpPolicy",
+    "HistoryOptions",
     "InvalidFlow",
     "OptionsModel",
     "Problem",

@@ -19,7 +19,8 @@ from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import TablePattern, parse_table_pattern, split_list
 from wallaby.login import IAM_OPTIONS, Dsn, IamDsn, RdsIam, iam_problems, require_iam_fit
 from wallaby.lsn import Lsn
-from wallaby.sink import WriteMode
+from wallaby.sink import Capabilities, WriteMode
+from wallaby.versions import VersionColumns
 
 _NOT_NEEDED: Final = "wallaby sets it by itself"
 _BACKFILL_ONLY: Final = "belongs to mode backfill, which is not used here"
@@ -251,7 +252,8 @@ class DestinationOptions(OptionsModel):
     null_words: ClassVar[frozenset[str]] = frozenset({"unrepresentable"})
 
     write_mode: Annotated[WriteMode, BeforeValidator(_write_mode)] = WriteMode.MIRROR
-    """``mirror`` (the target equals the source; ``target`` is the same) or ``append`` (every change is a row)."""
+    """``mirror`` (the target equals the source; ``target`` is the same), ``append`` (every change is a row) or
+    ``history`` (every version of a row is a row)."""
     schema_: Identifier | None = Field(default=None, alias="schema")
     """Target schema for every table; default: the source's schema."""
     table: str | None = None
@@ -260,6 +262,43 @@ class DestinationOptions(OptionsModel):
     """Commit at most this often; 0 (default: lowest latency) commits after every window."""
     unrepresentable: Annotated[Unrepresentable, BeforeValidator(_lower)] = Unrepresentable.REFUSE
     """What to do with values the target type cannot hold; ``refuse`` is the default so that none is altered unseen."""
+
+    def require_mode(self, capabilities: Capabilities) -> None:
+        """`ConfigError` for a write mode the destination does not have."""
+        if self.write_mode not in capabilities.modes:
+            raise ConfigError(
+                f"the destination does not write {self.write_mode.value}",
+                advice=f"Use {' or '.join(sorted(mode.value for mode in capabilities.modes))}",
+                field="write_mode",
+            )
+
+
+class HistoryOptions(DestinationOptions):
+    """What a destination with ``write_mode: history`` understands besides."""
+
+    history_columns: Annotated[tuple[str, ...], BeforeValidator(split_list)] = ()
+    """Other names for the columns of a history: entries ``column=name``, such as ``valid_from=dbt_valid_from``."""
+
+    @field_validator("history_columns")
+    @classmethod
+    def _are_columns(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        _version_columns(entries)
+        return entries
+
+    @property
+    def version_columns(self) -> VersionColumns:
+        """The history's columns by their names in the target."""
+        return _version_columns(self.history_columns)
+
+
+def _version_columns(entries: tuple[str, ...]) -> VersionColumns:
+    names: dict[str, str] = {}
+    for entry in entries:
+        column, equals, name = (part.strip() for part in entry.partition("="))
+        if not equals or column in names:
+            raise ValueError("must have entries column=name, one for each column")
+        names[column] = name
+    return VersionColumns.of(names)
 
 
 class SourceOptions(LoginOptions):

@@ -62,6 +62,10 @@ _EXTENSIONS: Final = {
 }
 """Object id, and the extension; the id of the array type is one more."""
 _EPOCH_US: Final = 1_700_000_000_000_000
+COPY_LSN: Final = 0xF00000
+"""LSN of the snapshot every copy of a `Stream` is made under."""
+COPY_TIME_US: Final = _EPOCH_US - 1
+"""Time of that snapshot, microseconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +323,7 @@ class Stream:
         for number, (schema, rows) in enumerate(self.copies, 1):
             first = seen.get(schema.name, 0)
             seen[schema.name] = first + len(rows)
-            placed = [Placed(schema, row, 0xF00000, first + i, 0, _EPOCH_US - 1) for i, row in enumerate(rows)]
+            placed = [Placed(schema, row, COPY_LSN, first + i, 0, COPY_TIME_US) for i, row in enumerate(rows)]
             upto = Position(Lsn(0), number)
             result.append(_window(after, upto, placed))
             after = upto

@@ -17,12 +17,17 @@ from wallaby.memory import unwritten
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, WriteMode
+from wallaby.testing.versions import apply_history, truncate_history
 from wallaby.transform.append import append_rows, append_truncate
 from wallaby.transform.columns import single
 from wallaby.transform.grouping import dense, group_ids
+from wallaby.transform.history import history_schema, plan_history, plan_truncate, require_only_copied, version_fields
 from wallaby.transform.mirror import COUNT, OUTLIERS, InsertPlan, MirrorPlan, MultisetPlan, complete, plan
 from wallaby.transform.moves import NO_MOVES, KnownColumn, column_moves, known_numbers
+from wallaby.versions import VersionColumns
 from wallaby.window import OUTLIER_TYPE, Barrier, BarrierKind, CommitToken, LaneId, Receipt, Window
+
+_VERSIONS = VersionColumns()
 
 CAPABILITIES = Capabilities(
     modes=frozenset(WriteMode),
@@ -37,7 +42,10 @@ CAPABILITIES = Capabilities(
 
 @dataclass(slots=True)
 class Target:
-    """One table in the destination. ``rows`` has the schema's columns and ``__outliers``, or is an append log."""
+    """One table in the destination. ``rows`` has the schema's columns and ``__outliers``, or is an append log.
+
+    A history has besides the columns of versions, and behind them what the source has dropped.
+    """
 
     schema: TableSchema
     rows: pa.Table
@@ -90,11 +98,12 @@ class MemorySink:
         findings = []
         for schema in tables:
             target = self.destination.targets.get(schema.name)
-            if target is None:
-                continue
             try:
-                self._reshaped(target, schema)
-            except Refused as error:
+                if target is None:
+                    self._empty(schema)
+                else:
+                    self._reshaped(target, schema)
+            except (Refused, ConfigError) as error:
                 findings.append(
                     Finding(
                         severity=Severity.ERROR,
@@ -126,6 +135,10 @@ class MemorySink:
                 advice="Empty the target yourself if its rows are not needed",
                 table=table,
             )
+        if self.mode is WriteMode.HISTORY:
+            opened_by = single(target.rows[_VERSIONS.opened_by]).to_pylist()
+            is_current = single(target.rows[_VERSIONS.is_current]).to_pylist()
+            require_only_copied(all(is_current) and set(opened_by) <= {"r"}, table)
         emptied = replace(target, rows=self._empty(target.schema))
         self.destination.targets = {**self.destination.targets, table: emptied}
 
@@ -154,15 +167,21 @@ class MemorySink:
     def _empty(self, schema: TableSchema) -> pa.Table:
         if self.mode is WriteMode.APPEND:
             return append_truncate(schema, _NO_BARRIER, keep_outliers=True).slice(0, 0)
-        return pa.schema([*arrow_schema(schema), pa.field(OUTLIERS, OUTLIER_TYPE)]).empty_table()
+        fields = [*arrow_schema(schema), pa.field(OUTLIERS, OUTLIER_TYPE)]
+        if self.mode is WriteMode.HISTORY:
+            history_schema(schema, _VERSIONS)
+            fields += version_fields(_VERSIONS)
+        return pa.schema(fields).empty_table()
 
     def _reshaped(self, target: Target, schema: TableSchema) -> Target:
         if target.is_ours and not len(target.rows):
             return replace(target, schema=schema, rows=self._empty(schema))
         known = [KnownColumn(column.name, column.attnum, column.type.name) for column in target.schema.columns]
         now = [KnownColumn(column.name, column.attnum, column.type.name) for column in schema.columns]
-        is_mirror = self.mode is WriteMode.MIRROR
-        moves = column_moves(known, now) if is_mirror and target.schema.oid == schema.oid else NO_MOVES
+        is_log = self.mode is WriteMode.APPEND
+        moves = NO_MOVES if is_log or target.schema.oid != schema.oid else column_moves(known, now)
+        if self.mode is WriteMode.HISTORY:
+            moves = replace(moves, dropped=())
         misfits = [f"column {old} went as {new} came: renamed, or another?" for old, new in moves.unclear]
         if not target.is_ours:
             types = {column.name: column.type for column in target.schema.columns}
@@ -172,10 +191,15 @@ class MemorySink:
                 if column.name in types and types[column.name].oid != column.type.oid
             ]
         origins = {new: old for old, new in moves.renamed}
-        missing = {column.name: column.missing for column in schema.columns} if is_mirror else {}
+        missing = {column.name: column.missing for column in schema.columns} if not is_log else {}
         rows = target.rows.drop_columns([name for name in moves.dropped if name in target.rows.column_names])
         columns: list[pa.Array] = []
         fields = self._empty(schema).schema
+        if self.mode is WriteMode.HISTORY:
+            gone = set(rows.column_names) - {origins.get(name, name) for name in fields.names}
+            fields = pa.schema([*fields, *(field for field in rows.schema if field.name in gone)])
+            if len(set(fields.names)) < len(fields):
+                misfits.append("a column was renamed to the name of one that was dropped")
         for wanted in fields:
             origin = origins.get(wanted.name, wanted.name)
             try:
@@ -287,11 +311,15 @@ class MemoryWriter:
         if self._sink.mode is WriteMode.APPEND:
             row = append_truncate(target.schema, barrier, keep_outliers=True)
             return pa.concat_tables([target.rows, row])
+        if self._sink.mode is WriteMode.HISTORY:
+            return truncate_history(target.rows, plan_truncate(barrier, _VERSIONS), _VERSIONS)
         return target.rows.slice(0, 0)
 
     def _applied(self, target: Target, schema: TableSchema, changes: pa.Table) -> pa.Table:
         if self._sink.mode is WriteMode.APPEND:
             return pa.concat_tables([target.rows, append_rows(schema, changes, keep_outliers=True)])
+        if self._sink.mode is WriteMode.HISTORY:
+            return apply_history(target.rows, plan_history(schema, changes, _VERSIONS), _VERSIONS)
         return apply_plan(target.rows, plan(schema, changes))
 
 

@@ -13,6 +13,7 @@
         def read_table(self, schema): ...
         def read_log(self, schema): ...
 
+A sink that claims histories says ``modes = tuple(WriteMode)`` and has a ``read_history``, too.
 See `wallaby.testing.contract.hooks.SinkHooks` for every hook. Contents are compared by hash of all values, never by
 count.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from wallaby.testing.contract.barriers import BarriersContract
 from wallaby.testing.contract.commits import CommitContract, CrashContract, RaceContract
+from wallaby.testing.contract.history import HistoryContract
 from wallaby.testing.contract.hooks import SinkHooks
 from wallaby.testing.contract.identity import IdentityContract
 from wallaby.testing.contract.modes import ModesContract
@@ -37,6 +39,7 @@ class SinkContract(
     ModesContract,
     BarriersContract,
     ValuesContract,
+    HistoryContract,
 ):
     """Everything a destination must do to be called a sink of wallaby."""
 

@@ -71,7 +71,7 @@ class Lineage:
             if not changed.all():
                 ids = ids[kept]
                 keys = [column.filter(pa.array(kept)) for column in keys]
-        events = _events_in_order(batch.rows, moved)
+        events = events_in_order(batch.rows, moved)
         last = last_of_each(ids) if events is None else events[last_of_each(ids[events])]
         leaves = (last >= batch.rows) | is_delete[np.minimum(last, batch.rows - 1)] if len(last) else last == -1
         final = last[~leaves] if events is None else np.sort(last[~leaves])
@@ -102,7 +102,7 @@ class Lineage:
 
     def predecessors(self) -> Ids:
         """Per change, the change that made the row version it was made from; -1 when none in the batch did."""
-        events = _events_in_order(self.rows, self.moved)
+        events = events_in_order(self.rows, self.moved)
         ids = self.ids if events is None else self.ids[events]
         order, starts = grouped(ids)
         place = order if events is None else events[order]
@@ -117,7 +117,7 @@ class Lineage:
         return result
 
 
-def _events_in_order(rows: int, moved: Ids) -> Ids | None:
+def events_in_order(rows: int, moved: Ids) -> Ids | None:
     """Places in event order: the old key of a move just before its change. None when that is 0, 1, 2, …"""
     if len(moved) == 0:
         return None

@@ -132,8 +132,8 @@ def plan_mirror(schema: TableSchema, changes: pa.Table) -> MirrorPlan:
         entry, place = outliers.of_rows(final, batch.rows)
         carried = outliers.moved(entry, place, len(final))
         inserted = batch.op[final] != OP_UPDATE
-        return MirrorPlan(schema, _rows(batch, final, {}, carried), deletes, (), inserted)
-    filled = _fill(batch, lineage, outliers, partial)
+        return MirrorPlan(schema, row_table(batch, final, {}, carried), deletes, (), inserted)
+    filled = fill_unchanged(batch, lineage, outliers, final)
     complete_rows = np.flatnonzero(~filled.is_missing.any(axis=1))
     upserts = filled.rows
     if len(complete_rows) < len(final):
@@ -182,7 +182,7 @@ def plan_inserts(schema: TableSchema, changes: pa.Table) -> pa.Table:
     if bool(((batch.op == OP_DELETE) | (batch.op == OP_UPDATE)).any()):
         raise _no_identity(schema)
     everything = np.arange(batch.rows)
-    return _rows(batch, everything, {}, batch.row_outliers(everything))
+    return row_table(batch, everything, {}, batch.row_outliers(everything))
 
 
 def complete(schema: TableSchema, patch: Patch, found: pa.Table) -> pa.Table:
@@ -228,54 +228,54 @@ def complete(schema: TableSchema, patch: Patch, found: pa.Table) -> pa.Table:
 
 
 @dataclass(frozen=True, slots=True)
-class _Filled:
-    """The final rows with what the window knows of their unchanged columns."""
+class Filled:
+    """New rows with what the window knows of their unchanged columns."""
 
     rows: pa.Table
     columns: Ids
-    """The columns that any final row did not get, ascending."""
+    """The columns that any of the rows did not get, ascending."""
     is_missing: npt.NDArray[np.bool_]
-    """Final rows × ``columns``: neither the row nor an earlier one of the window has the value."""
+    """Rows × ``columns``: neither the row nor an earlier one of the window has the value."""
     earlier: Ids
     """What `Lineage.predecessors` said."""
 
 
-def _fill(batch: Changes, lineage: Lineage, outliers: Outliers, partial: Ids) -> _Filled:
-    final = lineage.final
-    entry, place = outliers.of_rows(final, batch.rows)
+def fill_unchanged(batch: Changes, lineage: Lineage, outliers: Outliers, wanted: Ids) -> Filled:
+    """The new rows of the changes ``wanted`` (ascending), unchanged columns from earlier versions in the batch."""
+    entry, place = outliers.of_rows(wanted, batch.rows)
     unchanged_row, unchanged_column = batch.unchanged_cells()
-    of_final = np.zeros(batch.rows, np.bool_)
-    of_final[final[partial]] = True
+    is_wanted = np.zeros(batch.rows, np.bool_)
+    is_wanted[wanted] = True
     # Key columns are never fetched from elsewhere: `Changes` took them from ``before``.
-    columns = np.flatnonzero(np.bincount(unchanged_column[of_final[unchanged_row]]))
+    columns = np.flatnonzero(np.bincount(unchanged_column[is_wanted[unchanged_row]]))
     columns = np.setdiff1d(columns, np.array(batch.schema.key))
-    is_missing = np.zeros((len(final), len(columns)), np.bool_)
+    is_missing = np.zeros((len(wanted), len(columns)), np.bool_)
     sources: dict[int, pa.Array] = {}
     earlier = lineage.predecessors()
     for k, column in enumerate(columns.tolist()):
         lacks = np.zeros(batch.rows, np.bool_)
         lacks[unchanged_row[unchanged_column == column]] = True
-        source = lineage.newest_with(~lacks, earlier)[final]
+        source = lineage.newest_with(~lacks, earlier)[wanted]
         is_missing[:, k] = source < 0
         sources[column] = pa.array(source, mask=source < 0)
         if len(outliers):
             of_column = np.flatnonzero(outliers.column == column)
             entry_of = np.full(batch.rows, -1, np.int64)
             entry_of[outliers.row[of_column]] = of_column
-            found = np.where((source >= 0) & (source != final), entry_of[source], -1)
+            found = np.where((source >= 0) & (source != wanted), entry_of[source], -1)
             took = np.flatnonzero(found >= 0)
             entry, place = np.concatenate([entry, found[took]]), np.concatenate([place, took])
-    carried = outliers.moved(entry, place, len(final))
-    return _Filled(_rows(batch, final, sources, carried), columns, is_missing, earlier)
+    carried = outliers.moved(entry, place, len(wanted))
+    return Filled(row_table(batch, wanted, sources, carried), columns, is_missing, earlier)
 
 
-def _patches(batch: Changes, lineage: Lineage, filled: _Filled) -> tuple[Patch, ...]:
+def _patches(batch: Changes, lineage: Lineage, filled: Filled) -> tuple[Patch, ...]:
     lacking = np.flatnonzero(filled.is_missing.any(axis=1))
     if len(lacking) == 0:
         return ()
     origin = lineage.origin(lineage.final[lacking], filled.earlier)
     moves = lineage.ids[origin] != lineage.ids[lineage.final[lacking]]
-    shape_of, count = _numbered(np.concatenate([filled.is_missing[lacking], moves[:, None]], axis=1))
+    shape_of, count = numbered(np.concatenate([filled.is_missing[lacking], moves[:, None]], axis=1))
     patches = []
     for number in range(count):
         chosen = np.flatnonzero(shape_of == number) if count > 1 else np.arange(len(lacking))
@@ -292,7 +292,7 @@ def _patches(batch: Changes, lineage: Lineage, filled: _Filled) -> tuple[Patch, 
     return tuple(patches)
 
 
-def _numbered(shapes: npt.NDArray[np.bool_]) -> tuple[Ids, int]:
+def numbered(shapes: npt.NDArray[np.bool_]) -> tuple[Ids, int]:
     """Which rows of ``shapes`` are equal, numbered from 0."""
     number = np.zeros(len(shapes), np.int64)
     count = 1
@@ -302,7 +302,7 @@ def _numbered(shapes: npt.NDArray[np.bool_]) -> tuple[Ids, int]:
     return number, count
 
 
-def _rows(batch: Changes, rows: Ids, sources: dict[int, pa.Array], outliers: pa.Array) -> pa.Table:
+def row_table(batch: Changes, rows: Ids, sources: dict[int, pa.Array], outliers: pa.Array) -> pa.Table:
     """A row table of the given changes; a column with an entry in ``sources`` takes its values from those changes."""
     columns = _taken(batch, rows, batch.after_columns(), sources)
     return pa.Table.from_arrays([*columns, outliers], schema=batch.row_schema)

@@ -11,7 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from sinks.delta import FACTORY
 from sinks.delta.config import DeltaOptions
-from sinks.delta.reader import read_log, read_mirror
+from sinks.delta.reader import read_history, read_log, read_mirror
 from sinks.delta.store import encode_name
 from wallaby.errors import Refused
 from wallaby.schema import Column, TableName, TableSchema
@@ -25,6 +25,7 @@ from wallaby.testing.sink_contract import SinkContract
 
 
 class TestDeltaContract(SinkContract):
+    modes = tuple(WriteMode)
     seeds = 2
 
     @pytest.fixture(autouse=True)
@@ -48,6 +49,9 @@ class TestDeltaContract(SinkContract):
 
     def read_log(self, schema: TableSchema) -> pa.Table:
         return read_log(DeltaOptions.parse(self.options(WriteMode.APPEND)), schema)
+
+    def read_history(self, schema: TableSchema) -> pa.Table:
+        return read_history(DeltaOptions.parse(self.options(WriteMode.HISTORY)), schema)
 
     def uri(self, schema: TableSchema) -> str:
         return str(self.path / encode_name(schema.name.schema) / encode_name(schema.name.name))

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from sinks.delta.config import DeltaOptions
-from sinks.delta.reader import read_log, read_mirror
+from sinks.delta.reader import read_history, read_log, read_mirror
 from sinks.delta.sink import DeltaSink
 from sinks.delta.stage import Stage
 from sinks.delta.writer import DeltaWriter
@@ -81,7 +81,7 @@ def test_of_a_thousand_keys_the_poisonous_one_is_found_and_taken_once_the_option
     feed(flow.begin(write_mode=mode.value), [(ITEMS, insert(1))], story, commit_every=2)
     [letter] = flow.letters()
     assert (letter.position.ordinal, letter.rows, letter.table) == (500, 1, ORDERS.name)
-    read = read_mirror if mode is WriteMode.MIRROR else read_log
+    read = {WriteMode.MIRROR: read_mirror, WriteMode.APPEND: read_log, WriteMode.HISTORY: read_history}[mode]
     options = DeltaOptions.parse({"path": str(root), "write_mode": mode.value})
 
     def ids() -> list[int]:

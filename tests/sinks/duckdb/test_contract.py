@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from sinks.duckdb import FACTORY
-from sinks.duckdb.reader import log_rows, mirror_rows
+from sinks.duckdb.reader import history_rows, log_rows, mirror_rows
 from sinks.duckdb.sink import DuckDBSink
 from wallaby.errors import Refused
 from wallaby.schema import Column, TableName, TableSchema
 from wallaby.sink import Sink, WriteMode
 from wallaby.testing.changes import Outlier, insert, table, update
-from wallaby.testing.contract.hooks import SinkHooks, raised, windows_of
+from wallaby.testing.contract.hooks import VERSIONS, SinkHooks, raised, windows_of
 from wallaby.testing.contract.tables import AWKWARD_NAMES
 from wallaby.testing.contract.values import ValuesContract
 from wallaby.testing.history import row_table
@@ -27,6 +27,7 @@ _HELD = (("date", "infinity"), ("timestamp", "-infinity"), ("timestamptz", "infi
 
 
 class TestDuckDBContract(SinkContract):
+    modes = tuple(WriteMode)
     seeds = 2
 
     @pytest.fixture(autouse=True)
@@ -50,6 +51,10 @@ class TestDuckDBContract(SinkContract):
     def read_log(self, schema: TableSchema) -> pa.Table:
         with self._connection() as connection:
             return log_rows(connection, schema)
+
+    def read_history(self, schema: TableSchema) -> pa.Table:
+        with self._connection() as connection:
+            return history_rows(connection, schema, VERSIONS)
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         """One process has one configuration of a file: the sink's."""

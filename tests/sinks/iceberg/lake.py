@@ -43,6 +43,10 @@ class Lake:
             scan = f"SELECT * FROM iceberg_scan('{table.metadata_location}')"
             return connection.execute(scan).to_arrow_table()
 
+    def remove(self, location: str) -> None:
+        """Delete a file of the warehouse, by its ``file://`` location."""
+        Path(location.removeprefix("file://")).unlink()
+
     def close(self) -> None:
         if self._catalog is not None:
             self._catalog.close()

@@ -11,17 +11,19 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from sinks.iceberg import FACTORY
-from sinks.iceberg.reader import log_rows, mirror_rows
+from sinks.iceberg.reader import history_rows, log_rows, mirror_rows
 from tests.sinks.iceberg.lake import Lake
 from wallaby.schema import Column, TableSchema
 from wallaby.sink import Sink, WriteMode
 from wallaby.testing.changes import table
+from wallaby.testing.contract.hooks import VERSIONS
 from wallaby.testing.sink_contract import SinkContract
 
 
 class IcebergContract(SinkContract):
     __test__ = False
     strategy: ClassVar[str]
+    modes = tuple(WriteMode)
     seeds = 2
 
     @pytest.fixture(autouse=True)
@@ -47,6 +49,9 @@ class IcebergContract(SinkContract):
 
     def read_log(self, schema: TableSchema) -> pa.Table:
         return log_rows(self.catalog.load_table((schema.name.schema, schema.name.name)), schema)
+
+    def read_history(self, schema: TableSchema) -> pa.Table:
+        return history_rows(self.catalog.load_table((schema.name.schema, schema.name.name)), schema, VERSIONS)
 
     def make_misfit(self, schema: TableSchema) -> bool:
         fields = [
@@ -76,7 +81,7 @@ class TestPositionDeletes(IcebergContract):
 class TestCopyOnWrite(IcebergContract):
     __test__ = True
     strategy = "copy-on-write"
-    modes = (WriteMode.MIRROR,)
+    modes = (WriteMode.MIRROR, WriteMode.HISTORY)
 
     def test_the_modes_claimed_are_the_modes_tested(self, mode: WriteMode) -> None:
         """An append log is the same by either strategy; it is tested above."""

@@ -14,9 +14,11 @@ from tests.sinks.postgres.conftest import read_rows
 from wallaby.schema import TableSchema, quote_identifier
 from wallaby.sink import Sink, WriteMode
 from wallaby.testing.changes import table
+from wallaby.testing.contract.hooks import VERSIONS
 from wallaby.testing.postgres import ScratchDatabase
 from wallaby.testing.sink_contract import SinkContract
 from wallaby.transform.append import LOG_FIELDS, OUTLIERS_FIELD
+from wallaby.transform.history import version_fields
 
 
 def qualified(schema: TableSchema) -> str:
@@ -31,8 +33,9 @@ def with_dates_as_text(schema: TableSchema) -> TableSchema:
 
 
 class TestPostgresSink(SinkContract):
-    """The contract on PostgreSQL, both modes."""
+    """The contract on PostgreSQL, in every mode."""
 
+    modes = tuple(WriteMode)
     seeds = 5
 
     @pytest.fixture(autouse=True)
@@ -74,6 +77,18 @@ class TestPostgresSink(SinkContract):
         ]
         columns.append(pa.array(named, OUTLIERS_FIELD.type))
         return pa.table(columns, names=[*names, *(field.name for field in LOG_FIELDS), OUTLIERS_FIELD.name])
+
+    def read_history(self, schema: TableSchema) -> pa.Table:
+        ordered = f"(SELECT * FROM {qualified(schema)} ORDER BY ctid) AS versions"
+        rows = read_rows(self.database, with_dates_as_text(schema), table=ordered)
+        own = self.database.fetch(
+            "SELECT (extract(epoch from valid_from) * 1000000)::int8, (extract(epoch from valid_to) * 1000000)::int8,"
+            " is_current, opened_by, closed_by, (valid_from_lsn - '0/0'::pg_lsn)::int8, valid_from_ordinal,"
+            f" (valid_to_lsn - '0/0'::pg_lsn)::int8, valid_to_ordinal FROM {ordered}"
+        )
+        for i, field in enumerate(version_fields(VERSIONS)):
+            rows = rows.append_column(field, pa.array([row[i] for row in own], field.type))
+        return rows
 
     def crash(self, sink: Sink) -> None:
         assert isinstance(sink, PostgresSink)

@@ -216,7 +216,7 @@ RULES = [
     ("source/options/publication_tables", [1], "source.options.publication_tables", "text"),
     ("source/options/create_slot", "perhaps", "source.options.create_slot", "true or false"),
     ("source/options/slot", "env:NOT_SET_ANYWHERE", "source.options.slot", "NOT_SET_ANYWHERE is not set"),
-    ("destinations/0/options/write_mode", "upsert", "destinations[0].options.write_mode", "mirror or append"),
+    ("destinations/0/options/write_mode", "upsert", "destinations[0].options.write_mode", "mirror, append or history"),
     ("destinations/0/options/commit_interval", -1, "destinations[0].options.commit_interval", "between 0"),
     ("destinations/0/options/soft_delete", "true", "destinations[0].options.soft_delete", "not supported yet"),
     ("destinations/0/type", "kafka", "destinations[0].type", "not supported yet"),

@@ -17,6 +17,8 @@ from wallaby.window import OUTLIER_TYPE
 class MemoryHooks(SinkHooks):
     """Reads the destination's tables directly."""
 
+    modes = tuple(WriteMode)
+
     def setup_method(self) -> None:
         self.destination = MemoryDestination()
 
@@ -27,6 +29,7 @@ class MemoryHooks(SinkHooks):
         return self.destination.targets[schema.name].rows
 
     read_log = read_table
+    read_history = read_table
 
     def make_misfit(self, schema: TableSchema) -> bool:
         other = table(schema.name, {c.name: "int8" if c.is_key else "bytea" for c in schema.columns}, key=["id"])

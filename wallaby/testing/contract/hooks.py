@@ -15,8 +15,11 @@ from wallaby.lsn import Lsn, Position
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Sink, SinkWriter, WriteMode
 from wallaby.testing.changes import Stream, table
-from wallaby.testing.history import RandomHistory, multiset
+from wallaby.testing.history import RandomHistory, multiset, shop_tables
+from wallaby.testing.versions import current_rows, expected_versions
+from wallaby.transform.mirror import OUTLIERS
 from wallaby.transform.state import derive_state
+from wallaby.versions import VersionColumns
 from wallaby.window import CommitToken, LaneId, Receipt, Window
 
 ORDERS: Final = table(
@@ -25,6 +28,7 @@ ORDERS: Final = table(
 PARCELS: Final = table("public.parcels", {"id": "int4", "note": "text", "size": "int4"}, key=["id"])
 LANE: Final = LaneId("contract", "target")
 FIRST_EPOCH: Final = 3
+VERSIONS: Final = VersionColumns()
 
 
 class SinkHooks:
@@ -57,6 +61,13 @@ class SinkHooks:
 
     def read_log(self, schema: TableSchema) -> pa.Table:
         """What a user sees in an append log: the columns of `wallaby.transform.append.append_schema`."""
+        raise NotImplementedError
+
+    def read_history(self, schema: TableSchema) -> pa.Table:
+        """What a user sees in a history: the columns of `wallaby.transform.history.history_schema`, and ``__outliers``
+
+        anywhere among them as in `read_table`.
+        """
         raise NotImplementedError
 
     def crash(self, sink: Sink) -> None:
@@ -104,11 +115,32 @@ class SinkHooks:
 
     def content(self, schema: TableSchema, mode: WriteMode) -> pa.Table:
         """The rows the target stands for, whichever mode."""
-        return self.read_table(schema) if mode is WriteMode.MIRROR else derive_state(schema, self.read_log(schema))
+        match mode:
+            case WriteMode.MIRROR:
+                return self.read_table(schema)
+            case WriteMode.APPEND:
+                return derive_state(schema, self.read_log(schema))
+            case WriteMode.HISTORY:
+                return current_rows(schema, self.read_history(schema), VERSIONS)
 
     def assert_content(self, schema: TableSchema, mode: WriteMode, expected: pa.Table, moment: str = "") -> None:
         """The target's rows are ``expected``, by content hash."""
-        found = self.content(schema, mode)
+        self._assert_equal(schema, self.content(schema, mode), expected, moment)
+
+    def assert_versions(self, schema: TableSchema, stream: Stream, moment: str = "") -> None:
+        """The target's history is that of ``stream``, by content hash."""
+        self.assert_same_versions(schema, expected_versions(stream, schema, VERSIONS), moment)
+
+    def assert_same_versions(self, schema: TableSchema, expected: pa.Table, moment: str = "") -> None:
+        """The target's history is ``expected`` (`wallaby.testing.versions.version_table`), by content hash."""
+        names = [*(column.name for column in schema.columns), *VERSIONS.names]
+        found, expected = (
+            rows.select([*names, *({OUTLIERS} & set(rows.column_names))])
+            for rows in (self.read_history(schema), expected)
+        )
+        self._assert_equal(schema, found, expected, moment)
+
+    def _assert_equal(self, schema: TableSchema, found: pa.Table, expected: pa.Table, moment: str) -> None:
         if canonical_hash(found) != canonical_hash(expected):
             surplus, lost = multiset(found) - multiset(expected), multiset(expected) - multiset(found)
             pytest.fail(f"{schema.name} {moment}: not expected {dict(surplus)}, missing {dict(lost)}")
@@ -174,6 +206,11 @@ class Process:
 def story(transactions: int = 6, *, seed: int = 5) -> RandomHistory:
     """A little fixed history of ``ORDERS`` alone: one window per transaction, no copy, no truncate."""
     return RandomHistory(seed, [ORDERS], transactions=transactions, copied_rows=0, truncates=False)
+
+
+def tables_for(mode: WriteMode) -> tuple[TableSchema, ...]:
+    """Tables of every identity the mode takes."""
+    return tuple(schema for schema in shop_tables() if schema.has_key or mode is not WriteMode.HISTORY)
 
 
 def windows_of(*transactions: Sequence[Any]) -> list[Window]:
