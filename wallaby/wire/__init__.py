@@ -1,1 +1,62 @@
-"""Message formats: changes as bytes for consumers that are not databases."""
+"""Record batches as files and messages, and back: one codec per format behind one port.
+
+A destination writes with `writer`, a consumer reads with `read`; ``docs/wire.md`` is theirs. What is read has the
+content (`wallaby.content`) of what was written, in the Arrow types it was written in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO, Final
+
+import pyarrow as pa
+
+from wallaby.flow import WireFormat
+from wallaby.wire.arrow import ArrowWriter, read_arrow
+from wallaby.wire.options import COMPRESSIONS, ArrowLayout, Compression, WireOptions
+from wallaby.wire.parquet import ParquetWriter, read_parquet
+from wallaby.wire.port import ByteSink, RecordWriter
+from wallaby.wire.source import Source, opened
+
+_WRITERS: Final[Mapping[WireFormat, Callable[[ByteSink, pa.Schema, WireOptions], RecordWriter]]] = MappingProxyType(
+    {WireFormat.ARROW: ArrowWriter, WireFormat.PARQUET: ParquetWriter}
+)
+_READERS: Final[Mapping[WireFormat, Callable[[Source], Iterator[pa.RecordBatch]]]] = MappingProxyType(
+    {WireFormat.ARROW: read_arrow, WireFormat.PARQUET: read_parquet}
+)
+
+
+def writer(sink: ByteSink, schema: pa.Schema, format: WireFormat, options: WireOptions | None = None) -> RecordWriter:
+    """A writer of batches of ``schema`` into ``sink``, which is written from its start to its end and never closed.
+
+    `ConfigError` for a compression the format does not know.
+    """
+    return _WRITERS[format](sink, schema, options or WireOptions())
+
+
+def read(
+    source: str | Path | BinaryIO, format: WireFormat | str, *, sha256: str | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The batches of a file, in the order they were written; a file that is given open stays open.
+
+    With ``sha256`` (hexadecimal) the whole file is verified before its first row is given. Without, a format notices
+    of damage what its own checksums tell, and `wallaby.errors.DamagedFile` may come after some rows: they are right,
+    and not all.
+    """
+    with opened(source, sha256=sha256) as found:
+        yield from _READERS[WireFormat(format)](found)
+
+
+__all__ = [
+    "COMPRESSIONS",
+    "ArrowLayout",
+    "ByteSink",
+    "Compression",
+    "RecordWriter",
+    "WireFormat",
+    "WireOptions",
+    "read",
+    "writer",
+]

@@ -1,0 +1,197 @@
+"""Every format gives back what was written, and notices when a file is not whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.wallaby.wire.batches import KINDS, content, log_batch, reread, tables, written
+from wallaby.errors import ConfigError, DamagedFile, RowRefused
+from wallaby.wire import COMPRESSIONS, ArrowLayout, Compression, WireFormat, WireOptions, read, writer
+
+CASES = [(format, WireOptions(compression=codec)) for format, codecs in COMPRESSIONS.items() for codec in codecs]
+CASES += [
+    (WireFormat.ARROW, WireOptions(arrow_layout=ArrowLayout.FILE, compression=codec))
+    for codec in COMPRESSIONS[WireFormat.ARROW]
+]
+each_case = pytest.mark.parametrize(
+    ("format", "options"), CASES, ids=[f"{f}-{o.compression}-{o.arrow_layout}" for f, o in CASES]
+)
+each_format = pytest.mark.parametrize("format", list(COMPRESSIONS))
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+
+def content_of(format: WireFormat, batches: list[pa.RecordBatch], options: WireOptions | None = None) -> str:
+    """The content hash of the file of the batches, whose schema must be theirs."""
+    schema = batches[0].schema
+    found = reread(format, written(format, batches, options))
+    for batch in found:
+        assert batch.schema.equals(schema)
+    return content([pa.RecordBatch.from_arrays([pa.array([], kind) for kind in schema.types], schema=schema), *found])
+
+
+@pytest.mark.must_not_fail(12)
+@pytest.mark.must_not_fail(13)
+@each_format
+@patient
+@given(batches=tables())
+def test_what_is_read_is_what_was_written(format: WireFormat, batches: list[pa.RecordBatch]) -> None:
+    assert content_of(format, batches) == content(batches)
+
+
+@each_format
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_column_of_nulls_stays_one(format: WireFormat, kind: str) -> None:
+    field = KINDS[kind][0].with_name("v")
+    batch = pa.RecordBatch.from_arrays([pa.nulls(3, field.type)], schema=pa.schema([field]))
+    assert content_of(format, [batch]) == content([batch])
+
+
+@each_case
+def test_every_compression_is_undone(format: WireFormat, options: WireOptions) -> None:
+    batches = [log_batch(), log_batch(0), log_batch(1000)]
+    assert content_of(format, batches, options) == content(batches)
+
+
+@each_format
+def test_a_file_without_rows_can_be_read(format: WireFormat) -> None:
+    assert sum(batch.num_rows for batch in reread(format, written(format, [log_batch(0)]))) == 0
+
+
+@each_format
+def test_rows_without_columns_are_counted_or_refused(format: WireFormat) -> None:
+    rows = pa.RecordBatch.from_struct_array(pa.array([{}] * 3, pa.struct([])))
+    if format is WireFormat.PARQUET:
+        with pytest.raises(RowRefused):
+            written(format, [rows])
+    else:
+        assert sum(batch.num_rows for batch in reread(format, written(format, [rows]))) == 3
+
+
+@each_format
+def test_as_many_columns_as_a_table_can_have(format: WireFormat) -> None:
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array([i, None], pa.int32()) for i in range(1_600)], names=[f"column {i}" for i in range(1_600)]
+    )
+    assert content_of(format, [batch]) == content([batch])
+
+
+@pytest.mark.must_not_fail(13)
+@each_format
+def test_large_texts_stay_whole(format: WireFormat) -> None:
+    texts = pa.array(["x" * 5_000_000, None, "", 'ü"\\' * 1_000_000])
+    batch = pa.RecordBatch.from_arrays([texts], names=["v"])
+    assert content_of(format, [batch]) == content([batch])
+
+
+@each_case
+def test_a_file_cut_off_anywhere_gives_our_error(format: WireFormat, options: WireOptions) -> None:
+    batches = [log_batch(3), log_batch(4)]
+    whole = written(format, batches, options)
+    known = {row for batch in batches for row in map(str, batch.to_pylist())}
+    for size in range(len(whole)):
+        found: list[str] = []
+        with pytest.raises(DamagedFile):  # noqa: PT012  # rows before the damage may come
+            for batch in read(io.BytesIO(whole[:size]), format):
+                found += map(str, batch.to_pylist())
+        assert known.issuperset(found), size
+
+
+@each_case
+def test_a_changed_byte_gives_our_error_or_nothing_worse_than_rows(format: WireFormat, options: WireOptions) -> None:
+    """Formats without checksums cannot know: the digest does (below). But nothing else than our error may come."""
+    whole = written(format, [log_batch(3), log_batch(4)], options)
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        try:
+            for batch in read(io.BytesIO(damaged), format):
+                batch.validate(full=True)
+        except DamagedFile:
+            pass
+
+
+@each_format
+@patient
+@given(junk=st.binary(max_size=200))
+@example(junk=b"")
+def test_other_bytes_give_our_error(format: WireFormat, junk: bytes) -> None:
+    with pytest.raises(DamagedFile):
+        reread(format, junk)
+
+
+@each_format
+def test_a_file_is_held_against_its_digest_before_a_row_is_given(format: WireFormat, tmp_path: Path) -> None:
+    whole = written(format, [log_batch()])
+    path = tmp_path / "file"
+    path.write_bytes(whole)
+    digest = hashlib.sha256(whole).hexdigest()
+    assert content(list(read(path, format, sha256=digest))) == content([log_batch()])
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedFile, match="digest"):
+        next(read(path, format, sha256=digest))
+
+
+@each_format
+def test_an_unknown_compression_is_refused(format: WireFormat) -> None:
+    [codec, *_] = [codec for codec in Compression if codec not in COMPRESSIONS[format]]
+    with pytest.raises(ConfigError, match="compression"):
+        writer(io.BytesIO(), log_batch().schema, format, WireOptions(compression=codec))
+
+
+class _FullDisk(io.RawIOBase):
+    """Takes so many bytes and no more."""
+
+    def __init__(self, room: int) -> None:
+        self.taken = b""
+        self.room = room
+
+    def write(self, data: object, /) -> int:
+        part = bytes(memoryview(data))[:7]  # type: ignore[arg-type]  # a buffer
+        if len(part) > self.room:
+            raise OSError(28, "No space left on device")
+        self.room -= len(part)
+        self.taken += part
+        return len(part)
+
+
+@each_format
+def test_a_sink_may_take_the_bytes_in_pieces(format: WireFormat) -> None:
+    sink = _FullDisk(1 << 20)
+    made = writer(sink, log_batch().schema, format)
+    made.add(log_batch())
+    made.finish()
+    assert content(reread(format, sink.taken)) == content([log_batch()])
+
+
+@each_format
+def test_a_full_disk_is_the_callers_error_and_the_writer_can_be_abandoned(format: WireFormat) -> None:
+    sink = _FullDisk(1 << 20)
+    made = writer(sink, log_batch().schema, format)
+    sink.room = 0
+    with pytest.raises(OSError, match="No space"):  # noqa: PT012  # when it is noticed is the format's affair
+        made.add(log_batch(200_000))
+        made.finish()
+    before = sink.taken
+    made.abandon()
+    made.abandon()
+    assert sink.taken == before
+
+
+@each_format
+def test_the_memory_of_a_batch_is_not_needed_afterwards(format: WireFormat) -> None:
+    lent = bytearray(pa.array(range(10), pa.int64()).buffers()[1].to_pybytes())
+    column = pa.Array.from_buffers(pa.int64(), 10, [None, pa.py_buffer(lent)])
+    batch = pa.RecordBatch.from_arrays([column], names=["v"])
+    file = io.BytesIO()
+    made = writer(file, batch.schema, format)
+    made.add(batch)
+    lent[:] = bytes(80)
+    made.finish()
+    assert pa.Table.from_batches(reread(format, file.getvalue())).column(0).to_pylist() == list(range(10))
