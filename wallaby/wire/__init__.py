@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, assert_never
 
 import pyarrow as pa
 
+from wallaby.errors import ConfigError
 from wallaby.flow import WireFormat
 from wallaby.wire.arrow import ArrowWriter, read_arrow
+from wallaby.wire.json_lines import JsonWriter, read_json
 from wallaby.wire.options import COMPRESSIONS, ArrowLayout, Compression, WireOptions
 from wallaby.wire.parquet import ParquetWriter, read_parquet
 from wallaby.wire.port import ByteSink, RecordWriter
 from wallaby.wire.source import Source, opened
 
 _WRITERS: Final[Mapping[WireFormat, Callable[[ByteSink, pa.Schema, WireOptions], RecordWriter]]] = MappingProxyType(
-    {WireFormat.ARROW: ArrowWriter, WireFormat.PARQUET: ParquetWriter}
-)
-_READERS: Final[Mapping[WireFormat, Callable[[Source], Iterator[pa.RecordBatch]]]] = MappingProxyType(
-    {WireFormat.ARROW: read_arrow, WireFormat.PARQUET: read_parquet}
+    {WireFormat.ARROW: ArrowWriter, WireFormat.PARQUET: ParquetWriter, WireFormat.JSON: JsonWriter}
 )
 
 
@@ -37,16 +36,34 @@ def writer(sink: ByteSink, schema: pa.Schema, format: WireFormat, options: WireO
 
 
 def read(
-    source: str | Path | BinaryIO, format: WireFormat | str, *, sha256: str | None = None
+    source: str | Path | BinaryIO,
+    format: WireFormat | str,
+    *,
+    schema: pa.Schema | None = None,
+    sha256: str | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The batches of a file, in the order they were written; a file that is given open stays open.
 
-    With ``sha256`` (hexadecimal) the whole file is verified before its first row is given. Without, a format notices
-    of damage what its own checksums tell, and `wallaby.errors.DamagedFile` may come after some rows: they are right,
-    and not all.
+    JSON needs the ``schema`` that it was written with, the other formats carry it. With ``sha256`` (hexadecimal) the
+    whole file is verified before its first row is given. Without, a format notices of damage what its own checksums
+    tell, and `wallaby.errors.DamagedFile` may come after some rows: they are right, and not all.
     """
     with opened(source, sha256=sha256) as found:
-        yield from _READERS[WireFormat(format)](found)
+        yield from _batches(found, WireFormat(format), schema)
+
+
+def _batches(source: Source, format: WireFormat, schema: pa.Schema | None) -> Iterator[pa.RecordBatch]:
+    match format:
+        case WireFormat.ARROW:
+            return read_arrow(source)
+        case WireFormat.PARQUET:
+            return read_parquet(source)
+        case WireFormat.JSON:
+            return read_json(source, schema)
+        case WireFormat.AVRO | WireFormat.PROTO:
+            raise ConfigError("no reader knows this format", field="format")
+        case _:
+            assert_never(format)
 
 
 __all__ = [

@@ -33,7 +33,16 @@ def detecting(format: WireFormat, **where: Any) -> Iterator[None]:
         if error.errno is not None:
             raise
         raise damaged(format, type(error).__name__, **where) from None
-    except (pa.ArrowException, ValueError, KeyError, IndexError, OverflowError, EOFError, MemoryError) as error:
+    except (
+        pa.ArrowException,
+        ValueError,
+        KeyError,
+        IndexError,
+        OverflowError,
+        EOFError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         # Without a cause on purpose: the texts may quote values.
         raise damaged(format, type(error).__name__, **where) from None
 

@@ -3,8 +3,8 @@
 No value is altered. A JSON number is used only where every reader gets the same value back: booleans and null are
 JSON's own, whole numbers are numbers up to 2^53 - 1 in size (what a double holds exactly) and text beyond, finite
 floats are numbers in their shortest exact form, always with a point or an exponent so that ``-0.0`` stays a float.
-Arrays are arrays and hstore is an object of the same rules. Everything else is a string in PostgreSQL's own form:
-numerics with their scale, json and jsonb as their text (a column that is null and one that holds JSON's null stay
+Arrays are arrays, hstore and structs are objects of the same rules. Everything else is a string in PostgreSQL's own
+form: numerics with their scale, json and jsonb as their text (a column that is null and one that holds JSON's null stay
 apart), bytea as ``\\x`` hexadecimal; timestamps, dates and times in ISO 8601 (with ``Z`` for timestamptz), outside the
 years 1 to 9999 in PostgreSQL's form (``0044-03-15 BC``); intervals as ISO 8601 durations. Values their Arrow type
 cannot hold (an infinite date, ``NaN`` in a numeric, an array of several dimensions) are PostgreSQL's text, and the
@@ -114,9 +114,24 @@ def json_texts(array: pa.Array) -> pa.Array:
         offsets = array.offsets.to_numpy().astype(np.int64)
         values = array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
         return _list(array, offsets - offsets[0], json_texts(values).fill_null("null"), "[", "]")
+    if t.is_struct(kind):
+        members = [
+            _joined(f"{_quoted_name(field.name)}:", json_texts(cells).fill_null("null"))
+            for field, cells in zip(kind, array.flatten(), strict=True)
+        ]
+        return _only(array.is_valid(), _object(members, len(array)))
     if t.is_null(kind):
         return pa.nulls(len(array), _TEXT)
     return _strings(value_texts(array))
+
+
+def row_texts(rows: pa.RecordBatch) -> pa.Array:
+    """Each row as a JSON object, large_string: every column is a member, null as ``null``."""
+    members = [
+        _joined(f"{_quoted_name(name)}:", json_texts(column).fill_null("null"))
+        for name, column in zip(rows.schema.names, rows.columns, strict=True)
+    ]
+    return _object(members, rows.num_rows)
 
 
 def lsn_texts(array: pa.Array) -> pa.Array:
@@ -250,7 +265,7 @@ def _moments(array: pa.Array) -> pa.Array:
         texts = pc.replace_substring_regex(texts, r"\+00$", "Z")
     if not far.any():
         return texts
-    years, months, dates = _civil(days[far])
+    years, months, dates = civil(days[far])
     parts = [
         pc.utf8_lpad(pa.array(numbers).cast(_TEXT), width, "0")
         for numbers, width in ((np.where(years > 0, years, 1 - years), 4), (months, 2), (dates, 2))
@@ -270,7 +285,7 @@ _YEAR_10000: Final = 2_932_897
 _Days = npt.NDArray[np.int64]
 
 
-def _civil(days: _Days) -> tuple[_Days, _Days, _Days]:
+def civil(days: _Days) -> tuple[_Days, _Days, _Days]:
     """Year (0 is 1 BC), month and day of days since 1970, in the calendar without beginning that PostgreSQL uses.
 
     Years are counted from March, so that the odd day comes last; 146,097 days are 400 years.
@@ -375,4 +390,4 @@ def _joined(*parts: pa.Array | str) -> pa.Array:
     return pc.binary_join_element_wise(*(_scalar(p) if isinstance(p, str) else p for p in parts), _scalar(""))
 
 
-__all__ = ["OPERATIONS", "Messages", "change_messages", "json_texts", "lsn_texts"]
+__all__ = ["OPERATIONS", "Messages", "change_messages", "civil", "json_texts", "lsn_texts", "row_texts"]

@@ -34,9 +34,10 @@ COMPRESSIONS: Final[Mapping[WireFormat, tuple[Compression, ...]]] = MappingProxy
             Compression.GZIP,
             Compression.NONE,
         ),
+        WireFormat.JSON: (Compression.ZSTD, Compression.GZIP, Compression.NONE),
     }
 )
-"""The first is the default: the smallest of the fast ones, and for JSON what every reader unpacks by itself."""
+"""The first is the default: the smallest of the fast ones."""
 
 
 class ArrowLayout(StrEnum):

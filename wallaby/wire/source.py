@@ -20,7 +20,7 @@ _REMEMBERED: Final = 8
 class Source:
     """A binary file that is read once, from where it stands. The file stays open and its owner's."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str | None) -> None:
         self.name = name
         self.closed = False
         self._file = file
@@ -86,20 +86,19 @@ def opened(source: str | Path | BinaryIO, *, sha256: str | None) -> Iterator[Sou
         with Path(source).open("rb") as file:
             yield _verified(file, str(source), sha256)
         return
-    yield _verified(source, "", sha256)
+    yield _verified(source, None, sha256)
 
 
-def _verified(file: BinaryIO, name: str, sha256: str | None) -> Source:
-    where = name or None
+def _verified(file: BinaryIO, name: str | None, sha256: str | None) -> Source:
     if sha256 is not None:
         if not file.seekable():
-            raise ConfigError("a digest needs a file that can be read twice", field="sha256", file=where)
+            raise ConfigError("a digest needs a file that can be read twice", field="sha256", file=name)
         begin, digest = file.tell(), hashlib.sha256()
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
         file.seek(begin)
         if digest.hexdigest() != sha256.lower():
-            raise DamagedFile("the file is not the one of this digest", advice="Fetch it again", file=where)
+            raise DamagedFile("the file is not the one of this digest", advice="Fetch it again", file=name)
     return Source(file, name)
 
 

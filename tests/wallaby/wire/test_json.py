@@ -13,7 +13,7 @@ import pytest
 from wallaby.schema import ReplicaIdentity
 from wallaby.testing.changes import Change, Outlier, change_table, delete, insert, table, update
 from wallaby.transform.append import append_rows
-from wallaby.wire.json import change_messages, json_texts, lsn_texts
+from wallaby.wire.json import change_messages, json_texts, lsn_texts, row_texts
 
 ORDERS = table("public.orders", {"id": "int8", "note": "text", "total": "numeric(12,2)"}, key=["id"])
 
@@ -158,3 +158,13 @@ def test_names_of_every_kind_are_names() -> None:
     [message] = messages(schema, insert(1, "x"))
     assert message["table"] == 'it\'s "q"\\'
     assert message["after"] == {'c"\\\n': 1, "é": "x"}
+
+
+def test_structs_are_objects() -> None:
+    pairs = pa.array([{"column": 'a"b', "text": None}, None], pa.struct({"column": pa.string(), "text": pa.string()}))
+    assert texts(pairs) == ['{"column":"a\\"b","text":null}', None]
+
+
+def test_a_row_is_an_object_of_all_its_columns() -> None:
+    rows = pa.RecordBatch.from_pydict({"id": [2**53, None], "note": ["a", None]})
+    assert row_texts(rows).to_pylist() == ['{"id":"9007199254740992","note":"a"}', '{"id":null,"note":null}']

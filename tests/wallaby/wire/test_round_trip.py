@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,9 @@ CASES += [
 each_case = pytest.mark.parametrize(
     ("format", "options"), CASES, ids=[f"{f}-{o.compression}-{o.arrow_layout}" for f, o in CASES]
 )
+LOG = log_batch().schema
+ENDLESS = {(WireFormat.JSON, Compression.NONE)}
+"""What does not know where it ends: cut off between two rows or blocks it looks whole."""
 each_format = pytest.mark.parametrize("format", list(COMPRESSIONS))
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -30,7 +34,7 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, H
 def content_of(format: WireFormat, batches: list[pa.RecordBatch], options: WireOptions | None = None) -> str:
     """The content hash of the file of the batches, whose schema must be theirs."""
     schema = batches[0].schema
-    found = reread(format, written(format, batches, options))
+    found = reread(format, written(format, batches, options), schema=schema)
     for batch in found:
         assert batch.schema.equals(schema)
     return content([pa.RecordBatch.from_arrays([pa.array([], kind) for kind in schema.types], schema=schema), *found])
@@ -61,7 +65,7 @@ def test_every_compression_is_undone(format: WireFormat, options: WireOptions) -
 
 @each_format
 def test_a_file_without_rows_can_be_read(format: WireFormat) -> None:
-    assert sum(batch.num_rows for batch in reread(format, written(format, [log_batch(0)]))) == 0
+    assert sum(batch.num_rows for batch in reread(format, written(format, [log_batch(0)]), schema=LOG)) == 0
 
 
 @each_format
@@ -71,7 +75,7 @@ def test_rows_without_columns_are_counted_or_refused(format: WireFormat) -> None
         with pytest.raises(RowRefused):
             written(format, [rows])
     else:
-        assert sum(batch.num_rows for batch in reread(format, written(format, [rows]))) == 3
+        assert sum(batch.num_rows for batch in reread(format, written(format, [rows]), schema=rows.schema)) == 3
 
 
 @each_format
@@ -94,13 +98,15 @@ def test_large_texts_stay_whole(format: WireFormat) -> None:
 def test_a_file_cut_off_anywhere_gives_our_error(format: WireFormat, options: WireOptions) -> None:
     batches = [log_batch(3), log_batch(4)]
     whole = written(format, batches, options)
-    known = {row for batch in batches for row in map(str, batch.to_pylist())}
-    for size in range(len(whole)):
-        found: list[str] = []
-        with pytest.raises(DamagedFile):  # noqa: PT012  # rows before the damage may come
-            for batch in read(io.BytesIO(whole[:size]), format):
-                found += map(str, batch.to_pylist())
-        assert known.issuperset(found), size
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    may_look_whole = (format, options.codec(format)) in ENDLESS
+    # An empty file is one of JSON without rows.
+    for size in range(format is WireFormat.JSON, len(whole)):
+        found: list[object] = []
+        with suppress(DamagedFile) if may_look_whole else pytest.raises(DamagedFile):
+            for batch in read(io.BytesIO(whole[:size]), format, schema=LOG):
+                found += batch.to_pylist()
+        assert found == rows[: len(found)], size
 
 
 @each_case
@@ -111,7 +117,7 @@ def test_a_changed_byte_gives_our_error_or_nothing_worse_than_rows(format: WireF
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
         try:
-            for batch in read(io.BytesIO(damaged), format):
+            for batch in read(io.BytesIO(damaged), format, schema=LOG):
                 batch.validate(full=True)
         except DamagedFile:
             pass
@@ -119,11 +125,11 @@ def test_a_changed_byte_gives_our_error_or_nothing_worse_than_rows(format: WireF
 
 @each_format
 @patient
-@given(junk=st.binary(max_size=200))
-@example(junk=b"")
+@given(junk=st.binary(min_size=1, max_size=200))
+@example(junk=b"{}\n")
 def test_other_bytes_give_our_error(format: WireFormat, junk: bytes) -> None:
     with pytest.raises(DamagedFile):
-        reread(format, junk)
+        reread(format, junk, schema=LOG)
 
 
 @each_format
@@ -132,10 +138,10 @@ def test_a_file_is_held_against_its_digest_before_a_row_is_given(format: WireFor
     path = tmp_path / "file"
     path.write_bytes(whole)
     digest = hashlib.sha256(whole).hexdigest()
-    assert content(list(read(path, format, sha256=digest))) == content([log_batch()])
+    assert content(list(read(path, format, schema=LOG, sha256=digest))) == content([log_batch()])
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DamagedFile, match="digest"):
-        next(read(path, format, sha256=digest))
+        next(read(path, format, schema=LOG, sha256=digest))
 
 
 @each_format
@@ -167,7 +173,7 @@ def test_a_sink_may_take_the_bytes_in_pieces(format: WireFormat) -> None:
     made = writer(sink, log_batch().schema, format)
     made.add(log_batch())
     made.finish()
-    assert content(reread(format, sink.taken)) == content([log_batch()])
+    assert content(reread(format, sink.taken, schema=LOG)) == content([log_batch()])
 
 
 @each_format
@@ -194,4 +200,6 @@ def test_the_memory_of_a_batch_is_not_needed_afterwards(format: WireFormat) -> N
     made.add(batch)
     lent[:] = bytes(80)
     made.finish()
-    assert pa.Table.from_batches(reread(format, file.getvalue())).column(0).to_pylist() == list(range(10))
+    assert pa.Table.from_batches(reread(format, file.getvalue(), schema=batch.schema)).column(0).to_pylist() == list(
+        range(10)
+    )
