@@ -16,6 +16,8 @@ import pyarrow as pa
 from wallaby.errors import ConfigError
 from wallaby.flow import WireFormat
 from wallaby.wire.arrow import ArrowWriter, read_arrow
+from wallaby.wire.avro import AvroWriter
+from wallaby.wire.avro_reader import read_avro
 from wallaby.wire.json_lines import JsonWriter, read_json
 from wallaby.wire.options import COMPRESSIONS, ArrowLayout, Compression, WireOptions
 from wallaby.wire.parquet import ParquetWriter, read_parquet
@@ -23,7 +25,12 @@ from wallaby.wire.port import ByteSink, RecordWriter
 from wallaby.wire.source import Source, opened
 
 _WRITERS: Final[Mapping[WireFormat, Callable[[ByteSink, pa.Schema, WireOptions], RecordWriter]]] = MappingProxyType(
-    {WireFormat.ARROW: ArrowWriter, WireFormat.PARQUET: ParquetWriter, WireFormat.JSON: JsonWriter}
+    {
+        WireFormat.ARROW: ArrowWriter,
+        WireFormat.PARQUET: ParquetWriter,
+        WireFormat.AVRO: AvroWriter,
+        WireFormat.JSON: JsonWriter,
+    }
 )
 
 
@@ -60,7 +67,9 @@ def _batches(source: Source, format: WireFormat, schema: pa.Schema | None) -> It
             return read_parquet(source)
         case WireFormat.JSON:
             return read_json(source, schema)
-        case WireFormat.AVRO | WireFormat.PROTO:
+        case WireFormat.AVRO:
+            return read_avro(source)
+        case WireFormat.PROTO:
             raise ConfigError("no reader knows this format", field="format")
         case _:
             assert_never(format)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.wire.json import civil
+from wallaby.wire.nesting import exchanged, exchanged_type
 
 _TEXT: Final = pa.large_string()
 _INTERVAL: Final = pa.month_day_nano_interval()
@@ -34,42 +35,18 @@ _Numbers = npt.NDArray[np.int64]
 
 def text_type(kind: pa.DataType) -> pa.DataType:
     """The Arrow type of a column's values as the JSON parser gives them, numbers as texts."""
-    t = pa.types
-    if isinstance(kind, pa.BaseExtensionType):
-        return text_type(kind.storage_type)
-    if t.is_boolean(kind) or t.is_null(kind):
-        return kind
-    if t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind):
-        return pa.list_(text_type(kind.value_type))
-    if t.is_map(kind):
-        return pa.map_(pa.string(), text_type(kind.item_type))
-    if t.is_struct(kind):
-        return pa.struct([pa.field(field.name, text_type(field.type)) for field in kind])
-    return _TEXT
+    return exchanged_type(kind, lambda leaf: leaf if pa.types.is_boolean(leaf) or pa.types.is_null(leaf) else _TEXT)
 
 
 def from_texts(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     """The values of ``kind`` from those of `text_type`."""
-    t = pa.types
-    if isinstance(kind, pa.BaseExtensionType):
-        return pa.ExtensionArray.from_storage(kind, from_texts(texts, kind.storage_type))
-    if texts.type == kind:
-        return texts
-    if t.is_list(kind):
-        return _nested(texts, kind, [from_texts(texts.values, kind.value_type)])
-    if t.is_map(kind):
-        keys, items = from_texts(texts.keys, kind.key_type), from_texts(texts.items, kind.item_type)
-        entries = pa.StructArray.from_arrays([keys, items], fields=[kind.key_field, kind.item_field])
-        return _nested(texts, kind, [entries])
-    if t.is_struct(kind):
-        return _nested(texts, kind, [from_texts(texts.field(i), kind.field(i).type) for i in range(kind.num_fields)])
-    return _leaf(kind)(texts, kind)
+    return exchanged(texts, kind, lambda leaves, wanted: _parser(wanted)(leaves, wanted))
 
 
 _Parser = Callable[[pa.Array, pa.DataType], pa.Array]
 
 
-def _leaf(kind: pa.DataType) -> _Parser:
+def _parser(kind: pa.DataType) -> _Parser:
     t = pa.types
     if t.is_date32(kind) or t.is_timestamp(kind):
         return _moments
@@ -82,11 +59,6 @@ def _leaf(kind: pa.DataType) -> _Parser:
     if t.is_binary(kind) or t.is_large_binary(kind):
         return _octets
     return pa.Array.cast
-
-
-def _nested(texts: pa.Array, kind: pa.DataType, children: list[pa.Array]) -> pa.Array:
-    buffers = texts.buffers()[:1] if pa.types.is_struct(kind) else texts.buffers()[:2]
-    return pa.Array.from_buffers(kind, len(texts), buffers, texts.null_count, texts.offset, children=children)
 
 
 def _moments(texts: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -34,10 +34,12 @@ COMPRESSIONS: Final[Mapping[WireFormat, tuple[Compression, ...]]] = MappingProxy
             Compression.GZIP,
             Compression.NONE,
         ),
+        WireFormat.AVRO: (Compression.SNAPPY, Compression.ZSTD, Compression.DEFLATE, Compression.NONE),
         WireFormat.JSON: (Compression.ZSTD, Compression.GZIP, Compression.NONE),
     }
 )
-"""The first is the default: the smallest of the fast ones."""
+"""The first is the default: the smallest of the fast ones. For Avro it is snappy, which alone has a checksum there, and
+which more readers know than zstd."""
 
 
 class ArrowLayout(StrEnum):

@@ -25,7 +25,7 @@ each_case = pytest.mark.parametrize(
     ("format", "options"), CASES, ids=[f"{f}-{o.compression}-{o.arrow_layout}" for f, o in CASES]
 )
 LOG = log_batch().schema
-ENDLESS = {(WireFormat.JSON, Compression.NONE)}
+ENDLESS = {(WireFormat.JSON, Compression.NONE), *((WireFormat.AVRO, codec) for codec in COMPRESSIONS[WireFormat.AVRO])}
 """What does not know where it ends: cut off between two rows or blocks it looks whole."""
 each_format = pytest.mark.parametrize("format", list(COMPRESSIONS))
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
