@@ -13,15 +13,16 @@ from typing import BinaryIO, Final, assert_never
 
 import pyarrow as pa
 
-from wallaby.errors import ConfigError
 from wallaby.flow import WireFormat
 from wallaby.wire.arrow import ArrowWriter, read_arrow
 from wallaby.wire.avro import AvroWriter
 from wallaby.wire.avro_reader import read_avro
 from wallaby.wire.json_lines import JsonWriter, read_json
-from wallaby.wire.options import COMPRESSIONS, ArrowLayout, Compression, WireOptions
+from wallaby.wire.options import COMPRESSIONS, ArrowLayout, Compression, ProtoPayload, WireOptions
 from wallaby.wire.parquet import ParquetWriter, read_parquet
 from wallaby.wire.port import ByteSink, RecordWriter
+from wallaby.wire.protobuf import ProtobufWriter
+from wallaby.wire.protobuf_reader import read_protobuf
 from wallaby.wire.source import Source, opened
 
 _WRITERS: Final[Mapping[WireFormat, Callable[[ByteSink, pa.Schema, WireOptions], RecordWriter]]] = MappingProxyType(
@@ -30,6 +31,7 @@ _WRITERS: Final[Mapping[WireFormat, Callable[[ByteSink, pa.Schema, WireOptions],
         WireFormat.PARQUET: ParquetWriter,
         WireFormat.AVRO: AvroWriter,
         WireFormat.JSON: JsonWriter,
+        WireFormat.PROTO: ProtobufWriter,
     }
 )
 
@@ -70,7 +72,7 @@ def _batches(source: Source, format: WireFormat, schema: pa.Schema | None) -> It
         case WireFormat.AVRO:
             return read_avro(source)
         case WireFormat.PROTO:
-            raise ConfigError("no reader knows this format", field="format")
+            return read_protobuf(source)
         case _:
             assert_never(format)
 
@@ -80,6 +82,7 @@ __all__ = [
     "ArrowLayout",
     "ByteSink",
     "Compression",
+    "ProtoPayload",
     "RecordWriter",
     "WireFormat",
     "WireOptions",

@@ -15,6 +15,7 @@ What we dislike: texts are copied a few times on the way. It is still a few micr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,18 +63,19 @@ def change_messages(schema: TableSchema, log: pa.Table) -> Messages:
     letters = single(log[OP])
     codes = pc.index_in(letters, pa.array(list(OPERATIONS)))
     operation = pa.array(list(OPERATIONS.values())).take(codes)
-    members = _members(schema, log)
+    cells = _members(schema, log)
     by_name = sorted(schema.key, key=lambda i: schema.columns[i].name)
     is_row = pc.not_equal(letters, OP_TRUNCATE)
     is_delete = pc.equal(letters, "d")
-    key = _only(is_row, _object([members[i] for i in by_name], rows)) if by_name else pa.nulls(rows, _TEXT)
+    key = only(is_row, objects([cells[i] for i in by_name], rows)) if by_name else pa.nulls(rows, _TEXT)
+    known = without_unchanged([column.name for column in schema.columns], single(log[UNCHANGED]), cells)
     has_after = pc.and_(is_row, pc.invert(is_delete))
     head = f'{{"table":{_quoted_name(schema.name.name)},"namespace":{_quoted_name(schema.name.schema)},"operation":"'
     parts = [
         _joined(head, operation.cast(_TEXT), f'","schema_version":{schema.version}'),
         _joined('"key":"', _base64(key), '"'),
-        _only(is_delete, _joined('"before":', _object([members[i] for i in schema.key], rows))),
-        _only(has_after, _joined('"after":', _object(_without_unchanged(schema, log, members), rows))),
+        only(is_delete, _joined('"before":', objects([cells[i] for i in schema.key], rows))),
+        only(has_after, _joined('"after":', objects(known, rows))),
         _joined('"unchanged":', _name_lists(single(log[UNCHANGED]))),
         _joined('"outliers":', _name_lists(_outlier_names(single(log[OUTLIERS])))),
         _joined('"timestamp":', json_texts(single(log[COMMITTED_AT]))),
@@ -115,11 +117,8 @@ def json_texts(array: pa.Array) -> pa.Array:
         values = array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
         return _list(array, offsets - offsets[0], json_texts(values).fill_null("null"), "[", "]")
     if t.is_struct(kind):
-        members = [
-            _joined(f"{_quoted_name(field.name)}:", json_texts(cells).fill_null("null"))
-            for field, cells in zip(kind, array.flatten(), strict=True)
-        ]
-        return _only(array.is_valid(), _object(members, len(array)))
+        cells = pa.RecordBatch.from_arrays(array.flatten(), names=[field.name for field in kind])
+        return only(array.is_valid(), objects(members(cells), len(array)))
     if t.is_null(kind):
         return pa.nulls(len(array), _TEXT)
     return _strings(value_texts(array))
@@ -127,11 +126,38 @@ def json_texts(array: pa.Array) -> pa.Array:
 
 def row_texts(rows: pa.RecordBatch) -> pa.Array:
     """Each row as a JSON object, large_string: every column is a member, null as ``null``."""
-    members = [
+    return objects(members(rows), rows.num_rows)
+
+
+def members(rows: pa.RecordBatch) -> list[pa.Array]:
+    """``"name":value`` per column, a null value as ``null``."""
+    return [
         _joined(f"{_quoted_name(name)}:", json_texts(column).fill_null("null"))
         for name, column in zip(rows.schema.names, rows.columns, strict=True)
     ]
-    return _object(members, rows.num_rows)
+
+
+def objects(parts: list[pa.Array], rows: int) -> pa.Array:
+    """An object per row of those of its members that are not null."""
+    if not parts:
+        return pa.array(["{}"], _TEXT).take(pa.array(np.zeros(rows, np.int64)))
+    inside = pc.binary_join_element_wise(*parts, _scalar(","), null_handling="skip")
+    return _joined("{", inside, "}")
+
+
+def without_unchanged(names: Sequence[str], lists: pa.Array, parts: list[pa.Array]) -> list[pa.Array]:
+    """The members of columns ``names``, null in the rows whose list names the column."""
+    if lists.null_count == len(lists):
+        return parts
+    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    unchanged = pc.list_flatten(lists)
+    result = list(parts)
+    for i, name in enumerate(names):
+        absent = np.zeros(len(lists), np.bool_)
+        absent[rows[pc.equal(unchanged, name).to_numpy(zero_copy_only=False)]] = True
+        if absent.any():
+            result[i] = only(pa.array(~absent), parts[i])
+    return result
 
 
 def lsn_texts(array: pa.Array) -> pa.Array:
@@ -162,36 +188,14 @@ def _members(schema: TableSchema, log: pa.Table) -> list[pa.Array]:
             mask = np.zeros(len(log), np.bool_)
             mask[rows[codes == code]] = True
             found[name] = mask, _strings(flat.field(1).filter(pa.array(codes == code)).cast(_TEXT))
-    members = []
+    made = []
     for i, column in enumerate(schema.columns):
         texts = json_texts(single(log.column(i))).fill_null("null")
         if column.name in found:
             mask, odd = found[column.name]
             texts = pc.replace_with_mask(texts, pa.array(mask), odd)
-        members.append(_joined(f"{_quoted_name(column.name)}:", texts))
-    return members
-
-
-def _without_unchanged(schema: TableSchema, log: pa.Table, members: list[pa.Array]) -> list[pa.Array]:
-    lists = single(log[UNCHANGED])
-    if lists.null_count == len(lists):
-        return members
-    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-    names = pc.list_flatten(lists)
-    result = list(members)
-    for i, column in enumerate(schema.columns):
-        absent = np.zeros(len(log), np.bool_)
-        absent[rows[pc.equal(names, column.name).to_numpy(zero_copy_only=False)]] = True
-        if absent.any():
-            result[i] = _only(pa.array(~absent), members[i])
-    return result
-
-
-def _object(members: list[pa.Array], rows: int) -> pa.Array:
-    if not members:
-        return pa.array(["{}"], _TEXT).take(pa.array(np.zeros(rows, np.int64)))
-    inside = pc.binary_join_element_wise(*members, _scalar(","), null_handling="skip")
-    return _joined("{", inside, "}")
+        made.append(_joined(f"{_quoted_name(column.name)}:", texts))
+    return made
 
 
 def _name_lists(lists: pa.Array) -> pa.Array:
@@ -310,7 +314,7 @@ def _durations(array: pa.Array) -> pa.Array:
     fraction = pc.utf8_lpad(pa.array(size % 1_000_000).cast(_TEXT), 6, "0")
     seconds = pc.replace_substring_regex(_joined(pa.array(size // 1_000_000).cast(_TEXT), ".", fraction), r"\.?0+$", "")
     months, days = (pa.array(np.ascontiguousarray(fields[name])).cast(_TEXT) for name in ("months", "days"))
-    return _only(array.is_valid(), _joined("P", months, "M", days, "DT", sign, seconds, "S"))
+    return only(array.is_valid(), _joined("P", months, "M", days, "DT", sign, seconds, "S"))
 
 
 def _map_parts(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Array]:
@@ -321,7 +325,7 @@ def _map_parts(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Arr
 
 def _list(array: pa.Array, offsets: npt.NDArray[np.int64], texts: pa.Array, left: str, right: str) -> pa.Array:
     lists = pa.LargeListArray.from_arrays(pa.array(offsets), texts)
-    return _only(array.is_valid(), _joined(left, pc.binary_join(lists, _scalar(",")), right))
+    return only(array.is_valid(), _joined(left, pc.binary_join(lists, _scalar(",")), right))
 
 
 def _strings(texts: pa.Array) -> pa.Array:
@@ -374,10 +378,11 @@ def _base64(texts: pa.Array) -> pa.Array:
     encoded = pa.Array.from_buffers(
         _TEXT, len(texts), [None, ends, pa.py_buffer(np.ascontiguousarray(out).reshape(-1))]
     )
-    return _only(pc.invert(is_empty), encoded)
+    return only(pc.invert(is_empty), encoded)
 
 
-def _only(chosen: pa.Array, texts: pa.Array) -> pa.Array:
+def only(chosen: pa.Array, texts: pa.Array) -> pa.Array:
+    """The texts where ``chosen``, null elsewhere."""
     return pc.if_else(chosen, texts, pa.scalar(None, _TEXT))
 
 
@@ -390,4 +395,16 @@ def _joined(*parts: pa.Array | str) -> pa.Array:
     return pc.binary_join_element_wise(*(_scalar(p) if isinstance(p, str) else p for p in parts), _scalar(""))
 
 
-__all__ = ["OPERATIONS", "Messages", "change_messages", "civil", "json_texts", "lsn_texts", "row_texts"]
+__all__ = [
+    "OPERATIONS",
+    "Messages",
+    "change_messages",
+    "civil",
+    "json_texts",
+    "lsn_texts",
+    "members",
+    "objects",
+    "only",
+    "row_texts",
+    "without_unchanged",
+]

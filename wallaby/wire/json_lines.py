@@ -94,15 +94,23 @@ def _next_rows(lines: io.BufferedReader, names: list[str]) -> list[list[Any]]:
 
 
 def _row(line: bytes, names: list[str]) -> list[Any]:
-    members = json.loads(
-        line, parse_int=str, parse_float=str, parse_constant=_refuse_constant, object_pairs_hook=_Members
-    )
-    if not isinstance(members, _Members):
-        raise ValueError("a line is no object")
-    row = dict(members)
-    if not len(row) == len(members) == len(names):
+    row = parsed_object(line)
+    if len(row) != len(names):
         raise ValueError("a row has other columns")
     return [row[name] for name in names]
+
+
+def parsed_object(text: bytes) -> dict[str, Any]:
+    """An object's members, numbers as texts and objects in it as lists of pairs. ValueError when it is none."""
+    members = json.loads(
+        text, parse_int=str, parse_float=str, parse_constant=_refuse_constant, object_pairs_hook=_Members
+    )
+    if not isinstance(members, _Members):
+        raise ValueError("a row is no object")
+    row = dict(members)
+    if len(row) != len(members):
+        raise ValueError("a member comes twice")
+    return row
 
 
 class _Members(list[tuple[str, Any]]):
@@ -124,4 +132,4 @@ def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-__all__ = ["JsonWriter", "read_json"]
+__all__ = ["JsonWriter", "parsed_object", "read_json"]

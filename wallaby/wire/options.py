@@ -34,6 +34,7 @@ COMPRESSIONS: Final[Mapping[WireFormat, tuple[Compression, ...]]] = MappingProxy
             Compression.GZIP,
             Compression.NONE,
         ),
+        WireFormat.PROTO: (Compression.ZSTD, Compression.GZIP, Compression.NONE),
         WireFormat.AVRO: (Compression.SNAPPY, Compression.ZSTD, Compression.DEFLATE, Compression.NONE),
         WireFormat.JSON: (Compression.ZSTD, Compression.GZIP, Compression.NONE),
     }
@@ -51,6 +52,15 @@ class ArrowLayout(StrEnum):
     """With a footer, for random access and memory maps."""
 
 
+class ProtoPayload(StrEnum):
+    """What a Protobuf batch carries."""
+
+    RECORDS = "records"
+    """A message per row, as the contract has it."""
+    ARROW = "arrow"
+    """The rows as an Arrow stream."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireOptions:
     """What a codec may be told. The defaults suit every format."""
@@ -64,6 +74,7 @@ class WireOptions:
     key: tuple[str, ...] = ()
     """The key's columns, for Protobuf's records."""
     arrow_layout: ArrowLayout = ArrowLayout.STREAM
+    proto_payload: ProtoPayload = ProtoPayload.RECORDS
     row_group_rows: int = 262_144
     """Parquet gathers this many rows before it writes them: bounds memory per file."""
 
@@ -81,4 +92,4 @@ class WireOptions:
         return self.compression
 
 
-__all__ = ["COMPRESSIONS", "ArrowLayout", "Compression", "WireOptions"]
+__all__ = ["COMPRESSIONS", "ArrowLayout", "Compression", "ProtoPayload", "WireOptions"]

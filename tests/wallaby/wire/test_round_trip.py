@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 
 from tests.wallaby.wire.batches import KINDS, content, log_batch, reread, tables, written
 from wallaby.errors import ConfigError, DamagedFile, RowRefused
-from wallaby.wire import COMPRESSIONS, ArrowLayout, Compression, WireFormat, WireOptions, read, writer
+from wallaby.wire import COMPRESSIONS, ArrowLayout, Compression, ProtoPayload, WireFormat, WireOptions, read, writer
 
 CASES = [(format, WireOptions(compression=codec)) for format, codecs in COMPRESSIONS.items() for codec in codecs]
 CASES += [
     (WireFormat.ARROW, WireOptions(arrow_layout=ArrowLayout.FILE, compression=codec))
     for codec in COMPRESSIONS[WireFormat.ARROW]
 ]
+CASES.append((WireFormat.PROTO, WireOptions(proto_payload=ProtoPayload.ARROW)))
 each_case = pytest.mark.parametrize(
-    ("format", "options"), CASES, ids=[f"{f}-{o.compression}-{o.arrow_layout}" for f, o in CASES]
+    ("format", "options"), CASES, ids=[f"{f}-{o.compression}-{o.arrow_layout}-{o.proto_payload}" for f, o in CASES]
 )
 LOG = log_batch().schema
 ENDLESS = {(WireFormat.JSON, Compression.NONE), *((WireFormat.AVRO, codec) for codec in COMPRESSIONS[WireFormat.AVRO])}
