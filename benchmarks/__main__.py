@@ -19,6 +19,7 @@ from benchmarks import (
     stream,
     streams,
     toast,
+    wire,
 )
 from benchmarks.measure import Line, main
 
@@ -29,6 +30,7 @@ def measure(words: argparse.Namespace) -> Iterator[Line]:
         startup,
         dead_letters,
         decode,
+        wire,
         toast,
         stream,
         postgres_to_postgres,
