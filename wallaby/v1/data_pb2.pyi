@@ -76,17 +76,19 @@ class Record(_message.Message):
     def __init__(self, table: _Optional[str] = ..., operation: _Optional[str] = ..., key: _Optional[bytes] = ..., before_json: _Optional[bytes] = ..., after_json: _Optional[bytes] = ..., ddl: _Optional[str] = ..., timestamp_unix_millis: _Optional[int] = ..., schema_version: _Optional[int] = ..., unchanged: _Optional[_Iterable[str]] = ..., commit_lsn: _Optional[int] = ..., ordinal: _Optional[int] = ..., xid: _Optional[int] = ..., committed_at_unix_micros: _Optional[int] = ..., outliers: _Optional[_Iterable[_Union[Outlier, _Mapping]]] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("schema", "records", "checkpoint", "wire_format", "arrow_stream", "is_last")
+    __slots__ = ("schema", "records", "checkpoint", "wire_format", "arrow_stream", "is_last", "crc32")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     WIRE_FORMAT_FIELD_NUMBER: _ClassVar[int]
     ARROW_STREAM_FIELD_NUMBER: _ClassVar[int]
     IS_LAST_FIELD_NUMBER: _ClassVar[int]
+    CRC32_FIELD_NUMBER: _ClassVar[int]
     schema: Schema
     records: _containers.RepeatedCompositeFieldContainer[Record]
     checkpoint: _types_pb2.Checkpoint
     wire_format: _types_pb2.WireFormat
     arrow_stream: bytes
     is_last: bool
-    def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., checkpoint: _Optional[_Union[_types_pb2.Checkpoint, _Mapping]] = ..., wire_format: _Optional[_Union[_types_pb2.WireFormat, str]] = ..., arrow_stream: _Optional[bytes] = ..., is_last: bool = ...) -> None: ...
+    crc32: int
+    def __init__(self, schema: _Optional[_Union[Schema, _Mapping]] = ..., records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., checkpoint: _Optional[_Union[_types_pb2.Checkpoint, _Mapping]] = ..., wire_format: _Optional[_Union[_types_pb2.WireFormat, str]] = ..., arrow_stream: _Optional[bytes] = ..., is_last: bool = ..., crc32: _Optional[int] = ...) -> None: ...

@@ -18,7 +18,7 @@ from wallaby.wire.arrow import ArrowWriter, read_arrow
 from wallaby.wire.avro import AvroWriter
 from wallaby.wire.avro_reader import read_avro
 from wallaby.wire.json_lines import JsonWriter, read_json
-from wallaby.wire.options import COMPRESSIONS, ArrowLayout, Compression, ProtoPayload, WireOptions
+from wallaby.wire.options import COMPRESSIONS, MEDIA_TYPES, ArrowLayout, Compression, ProtoPayload, WireOptions
 from wallaby.wire.parquet import ParquetWriter, read_parquet
 from wallaby.wire.port import ByteSink, RecordWriter
 from wallaby.wire.protobuf import ProtobufWriter
@@ -79,6 +79,7 @@ def _batches(source: Source, format: WireFormat, schema: pa.Schema | None) -> It
 
 __all__ = [
     "COMPRESSIONS",
+    "MEDIA_TYPES",
     "ArrowLayout",
     "ByteSink",
     "Compression",

@@ -11,6 +11,7 @@ import pyarrow.ipc as ipc
 
 from wallaby.flow import WireFormat
 from wallaby.wire.errors import damaged, detecting, refusing
+from wallaby.wire.nesting import decoded
 from wallaby.wire.options import ArrowLayout, Compression, WireOptions
 from wallaby.wire.port import ByteSink, CountedOutput
 from wallaby.wire.source import Source
@@ -60,6 +61,7 @@ def read_arrow(source: Source) -> Iterator[pa.RecordBatch]:
         return
     with detecting(FORMAT, file=source.name):
         reader = ipc.open_stream(source.arrow())
+        decoded(reader.schema)
     while True:
         with detecting(FORMAT, file=source.name):
             try:
@@ -75,6 +77,7 @@ def read_arrow(source: Source) -> Iterator[pa.RecordBatch]:
 def _read_file(source: Source) -> Iterator[pa.RecordBatch]:
     with detecting(FORMAT, file=source.name):
         reader = ipc.open_file(source.arrow())
+        decoded(reader.schema)
         count = reader.num_record_batches
     for i in range(count):
         with detecting(FORMAT, file=source.name):

@@ -4,7 +4,7 @@ A file is a header (the Avro schema, the codec, and the Arrow schema for readers
 blocks, each ended by the header's mark. A block tells how many bytes it has; the file does not tell where it ends: cut
 off between two blocks it looks whole, which its digest tells. Of the codecs only snappy comes with a checksum.
 
-The mark is made of the schema: the same rows make the same file.
+The mark is made of the header: the same rows make the same file, and a header that was changed does not fit its mark.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class AvroWriter:
             "avro.codec": CODECS[self._codec],
             ARROW_SCHEMA: base64.b64encode(schema.serialize()).decode(),
         }
-        self._mark = hashlib.sha256(header["avro.schema"].encode()).digest()[:MARK_BYTES]
+        self._mark = mark_of(header)
         self._gathered: list[memoryview] = []
         self._gathered_rows = self._gathered_bytes = 0
         self._output.write(MAGIC + _map(header) + self._mark)
@@ -96,6 +96,11 @@ class AvroWriter:
         self._gathered_rows = self._gathered_bytes = 0
 
 
+def mark_of(header: Mapping[str, str]) -> bytes:
+    """What ends the header and every block."""
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).digest()[:MARK_BYTES]
+
+
 def _packed(data: bytes | memoryview, codec: Compression) -> bytes | memoryview:
     match codec:
         case Compression.NONE:
@@ -124,4 +129,4 @@ def _map(entries: Mapping[str, str]) -> bytes:
     return number(len(entries)) + b"".join(number(len(word)) + word for word in words) + b"\x00"
 
 
-__all__ = ["ARROW_SCHEMA", "CODECS", "MAGIC", "MARK_BYTES", "AvroWriter", "number"]
+__all__ = ["ARROW_SCHEMA", "CODECS", "MAGIC", "MARK_BYTES", "AvroWriter", "mark_of", "number"]

@@ -19,10 +19,10 @@ import pyarrow.ipc
 
 from wallaby.errors import MissingExtra
 from wallaby.flow import WireFormat
-from wallaby.wire.avro import ARROW_SCHEMA, CODECS, MAGIC, MARK_BYTES, number
+from wallaby.wire.avro import ARROW_SCHEMA, CODECS, MAGIC, MARK_BYTES, mark_of, number
 from wallaby.wire.avro_schema import INTERVAL, INTERVAL_TYPE, avro_names, decimal_bytes
 from wallaby.wire.errors import damaged, detecting
-from wallaby.wire.nesting import exchanged, exchanged_type, is_list
+from wallaby.wire.nesting import decoded, exchanged, exchanged_type, is_list
 from wallaby.wire.options import Compression
 from wallaby.wire.source import Source
 
@@ -40,8 +40,10 @@ def read_avro(source: Source) -> Iterator[pa.RecordBatch]:
             raise ValueError("not an Avro file")
         header = _header(source)
         mark = _exactly(source, MARK_BYTES)
-        codec = _COMPRESSIONS[header["avro.codec"].decode()]
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(header[ARROW_SCHEMA], validate=True)))
+        if mark != mark_of(header):
+            raise ValueError("a header is damaged")
+        codec = _COMPRESSIONS[header["avro.codec"]]
+        schema = decoded(pa.ipc.read_schema(pa.py_buffer(base64.b64decode(header[ARROW_SCHEMA], validate=True))))
         rows_schema = {"type": "array", "items": _without_logical_types(json.loads(header["avro.schema"]))}
         try:
             parsed = fastavro.parse_schema(rows_schema)
@@ -156,14 +158,14 @@ def _unpacked(data: bytes, codec: Compression) -> bytes:
             return bytes(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read())
 
 
-def _header(source: Source) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+def _header(source: Source) -> dict[str, str]:
+    found: dict[str, str] = {}
     while count := _long(source):
         if not 0 < count <= 1_000:
             raise ValueError("a header of no size")
         for _ in range(count):
             key, value = (_exactly(source, _short(_long(source))) for _ in range(2))
-            found[key.decode()] = value
+            found[key.decode()] = value.decode()
     return found
 
 

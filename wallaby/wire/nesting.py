@@ -46,6 +46,20 @@ def exchanged(array: pa.Array, kind: pa.DataType, leaf: Callable[[pa.Array, pa.D
     return leaf(array, kind)
 
 
+def decoded(schema: pa.Schema) -> pa.Schema:
+    """The schema, when all its names are UTF-8, which Arrow finds out only when somebody reads one. ValueError else."""
+    for field in schema:
+        _decode(field)
+    return schema
+
+
+def _decode(field: pa.Field) -> None:
+    kind = field.type
+    _ = field.name, kind.tz if pa.types.is_timestamp(kind) else None
+    for i in range(kind.num_fields):
+        _decode(kind.field(i))
+
+
 def is_list(kind: pa.DataType) -> bool:
     t = pa.types
     return bool(t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind))
@@ -56,4 +70,4 @@ def _rebuilt(array: pa.Array, kind: pa.DataType, children: list[pa.Array]) -> pa
     return pa.Array.from_buffers(kind, len(array), buffers, array.null_count, children=children)
 
 
-__all__ = ["exchanged", "exchanged_type", "is_list"]
+__all__ = ["decoded", "exchanged", "exchanged_type", "is_list"]

@@ -43,6 +43,30 @@ COMPRESSIONS: Final[Mapping[WireFormat, tuple[Compression, ...]]] = MappingProxy
 which more readers know than zstd."""
 
 
+_SUFFIXES: Final[Mapping[WireFormat, str]] = MappingProxyType(
+    {
+        WireFormat.ARROW: ".arrows",
+        WireFormat.PARQUET: ".parquet",
+        WireFormat.AVRO: ".avro",
+        WireFormat.JSON: ".jsonl",
+        WireFormat.PROTO: ".binpb",
+    }
+)
+_PACKED_SUFFIXES: Final[Mapping[Compression, str]] = MappingProxyType(
+    {Compression.ZSTD: ".zst", Compression.GZIP: ".gz"}
+)
+MEDIA_TYPES: Final[Mapping[WireFormat, str]] = MappingProxyType(
+    {
+        WireFormat.ARROW: "application/vnd.apache.arrow.stream",
+        WireFormat.PARQUET: "application/vnd.apache.parquet",
+        WireFormat.AVRO: "application/avro",
+        WireFormat.JSON: "application/json",
+        WireFormat.PROTO: "application/x-protobuf",
+    }
+)
+"""As the Go WALlaby names them."""
+
+
 class ArrowLayout(StrEnum):
     """The two ways to lay out Arrow's IPC messages."""
 
@@ -78,6 +102,14 @@ class WireOptions:
     row_group_rows: int = 262_144
     """Parquet gathers this many rows before it writes them: bounds memory per file."""
 
+    def suffix(self, format: WireFormat) -> str:
+        """How the names of such files end, with the compression where it is around the whole file."""
+        if format is WireFormat.ARROW and self.arrow_layout is ArrowLayout.FILE:
+            return ".arrow"
+        if format in (WireFormat.JSON, WireFormat.PROTO):
+            return _SUFFIXES[format] + _PACKED_SUFFIXES.get(self.codec(format), "")
+        return _SUFFIXES[format]
+
     def codec(self, format: WireFormat) -> Compression:
         """The compression to use; `ConfigError` for one that the format does not know."""
         known = COMPRESSIONS[format]
@@ -92,4 +124,4 @@ class WireOptions:
         return self.compression
 
 
-__all__ = ["COMPRESSIONS", "ArrowLayout", "Compression", "ProtoPayload", "WireOptions"]
+__all__ = ["COMPRESSIONS", "MEDIA_TYPES", "ArrowLayout", "Compression", "ProtoPayload", "WireOptions"]

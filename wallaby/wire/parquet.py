@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from wallaby.errors import RowRefused
 from wallaby.flow import WireFormat
 from wallaby.wire.errors import detecting, refusing
+from wallaby.wire.nesting import decoded
 from wallaby.wire.options import Compression, WireOptions
 from wallaby.wire.parquet_types import from_parquet, parquet_schema, to_parquet
 from wallaby.wire.port import ByteSink, CountedOutput
@@ -96,6 +97,7 @@ def read_parquet(source: Source) -> Iterator[pa.RecordBatch]:
     """The rows in the types they were written in, up to `READ_ROWS` at a time."""
     with detecting(FORMAT, file=source.name):
         file = pq.ParquetFile(source.arrow(), page_checksum_verification=True)
+        decoded(file.schema_arrow)
         batches = file.iter_batches(READ_ROWS)
     rows = 0
     while True:

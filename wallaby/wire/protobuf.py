@@ -9,6 +9,7 @@ the log's own columns in fields of their own. Rows of any other shape are loads.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -108,10 +109,12 @@ class ProtobufWriter:
         self._output.abandon()
 
     def _write(self, content: bytes | memoryview) -> None:
-        """A message: what every batch begins with, then the content."""
+        """A message: what every batch begins with, then the content, and a checksum of both."""
         head, self._first = self._first or self._head, None
-        self._output.write(_varint(len(head) + len(content)) + head)
+        checksum = data_pb2.Batch(crc32=zlib.crc32(content, zlib.crc32(head))).SerializeToString()
+        self._output.write(_varint(len(head) + len(content) + len(checksum)) + head)
         self._output.write(content)
+        self._output.write(checksum)
 
 
 def is_log(schema: pa.Schema) -> bool:

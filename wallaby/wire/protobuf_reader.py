@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -16,12 +17,15 @@ from wallaby.wire.errors import damaged, detecting
 from wallaby.wire.json import OPERATIONS
 from wallaby.wire.json_lines import parsed_object
 from wallaby.wire.json_values import from_texts, text_type
+from wallaby.wire.nesting import decoded
 from wallaby.wire.packing import unpacked
 from wallaby.wire.protobuf import LOG_NAMES, is_log
 from wallaby.wire.source import Source
 
 FORMAT: Final = WireFormat.PROTO
 _MESSAGE_BYTES_MAX: Final = 2**31 - 1
+_CHECKSUM_BYTES: Final = 6
+"""The last field of a message, with its tag."""
 _LETTERS: Final = {word: letter for letter, word in OPERATIONS.items()}
 _OWN: Final[dict[str, Callable[[data_pb2.Record], Any]]] = {
     OP: lambda record: _LETTERS[record.operation],
@@ -46,7 +50,7 @@ def read_protobuf(source: Source) -> Iterator[pa.RecordBatch]:
             message = _message(file, source.name)
             is_last = message.is_last
             if schema is None:
-                schema = pa.ipc.read_schema(pa.py_buffer(message.schema.arrow))
+                schema = decoded(pa.ipc.read_schema(pa.py_buffer(message.schema.arrow)))
             found = [] if is_last else _batches(message, schema)
         yield from found
     with detecting(FORMAT, file=source.name):
@@ -67,9 +71,12 @@ def _message(file: pa.NativeFile, name: str | None) -> data_pb2.Batch:
     if len(content) < size:
         raise EOFError
     try:
-        return data_pb2.Batch.FromString(content)
+        message = data_pb2.Batch.FromString(content)
     except DecodeError:
         raise damaged(FORMAT, "a batch is none", file=name) from None
+    if not message.HasField("crc32") or message.crc32 != zlib.crc32(content[:-_CHECKSUM_BYTES]):
+        raise ValueError("a batch is damaged")
+    return message
 
 
 def _batches(message: data_pb2.Batch, schema: pa.Schema) -> list[pa.RecordBatch]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 import pytest
 from google.protobuf.internal.decoder import _DecodeVarint  # type: ignore[attr-defined]  # not in its stubs
+from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]  # not in its stubs
 
 from tests.wallaby.wire.batches import content, log_batch, reread, written
 from wallaby.errors import DamagedFile, RowRefused
@@ -149,11 +151,22 @@ def test_no_byte_is_read_before_it_is_written() -> None:
         POISON.reset(token)
 
 
-def test_a_record_of_another_table_is_no_row() -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda batch: batch.ClearField("crc32"),
+        lambda batch: batch.records[0].__setattr__("after_json", b'{"other":1}'),
+        lambda batch: batch.records[0].__setattr__("operation", "merge"),
+    ],
+    ids=["no checksum", "another column", "another operation"],
+)
+def test_a_batch_that_no_writer_leaves_is_none(change: Callable[[data_pb2.Batch], None]) -> None:
     head, _ = messages(written(WireFormat.PROTO, [log_batch(1)], PLAIN))
-    head.records[0].after_json = b'{"other":1}'
-    content_ = head.SerializeToString()
-    assert len(content_) < 1 << 14
-    prefix = bytes([len(content_) & 127 | 128, len(content_) >> 7])
+    change(head)
+    has_checksum = head.HasField("crc32")
+    head.ClearField("crc32")
+    body = head.SerializeToString()
+    checksum = data_pb2.Batch(crc32=zlib.crc32(body)) if has_checksum else data_pb2.Batch()
+    body += checksum.SerializeToString()
     with pytest.raises(DamagedFile):
-        reread(WireFormat.PROTO, prefix + content_)
+        reread(WireFormat.PROTO, _VarintBytes(len(body)) + body)
