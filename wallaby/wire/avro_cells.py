@@ -22,16 +22,16 @@ from wallaby.wire.rows import (
     Rows,
     Spans,
     Varints,
+    as_octets,
     joined,
-    octets,
     spans,
     validity,
 )
 
-_BRANCH: Final = octets(b"\x02")
+_BRANCH: Final = as_octets(b"\x02")
 """The second type of a union: not null."""
-_NULL: Final = octets(b"\x00")
-_END: Final = octets(b"\x00")
+_NULL: Final = as_octets(b"\x00")
+_END: Final = as_octets(b"\x00")
 """A block of no items ends an array and a map."""
 _INTERVAL_LAYOUT: Final = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 _LONG_MAX: Final = 2**63 - 1

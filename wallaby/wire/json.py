@@ -29,6 +29,7 @@ from wallaby.memory import unwritten
 from wallaby.schema import TableSchema
 from wallaby.transform.append import COMMIT_LSN, COMMITTED_AT, OP, OP_TRUNCATE, ORDINAL, OUTLIERS, UNCHANGED, XID
 from wallaby.transform.columns import single
+from wallaby.wire.rows import Cells, Octets, Presence, Spans, as_octets, constant, joined, spans, validity
 
 OPERATIONS: Final = {"r": "load", "i": "insert", "u": "update", "d": "delete", OP_TRUNCATE: "truncate"}
 """What a message calls the operations of an append log."""
@@ -124,9 +125,16 @@ def json_texts(array: pa.Array) -> pa.Array:
     return _strings(value_texts(array))
 
 
-def row_texts(rows: pa.RecordBatch) -> pa.Array:
-    """Each row as a JSON object, large_string: every column is a member, null as ``null``."""
-    return objects(members(rows), rows.num_rows)
+def lines(rows: pa.RecordBatch) -> Octets:
+    """Each row as a JSON object and a line end: every column is a member, null as ``null``."""
+    columns: list[Cells] = []
+    for i, (name, column) in enumerate(zip(rows.schema.names, rows.columns, strict=True)):
+        texts = json_texts(column)
+        lead = f"{',' if i else '{'}{_quoted_name(name)}:".encode()
+        presence = Presence(valid=validity(texts), lead=as_octets(lead), absent=as_octets(lead + b"null"))
+        columns.append(Spans(spans(texts), presence))
+    end = constant(b"}\n" if columns else b"{}\n")
+    return joined([*columns, end], rows.num_rows).data
 
 
 def members(rows: pa.RecordBatch) -> list[pa.Array]:
@@ -401,10 +409,10 @@ __all__ = [
     "change_messages",
     "civil",
     "json_texts",
+    "lines",
     "lsn_texts",
     "members",
     "objects",
     "only",
-    "row_texts",
     "without_unchanged",
 ]

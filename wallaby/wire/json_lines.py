@@ -11,13 +11,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from wallaby.errors import ConfigError
 from wallaby.flow import WireFormat
 from wallaby.wire.errors import detecting, refusing
-from wallaby.wire.json import row_texts
+from wallaby.wire.json import lines
 from wallaby.wire.json_values import from_texts, text_type
 from wallaby.wire.options import WireOptions
 from wallaby.wire.packing import PackedOutput, unpacked
@@ -44,7 +43,7 @@ class JsonWriter:
     def add(self, batch: pa.RecordBatch) -> None:
         for start in range(0, batch.num_rows, _WRITE_ROWS):
             with refusing(FORMAT):
-                self._output.write(_lines(row_texts(batch.slice(start, _WRITE_ROWS))))
+                self._output.write(lines(batch.slice(start, _WRITE_ROWS)))
 
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
         self._output.finish()
@@ -62,28 +61,21 @@ def read_json(source: Source, schema: pa.Schema | None) -> Iterator[pa.RecordBat
             advice="Give the Arrow schema it was written with",
         )
     with detecting(FORMAT, file=source.name):
-        lines = io.BufferedReader(unpacked(source), 1 << 20)
+        file = io.BufferedReader(unpacked(source), 1 << 20)
     while True:
         with detecting(FORMAT, file=source.name):
-            rows = _next_rows(lines, schema.names)
+            rows = _next_rows(file, schema.names)
             if not rows:
                 return
             batch = _batch(rows, schema)
         yield batch
 
 
-def _lines(texts: pa.Array) -> memoryview:
-    """The texts, each with a line end, as one piece."""
-    lines = pa.compute.binary_join_element_wise(texts, pa.scalar("\n", texts.type), pa.scalar("", texts.type))
-    offsets = np.frombuffer(lines.buffers()[1], np.int64)[lines.offset : lines.offset + len(lines) + 1]
-    return memoryview(lines.buffers()[2])[int(offsets[0]) : int(offsets[-1])]
-
-
-def _next_rows(lines: io.BufferedReader, names: list[str]) -> list[list[Any]]:
+def _next_rows(file: io.BufferedReader, names: list[str]) -> list[list[Any]]:
     rows: list[list[Any]] = []
     size = 0
     while len(rows) < _READ_ROWS and size < _READ_BYTES:
-        line = lines.readline(_LINE_BYTES_MAX)
+        line = file.readline(_LINE_BYTES_MAX)
         if not line:
             break
         if not line.endswith(b"\n"):

@@ -47,9 +47,9 @@ from wallaby.wire.rows import (
     Rows,
     Spans,
     Varints,
+    as_octets,
     constant,
     joined,
-    octets,
     spans,
     validity,
 )
@@ -253,7 +253,7 @@ def _nested(field: FieldDescriptor, content: Rows, valid: Octets = NOTHING) -> S
 
 
 def _tag(field: FieldDescriptor, kind: int) -> Octets:
-    return octets(_varint(field.number << 3 | kind))
+    return as_octets(_varint(field.number << 3 | kind))
 
 
 def _varint(value: int) -> bytes:

@@ -120,7 +120,7 @@ class Spans:
 
 def constant(content: bytes) -> Fixed:
     """The same bytes in every row."""
-    return Fixed(NOTHING, 0, Presence(lead=octets(content)))
+    return Fixed(NOTHING, 0, Presence(lead=as_octets(content)))
 
 
 def joined(columns: Sequence[Cells], rows: int) -> Rows:
@@ -153,7 +153,7 @@ def validity(array: pa.Array) -> Octets:
     return np.asarray(array.is_valid().to_numpy(zero_copy_only=False)).view(np.uint8)
 
 
-def octets(content: bytes) -> Octets:
+def as_octets(content: bytes) -> Octets:
     return np.frombuffer(content, np.uint8)
 
 
@@ -168,9 +168,9 @@ __all__ = [
     "Rows",
     "Spans",
     "Varints",
+    "as_octets",
     "constant",
     "joined",
-    "octets",
     "spans",
     "validity",
 ]
