@@ -54,8 +54,8 @@ def read(
     """The batches of a file, in the order they were written; a file that is given open stays open.
 
     JSON needs the ``schema`` that it was written with, the other formats carry it. With ``sha256`` (hexadecimal) the
-    whole file is verified before its first row is given. Without, a format notices of damage what its own checksums
-    tell, and `wallaby.errors.DamagedFile` may come after some rows: they are right, and not all.
+    whole file is verified before its first row is given. Without, a format notices of damage what it can by itself
+    (``docs/wire.md``), and `wallaby.errors.DamagedFile` may come after some rows.
     """
     with opened(source, sha256=sha256) as found:
         yield from _batches(found, WireFormat(format), schema)

@@ -24,6 +24,7 @@ from wallaby.wire.avro_schema import avro_schema
 from wallaby.wire.errors import refusing
 from wallaby.wire.options import Compression, WireOptions
 from wallaby.wire.port import ByteSink, CountedOutput
+from wallaby.wire.varint import varint
 
 FORMAT: Final = WireFormat.AVRO
 MAGIC: Final = b"Obj\x01"
@@ -116,12 +117,7 @@ def _packed(data: bytes | memoryview, codec: Compression) -> bytes | memoryview:
 
 def number(value: int) -> bytes:
     """A long that is not negative."""
-    value <<= 1
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes(found) + bytes([value])
+    return varint(value << 1)
 
 
 def _map(entries: Mapping[str, str]) -> bytes:

@@ -22,9 +22,10 @@ from wallaby.flow import WireFormat
 from wallaby.wire.avro import ARROW_SCHEMA, CODECS, MAGIC, MARK_BYTES, mark_of, number
 from wallaby.wire.avro_schema import INTERVAL, INTERVAL_TYPE, avro_names, decimal_bytes
 from wallaby.wire.errors import damaged, detecting
-from wallaby.wire.nesting import decoded, exchanged, exchanged_type, is_list
+from wallaby.wire.nesting import columnless, decoded, exchanged, exchanged_type, is_list
 from wallaby.wire.options import Compression
 from wallaby.wire.source import Source
+from wallaby.wire.varint import read_varint
 
 FORMAT: Final = WireFormat.AVRO
 _HEADER_BYTES_MAX: Final = 64 << 20
@@ -67,7 +68,7 @@ def _batch(fastavro: Any, parsed: Any, count: int, block: bytes, schema: pa.Sche
     if not names:
         if block:
             raise ValueError("bytes without a column")
-        return pa.RecordBatch.from_struct_array(pa.array([{}] * count, pa.struct([])))
+        return columnless(count)
     if count > len(block):
         raise ValueError("more rows than bytes")
     framed = io.BytesIO(number(count) + block + b"\x00")
@@ -147,7 +148,7 @@ def _unpacked(data: bytes, codec: Compression) -> bytes:
             return found
         case Compression.SNAPPY:
             packed, checksum = data[:-4], data[-4:]
-            size = _unsigned(io.BytesIO(packed))
+            size = read_varint(io.BytesIO(packed).read)
             if size > _BLOCK_BYTES_MAX:
                 raise ValueError("a block is damaged")
             found = bytes(pa.Codec("snappy").decompress(packed, size, asbytes=True))
@@ -183,20 +184,8 @@ def _exactly(source: Source, size: int) -> bytes:
 
 
 def _long(source: Source) -> int:
-    value = _unsigned(source)
+    value = read_varint(source.read)
     return (value >> 1) ^ -(value & 1)
-
-
-def _unsigned(source: Source | io.BytesIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        octet = source.read(1)
-        if not octet:
-            raise EOFError
-        value |= (octet[0] & 127) << shift
-        if octet[0] < 128:
-            return value
-    raise ValueError("a number without end")
 
 
 def _without_logical_types(schema: Any) -> Any:

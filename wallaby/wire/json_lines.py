@@ -18,6 +18,7 @@ from wallaby.flow import WireFormat
 from wallaby.wire.errors import detecting, refusing
 from wallaby.wire.json import lines
 from wallaby.wire.json_values import from_texts, text_type
+from wallaby.wire.nesting import columnless
 from wallaby.wire.options import WireOptions
 from wallaby.wire.packing import PackedOutput, unpacked
 from wallaby.wire.port import ByteSink
@@ -27,7 +28,8 @@ FORMAT: Final = WireFormat.JSON
 _WRITE_ROWS: Final = 16_384
 _READ_ROWS: Final = 16_384
 _READ_BYTES: Final = 32 << 20
-_LINE_BYTES_MAX: Final = 2**31 - 1
+_LINE_BYTES_MAX: Final = 8 << 30
+"""A value has a gigabyte at most, and six times that as JSON of control characters."""
 
 
 class JsonWriter:
@@ -116,7 +118,7 @@ def _refuse_constant(name: str) -> None:
 def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
     cells = list(zip(*rows, strict=True)) if schema.names else []
     if not cells:
-        return pa.RecordBatch.from_struct_array(pa.array([{}] * len(rows), pa.struct([])))
+        return columnless(len(rows))
     columns = [
         from_texts(pa.array(values, text_type(field.type)), field.type)
         for values, field in zip(cells, schema, strict=True)

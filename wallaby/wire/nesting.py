@@ -1,4 +1,4 @@
-"""Types and arrays with their leaves exchanged: lists, maps and structs stay what they are."""
+"""What is not a plain column: types and arrays with their leaves exchanged, their names, and rows without columns."""
 
 from __future__ import annotations
 
@@ -60,6 +60,11 @@ def _decode(field: pa.Field) -> None:
         _decode(kind.field(i))
 
 
+def columnless(rows: int) -> pa.RecordBatch:
+    """So many rows without a column."""
+    return pa.RecordBatch.from_struct_array(pa.Array.from_buffers(pa.struct([]), rows, [None]))
+
+
 def is_list(kind: pa.DataType) -> bool:
     t = pa.types
     return bool(t.is_list(kind) or t.is_large_list(kind) or t.is_fixed_size_list(kind))
@@ -70,4 +75,4 @@ def _rebuilt(array: pa.Array, kind: pa.DataType, children: list[pa.Array]) -> pa
     return pa.Array.from_buffers(kind, len(array), buffers, array.null_count, children=children)
 
 
-__all__ = ["decoded", "exchanged", "exchanged_type", "is_list"]
+__all__ = ["columnless", "decoded", "exchanged", "exchanged_type", "is_list"]

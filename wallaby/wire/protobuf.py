@@ -53,6 +53,7 @@ from wallaby.wire.rows import (
     spans,
     validity,
 )
+from wallaby.wire.varint import varint
 
 FORMAT: Final = WireFormat.PROTO
 LOG_NAMES: Final = frozenset(field.name for field in (*LOG_FIELDS, OUTLIERS_FIELD))
@@ -60,6 +61,8 @@ _BATCH_BYTES: Final = 1 << 20
 """A batch has about this much, or one record: gRPC's clients take four times that."""
 _PIECE_BYTES: Final = 1 << 20
 """Rows of about this size are encoded at once."""
+MESSAGE_BYTES_MAX: Final = 2**31 - 1
+"""No Protobuf library takes a longer one."""
 _RECORD: Final = data_pb2.Record.DESCRIPTOR.fields_by_name
 _OUTLIER: Final = data_pb2.Outlier.DESCRIPTOR.fields_by_name
 _BATCH: Final = data_pb2.Batch.DESCRIPTOR.fields_by_name
@@ -112,7 +115,10 @@ class ProtobufWriter:
         """A message: what every batch begins with, then the content, and a checksum of both."""
         head, self._first = self._first or self._head, None
         checksum = data_pb2.Batch(crc32=zlib.crc32(content, zlib.crc32(head))).SerializeToString()
-        self._output.write(_varint(len(head) + len(content) + len(checksum)) + head)
+        size = len(head) + len(content) + len(checksum)
+        if size > MESSAGE_BYTES_MAX:
+            raise RowRefused("Protobuf cannot hold a row of two gigabytes")
+        self._output.write(varint(size) + head)
         self._output.write(content)
         self._output.write(checksum)
 
@@ -253,15 +259,7 @@ def _nested(field: FieldDescriptor, content: Rows, valid: Octets = NOTHING) -> S
 
 
 def _tag(field: FieldDescriptor, kind: int) -> Octets:
-    return as_octets(_varint(field.number << 3 | kind))
+    return as_octets(varint(field.number << 3 | kind))
 
 
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes(found) + bytes([value])
-
-
-__all__ = ["LOG_NAMES", "ProtobufWriter", "is_log"]
+__all__ = ["LOG_NAMES", "MESSAGE_BYTES_MAX", "ProtobufWriter", "is_log"]

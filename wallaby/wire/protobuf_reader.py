@@ -17,13 +17,13 @@ from wallaby.wire.errors import damaged, detecting
 from wallaby.wire.json import OPERATIONS
 from wallaby.wire.json_lines import parsed_object
 from wallaby.wire.json_values import from_texts, text_type
-from wallaby.wire.nesting import decoded
+from wallaby.wire.nesting import columnless, decoded
 from wallaby.wire.packing import unpacked
-from wallaby.wire.protobuf import LOG_NAMES, is_log
+from wallaby.wire.protobuf import LOG_NAMES, MESSAGE_BYTES_MAX, is_log
 from wallaby.wire.source import Source
+from wallaby.wire.varint import read_varint
 
 FORMAT: Final = WireFormat.PROTO
-_MESSAGE_BYTES_MAX: Final = 2**31 - 1
 _CHECKSUM_BYTES: Final = 6
 """The last field of a message, with its tag."""
 _LETTERS: Final = {word: letter for letter, word in OPERATIONS.items()}
@@ -59,15 +59,8 @@ def read_protobuf(source: Source) -> Iterator[pa.RecordBatch]:
 
 
 def _message(file: pa.NativeFile, name: str | None) -> data_pb2.Batch:
-    size = 0
-    for shift in range(0, 35, 7):
-        octet = file.read(1)
-        if not octet:
-            raise EOFError
-        size |= (octet[0] & 127) << shift
-        if octet[0] < 128:
-            break
-    content = file.read(size) if size <= _MESSAGE_BYTES_MAX else b""
+    size = read_varint(file.read)
+    content = file.read(size) if size <= MESSAGE_BYTES_MAX else b""
     if len(content) < size:
         raise EOFError
     try:
@@ -94,7 +87,7 @@ def _rows(records: list[data_pb2.Record], schema: pa.Schema) -> pa.RecordBatch:
     names = schema.names
     rows = [_row(record, set(names)) for record in records]
     if not names:
-        return pa.RecordBatch.from_struct_array(pa.array([{}] * len(rows), pa.struct([])))
+        return columnless(len(rows))
     has_own = is_log(schema)
     columns = []
     for field in schema:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 from contextlib import suppress
 from pathlib import Path
 
@@ -163,6 +164,18 @@ def test_an_unknown_compression_is_refused(format: WireFormat) -> None:
     [codec, *_] = [codec for codec in Compression if codec not in COMPRESSIONS[format]]
     with pytest.raises(ConfigError, match="compression"):
         writer(io.BytesIO(), log_batch().schema, format, WireOptions(compression=codec))
+
+
+@each_format
+def test_a_writer_holds_no_more_than_its_share(format: WireFormat) -> None:
+    """The file grows with the rows: at the end, less than Parquet's gathered bytes are still to come."""
+    dice = random.Random(7)
+    made = writer(io.BytesIO(), pa.schema({"v": pa.binary()}), format)
+    for _ in range(64):
+        made.add(pa.RecordBatch.from_pydict({"v": [dice.randbytes(1 << 20)]}))
+    written_before = made.bytes_written
+    made.finish()
+    assert written_before > made.bytes_written // 3
 
 
 class _FullDisk(io.RawIOBase):
