@@ -4,7 +4,7 @@ Rows of an append log (`wallaby.transform.append`) become records as the contrac
 PostgreSQL did not send as a JSON object (`wallaby.wire.json`) in ``after_json``, deleted rows in ``before_json``, and
 the log's own columns in fields of their own. Rows of any other shape are loads. A file ends with a batch that says so.
 
-``ProtoPayload.ARROW`` puts an Arrow stream into the batch in place of records: a tenth of the cost on both sides.
+``ProtoPayload.ARROW`` puts an Arrow stream into the batch in place of records: a fraction of the cost on both sides.
 """
 
 from __future__ import annotations
