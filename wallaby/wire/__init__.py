@@ -6,34 +6,18 @@ content (`wallaby.content`) of what was written, in the Arrow types it was writt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import MappingProxyType
-from typing import BinaryIO, Final, assert_never
+from typing import BinaryIO, assert_never
 
 import pyarrow as pa
 
 from wallaby.flow import WireFormat
-from wallaby.wire.arrow import ArrowWriter, read_arrow
-from wallaby.wire.avro import AvroWriter
-from wallaby.wire.avro_reader import read_avro
-from wallaby.wire.json_lines import JsonWriter, read_json
 from wallaby.wire.options import COMPRESSIONS, MEDIA_TYPES, ArrowLayout, Compression, ProtoPayload, WireOptions
-from wallaby.wire.parquet import ParquetWriter, read_parquet
 from wallaby.wire.port import ByteSink, RecordWriter
-from wallaby.wire.protobuf import ProtobufWriter
-from wallaby.wire.protobuf_reader import read_protobuf
 from wallaby.wire.source import Source, opened
 
-_WRITERS: Final[Mapping[WireFormat, Callable[[ByteSink, pa.Schema, WireOptions], RecordWriter]]] = MappingProxyType(
-    {
-        WireFormat.ARROW: ArrowWriter,
-        WireFormat.PARQUET: ParquetWriter,
-        WireFormat.AVRO: AvroWriter,
-        WireFormat.JSON: JsonWriter,
-        WireFormat.PROTO: ProtobufWriter,
-    }
-)
+# Codecs are imported where they are chosen: a process pays for those it uses.
 
 
 def writer(sink: ByteSink, schema: pa.Schema, format: WireFormat, options: WireOptions | None = None) -> RecordWriter:
@@ -41,7 +25,7 @@ def writer(sink: ByteSink, schema: pa.Schema, format: WireFormat, options: WireO
 
     `ConfigError` for a compression the format does not know.
     """
-    return _WRITERS[format](sink, schema, options or WireOptions())
+    return _writer(format)(sink, schema, options or WireOptions())
 
 
 def read(
@@ -61,17 +45,53 @@ def read(
         yield from _batches(found, WireFormat(format), schema)
 
 
+def _writer(format: WireFormat) -> Callable[[ByteSink, pa.Schema, WireOptions], RecordWriter]:
+    match format:
+        case WireFormat.ARROW:
+            from wallaby.wire.arrow import ArrowWriter
+
+            return ArrowWriter
+        case WireFormat.PARQUET:
+            from wallaby.wire.parquet import ParquetWriter
+
+            return ParquetWriter
+        case WireFormat.AVRO:
+            from wallaby.wire.avro import AvroWriter
+
+            return AvroWriter
+        case WireFormat.JSON:
+            from wallaby.wire.json_lines import JsonWriter
+
+            return JsonWriter
+        case WireFormat.PROTO:
+            from wallaby.wire.protobuf import ProtobufWriter
+
+            return ProtobufWriter
+        case _:
+            assert_never(format)
+
+
 def _batches(source: Source, format: WireFormat, schema: pa.Schema | None) -> Iterator[pa.RecordBatch]:
     match format:
         case WireFormat.ARROW:
+            from wallaby.wire.arrow import read_arrow
+
             return read_arrow(source)
         case WireFormat.PARQUET:
+            from wallaby.wire.parquet import read_parquet
+
             return read_parquet(source)
-        case WireFormat.JSON:
-            return read_json(source, schema)
         case WireFormat.AVRO:
+            from wallaby.wire.avro_reader import read_avro
+
             return read_avro(source)
+        case WireFormat.JSON:
+            from wallaby.wire.json_lines import read_json
+
+            return read_json(source, schema)
         case WireFormat.PROTO:
+            from wallaby.wire.protobuf_reader import read_protobuf
+
             return read_protobuf(source)
         case _:
             assert_never(format)

@@ -29,7 +29,6 @@ from wallaby.memory import unwritten
 from wallaby.schema import TableSchema
 from wallaby.transform.append import COMMIT_LSN, COMMITTED_AT, OP, OP_TRUNCATE, ORDINAL, OUTLIERS, UNCHANGED, XID
 from wallaby.transform.columns import single
-from wallaby.wire.rows import Cells, Octets, Presence, Spans, as_octets, constant, joined, spans, validity
 
 OPERATIONS: Final = {"r": "load", "i": "insert", "u": "update", "d": "delete", OP_TRUNCATE: "truncate"}
 """What a message calls the operations of an append log."""
@@ -71,7 +70,7 @@ def change_messages(schema: TableSchema, log: pa.Table) -> Messages:
     key = only(is_row, objects([cells[i] for i in by_name], rows)) if by_name else pa.nulls(rows, _TEXT)
     known = without_unchanged([column.name for column in schema.columns], single(log[UNCHANGED]), cells)
     has_after = pc.and_(is_row, pc.invert(is_delete))
-    head = f'{{"table":{_quoted_name(schema.name.name)},"namespace":{_quoted_name(schema.name.schema)},"operation":"'
+    head = f'{{"table":{quoted_name(schema.name.name)},"namespace":{quoted_name(schema.name.schema)},"operation":"'
     parts = [
         _joined(head, operation.cast(_TEXT), f'","schema_version":{schema.version}'),
         _joined('"key":"', _base64(key), '"'),
@@ -125,22 +124,10 @@ def json_texts(array: pa.Array) -> pa.Array:
     return _strings(value_texts(array))
 
 
-def lines(rows: pa.RecordBatch) -> Octets:
-    """Each row as a JSON object and a line end: every column is a member, null as ``null``."""
-    columns: list[Cells] = []
-    for i, (name, column) in enumerate(zip(rows.schema.names, rows.columns, strict=True)):
-        texts = json_texts(column)
-        lead = f"{',' if i else '{'}{_quoted_name(name)}:".encode()
-        presence = Presence(valid=validity(texts), lead=as_octets(lead), absent=as_octets(lead + b"null"))
-        columns.append(Spans(spans(texts), presence))
-    end = constant(b"}\n" if columns else b"{}\n")
-    return joined([*columns, end], rows.num_rows).data
-
-
 def members(rows: pa.RecordBatch) -> list[pa.Array]:
     """``"name":value`` per column, a null value as ``null``."""
     return [
-        _joined(f"{_quoted_name(name)}:", json_texts(column).fill_null("null"))
+        _joined(f"{quoted_name(name)}:", json_texts(column).fill_null("null"))
         for name, column in zip(rows.schema.names, rows.columns, strict=True)
     ]
 
@@ -202,7 +189,7 @@ def _members(schema: TableSchema, log: pa.Table) -> list[pa.Array]:
         if column.name in found:
             mask, odd = found[column.name]
             texts = pc.replace_with_mask(texts, pa.array(mask), odd)
-        made.append(_joined(f"{_quoted_name(column.name)}:", texts))
+        made.append(_joined(f"{quoted_name(column.name)}:", texts))
     return made
 
 
@@ -360,7 +347,8 @@ def _octets_to_escape(texts: pa.Array) -> list[int]:
     return np.unique(odd).tolist()
 
 
-def _quoted_name(name: str) -> str:
+def quoted_name(name: str) -> str:
+    """The name as a JSON string."""
     return str(_strings(pa.array([name], _TEXT))[0].as_py())
 
 
@@ -409,10 +397,10 @@ __all__ = [
     "change_messages",
     "civil",
     "json_texts",
-    "lines",
     "lsn_texts",
     "members",
     "objects",
     "only",
+    "quoted_name",
     "without_unchanged",
 ]

@@ -16,12 +16,13 @@ import pyarrow as pa
 from wallaby.errors import ConfigError
 from wallaby.flow import WireFormat
 from wallaby.wire.errors import detecting, refusing
-from wallaby.wire.json import lines
+from wallaby.wire.json import json_texts, quoted_name
 from wallaby.wire.json_values import from_texts, text_type
 from wallaby.wire.nesting import columnless
 from wallaby.wire.options import WireOptions
 from wallaby.wire.packing import PackedOutput, unpacked
 from wallaby.wire.port import ByteSink
+from wallaby.wire.rows import Cells, Octets, Presence, Spans, as_octets, constant, joined, spans, validity
 from wallaby.wire.source import Source
 
 FORMAT: Final = WireFormat.JSON
@@ -52,6 +53,18 @@ class JsonWriter:
 
     def abandon(self) -> None:
         self._output.abandon()
+
+
+def lines(rows: pa.RecordBatch) -> Octets:
+    """Each row as a JSON object and a line end: every column is a member, null as ``null``."""
+    columns: list[Cells] = []
+    for i, (name, column) in enumerate(zip(rows.schema.names, rows.columns, strict=True)):
+        texts = json_texts(column)
+        lead = f"{',' if i else '{'}{quoted_name(name)}:".encode()
+        presence = Presence(valid=validity(texts), lead=as_octets(lead), absent=as_octets(lead + b"null"))
+        columns.append(Spans(spans(texts), presence))
+    end = constant(b"}\n" if columns else b"{}\n")
+    return joined([*columns, end], rows.num_rows).data
 
 
 def read_json(source: Source, schema: pa.Schema | None) -> Iterator[pa.RecordBatch]:
@@ -126,4 +139,4 @@ def _batch(rows: list[list[Any]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-__all__ = ["JsonWriter", "parsed_object", "read_json"]
+__all__ = ["JsonWriter", "lines", "parsed_object", "read_json"]

@@ -13,7 +13,7 @@ import pytest
 from wallaby.schema import ReplicaIdentity
 from wallaby.testing.changes import Change, Outlier, change_table, delete, insert, table, update
 from wallaby.transform.append import append_rows
-from wallaby.wire.json import change_messages, json_texts, lines, lsn_texts
+from wallaby.wire.json import change_messages, json_texts, lsn_texts
 
 ORDERS = table("public.orders", {"id": "int8", "note": "text", "total": "numeric(12,2)"}, key=["id"])
 
@@ -163,8 +163,3 @@ def test_names_of_every_kind_are_names() -> None:
 def test_structs_are_objects() -> None:
     pairs = pa.array([{"column": 'a"b', "text": None}, None], pa.struct({"column": pa.string(), "text": pa.string()}))
     assert texts(pairs) == ['{"column":"a\\"b","text":null}', None]
-
-
-def test_a_row_is_an_object_of_all_its_columns() -> None:
-    rows = pa.RecordBatch.from_pydict({"id": [2**53, None], 'no"te': ["a", None]})
-    assert bytes(lines(rows)) == b"""{"id":"9007199254740992","no\\"te":"a"}\n{"id":null,"no\\"te":null}\n"""

@@ -10,6 +10,7 @@ import pytest
 from tests.wallaby.wire.batches import log_batch, reread, written
 from wallaby.errors import ConfigError, DamagedFile
 from wallaby.wire import Compression, WireFormat, WireOptions
+from wallaby.wire.json_lines import lines
 
 SCHEMA = pa.schema({"id": pa.int64(), "at": pa.timestamp("us"), "day": pa.date32(), "raw": pa.binary()})
 
@@ -24,6 +25,11 @@ def test_every_row_is_a_line_of_its_own() -> None:
     assert [line["id"] for line in lines] == [0, 1, 0]
     assert lines[1]["__op"] == "i"
     assert lines[1]["__committed_at"] == "2023-11-14T22:13:20.000001Z"
+
+
+def test_a_row_is_an_object_of_all_its_columns() -> None:
+    rows = pa.RecordBatch.from_pydict({"id": [2**53, None], 'no"te': ["a", None]})
+    assert bytes(lines(rows)) == b"""{"id":"9007199254740992","no\\"te":"a"}\n{"id":null,"no\\"te":null}\n"""
 
 
 def test_a_reader_needs_the_types() -> None:
