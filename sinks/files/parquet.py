@@ -57,7 +57,9 @@ class ParquetFile:
         self._gathered_rows = self._gathered_bytes = 0
         with translated(table=schema.name):
             self._file = _HashedFile(path)
-            wanted = WireOptions(compression=Compression(options.compression), row_group_rows=options.row_group_rows)
+            wanted = WireOptions(
+                table=schema.name, compression=Compression(options.compression), row_group_rows=options.row_group_rows
+            )
             self._writer = writer(self._file, self._arrow, WireFormat.PARQUET, wanted)
 
     @property

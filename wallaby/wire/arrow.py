@@ -27,9 +27,10 @@ class ArrowWriter:
 
     def __init__(self, sink: ByteSink, schema: pa.Schema, options: WireOptions) -> None:
         codec = options.codec(FORMAT)
+        self._table = options.table
         self._output = CountedOutput(sink)
         make = ipc.new_file if options.arrow_layout is ArrowLayout.FILE else ipc.new_stream
-        with refusing(FORMAT):
+        with refusing(FORMAT, self._table):
             self._writer = make(
                 pa.PythonFile(self._output, mode="w"),
                 schema,
@@ -41,11 +42,11 @@ class ArrowWriter:
         return self._output.bytes
 
     def add(self, batch: pa.RecordBatch) -> None:
-        with refusing(FORMAT):
+        with refusing(FORMAT, self._table):
             self._writer.write_batch(batch)
 
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
-        with refusing(FORMAT):
+        with refusing(FORMAT, self._table):
             self._writer.close()
 
     def abandon(self) -> None:

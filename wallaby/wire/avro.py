@@ -49,6 +49,7 @@ class AvroWriter:
 
     def __init__(self, sink: ByteSink, schema: pa.Schema, options: WireOptions) -> None:
         self._codec = options.codec(FORMAT)
+        self._table = options.table
         self._output = CountedOutput(sink)
         header = {
             "avro.schema": json.dumps(avro_schema(schema, options.table)),
@@ -69,7 +70,7 @@ class AvroWriter:
             return
         step = max(1, _PIECE_BYTES * batch.num_rows // max(batch.nbytes, 1))
         for start in range(0, batch.num_rows, step):
-            with refusing(FORMAT):
+            with refusing(FORMAT, self._table):
                 rows = encoded(batch.slice(start, step))
             self._gathered.append(rows.data.data)
             self._gathered_rows += len(rows)

@@ -46,6 +46,8 @@ def encoded(rows: pa.RecordBatch) -> Rows:
 def cells(array: pa.Array, field: pa.Field) -> Cells:
     """The cells of a column. `RowRefused` for a number beyond 63 bits, which Avro's long does not hold."""
     array = _storage(array)
+    if array.type == pa.uint64() and pc.any(pc.greater(array, pa.scalar(_LONG_MAX, pa.uint64()))).as_py():
+        raise RowRefused("Avro cannot hold whole numbers of 64 bits without a sign", column=field.name)
     if is_optional(field):
         presence = Presence(valid=validity(array), lead=_BRANCH, absent=_NULL)
     else:
@@ -65,7 +67,7 @@ def _cells(array: pa.Array, presence: Presence) -> Cells:
     if t.is_timestamp(kind) or t.is_time64(kind):
         return Varints(zigzag(_values(array.view(pa.int64()))), presence)
     if t.is_integer(kind):
-        return Varints(zigzag(_integers(array)), presence)
+        return Varints(zigzag(_values(array)), presence)
     if t.is_floating(kind) or t.is_fixed_size_binary(kind):
         width = kind.bit_width // 8
         return Fixed(_fixed(array, width), width, presence)
@@ -96,12 +98,6 @@ def _values(array: pa.Array) -> npt.NDArray[np.signedinteger]:
     data = np.frombuffer(array.buffers()[1] or b"", np.dtype(array.type.to_pandas_dtype()))
     assert width == data.itemsize
     return data[array.offset : array.offset + len(array)]
-
-
-def _integers(array: pa.Array) -> npt.NDArray[np.signedinteger]:
-    if array.type == pa.uint64() and pc.any(pc.greater(array, pa.scalar(_LONG_MAX, pa.uint64()))).as_py():
-        raise RowRefused("Avro cannot hold whole numbers of 64 bits without a sign")
-    return _values(array)
 
 
 def _fixed(array: pa.Array, width: int) -> Octets:

@@ -10,18 +10,21 @@ import pyarrow as pa
 
 from wallaby.errors import DamagedFile, RowRefused
 from wallaby.flow import WireFormat
+from wallaby.schema import TableName
 
 _ADVICE = "Fetch it again, or leave it out; what was read of it before is not to be used"
 
 
 @contextmanager
-def refusing(format: WireFormat) -> Iterator[None]:
-    """Around encoding: Arrow's errors become `RowRefused`. Those of the file that is written to pass."""
+def refusing(format: WireFormat, table: TableName | None) -> Iterator[None]:
+    """Around encoding: Arrow's errors become `RowRefused`, which names the table. Those of the written file pass."""
     try:
         yield
+    except RowRefused as error:
+        raise RowRefused(error.message, advice=error.advice, **{"table": table, **error.where}) from None
     except pa.ArrowException as error:
         # Without a cause on purpose: Arrow's texts may quote values.
-        raise RowRefused(f"{format} cannot hold the rows ({type(error).__name__})") from None
+        raise RowRefused(f"{format} cannot hold the rows ({type(error).__name__})", table=table) from None
 
 
 @contextmanager

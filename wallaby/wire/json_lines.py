@@ -37,6 +37,7 @@ class JsonWriter:
     """See `wallaby.wire.port.RecordWriter`."""
 
     def __init__(self, sink: ByteSink, schema: pa.Schema, options: WireOptions) -> None:
+        self._table = options.table
         self._output = PackedOutput(sink, options.codec(FORMAT))
 
     @property
@@ -45,7 +46,7 @@ class JsonWriter:
 
     def add(self, batch: pa.RecordBatch) -> None:
         for start in range(0, batch.num_rows, _WRITE_ROWS):
-            with refusing(FORMAT):
+            with refusing(FORMAT, self._table):
                 self._output.write(lines(batch.slice(start, _WRITE_ROWS)))
 
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:

@@ -92,7 +92,7 @@ class WireOptions:
     compression: Compression | None = None
     """None: the format's default."""
     table: TableName | None = None
-    """What Avro and Protobuf call the records."""
+    """What Avro and Protobuf call the records, and errors the table."""
     schema_version: int = 0
     """Of the table, for Protobuf."""
     key: tuple[str, ...] = ()

@@ -37,12 +37,13 @@ class ParquetWriter:
 
     def __init__(self, sink: ByteSink, schema: pa.Schema, options: WireOptions) -> None:
         codec = options.codec(FORMAT)
+        self._table = options.table
         self._output = CountedOutput(sink)
         self._rows_max = options.row_group_rows
         self._schema = parquet_schema(schema)
         self._gathered: list[pa.RecordBatch] = []
         self._gathered_rows = self._gathered_bytes = 0
-        with refusing(FORMAT):
+        with refusing(FORMAT, self._table):
             self._writer = pq.ParquetWriter(
                 pa.PythonFile(self._output, mode="w"),
                 self._schema,
@@ -56,7 +57,7 @@ class ParquetWriter:
 
     def add(self, batch: pa.RecordBatch) -> None:
         if batch.num_columns == 0 and batch.num_rows:
-            raise RowRefused("Parquet cannot hold rows without any column")
+            raise RowRefused("Parquet cannot hold rows without any column", table=self._table)
         if batch.num_rows >= _DIRECT_ROWS:
             self._flush()
             self._write(batch)
@@ -70,7 +71,7 @@ class ParquetWriter:
 
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
         self._flush()
-        with refusing(FORMAT):
+        with refusing(FORMAT, self._table):
             if metadata:
                 self._writer.add_key_value_metadata(dict(metadata))
             self._writer.close()
@@ -88,7 +89,7 @@ class ParquetWriter:
             self._write(*gathered)
 
     def _write(self, *batches: pa.RecordBatch) -> None:
-        with refusing(FORMAT):
+        with refusing(FORMAT, self._table):
             rows = to_parquet(pa.Table.from_batches(batches), self._schema)
             self._writer.write_table(rows, row_group_size=self._rows_max)
 

@@ -92,7 +92,7 @@ class ProtobufWriter:
         step = max(1, _PIECE_BYTES * batch.num_rows // max(batch.nbytes, 1))
         for start in range(0, batch.num_rows, step):
             piece = batch.slice(start, step)
-            with refusing(FORMAT):
+            with refusing(FORMAT, self._options.table):
                 if self._options.proto_payload is ProtoPayload.ARROW:
                     self._write(data_pb2.Batch(arrow_stream=_stream(piece)).SerializeToString())
                     continue
@@ -117,7 +117,7 @@ class ProtobufWriter:
         checksum = data_pb2.Batch(crc32=zlib.crc32(content, zlib.crc32(head))).SerializeToString()
         size = len(head) + len(content) + len(checksum)
         if size > MESSAGE_BYTES_MAX:
-            raise RowRefused("Protobuf cannot hold a row of two gigabytes")
+            raise RowRefused("Protobuf cannot hold a row of two gigabytes", table=self._options.table)
         self._output.write(varint(size) + head)
         self._output.write(content)
         self._output.write(checksum)
