@@ -44,15 +44,16 @@ def encoded(rows: pa.RecordBatch) -> Rows:
 
 
 def cells(array: pa.Array, field: pa.Field) -> Cells:
-    """The cells of a column. `RowRefused` for a number beyond 63 bits, which Avro's long does not hold."""
+    """The cells of a column. `RowRefused` for a number beyond 63 bits, which Avro's long does not hold, and for a null
+    where the field has none."""
     array = _storage(array)
     if array.type == pa.uint64() and pc.any(pc.greater(array, pa.scalar(_LONG_MAX, pa.uint64()))).as_py():
         raise RowRefused("Avro cannot hold whole numbers of 64 bits without a sign", column=field.name)
     if is_optional(field):
-        presence = Presence(valid=validity(array), lead=_BRANCH, absent=_NULL)
-    else:
-        presence = Presence()
-    return _cells(array, presence)
+        return _cells(array, Presence(valid=validity(array), lead=_BRANCH, absent=_NULL))
+    if array.null_count and not pa.types.is_null(array.type):
+        raise RowRefused("a column that is never null has a null", column=field.name)
+    return _cells(array, Presence())
 
 
 def _cells(array: pa.Array, presence: Presence) -> Cells:

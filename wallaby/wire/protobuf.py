@@ -179,6 +179,9 @@ def _log_fields(rows: pa.RecordBatch, options: WireOptions) -> list[Cells]:
     if codes.null_count:
         raise RowRefused("a row has an operation that no log has")
     is_truncate, is_delete = pc.equal(letters, OP_TRUNCATE), pc.equal(letters, "d")
+    for name in (COMMIT_LSN, ORDINAL, XID, COMMITTED_AT):
+        if rows[name].null_count:
+            raise RowRefused("a column that is never null has a null", column=name)
     _refuse_nulls(UNCHANGED, rows[UNCHANGED].flatten())
     moments = rows[COMMITTED_AT].view(pa.int64())
     before, after, key = _images(rows, options.key)

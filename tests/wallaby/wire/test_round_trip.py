@@ -80,6 +80,17 @@ def test_rows_without_columns_are_counted_or_refused(format: WireFormat) -> None
         assert sum(batch.num_rows for batch in reread(format, written(format, [rows]), schema=rows.schema)) == 3
 
 
+@pytest.mark.parametrize("format", [WireFormat.PARQUET, WireFormat.AVRO, WireFormat.PROTO])
+@pytest.mark.parametrize("name", ["__commit_lsn", "__ordinal", "__xid", "__committed_at"])
+def test_a_null_where_none_may_be_is_refused(format: WireFormat, name: str) -> None:
+    rows = log_batch(2)
+    i = rows.schema.get_field_index(name)
+    column = pa.array([None, rows[name][1].as_py()], rows.schema.field(i).type)
+    odd = pa.RecordBatch.from_arrays([*rows.columns[:i], column, *rows.columns[i + 1 :]], schema=rows.schema)
+    with pytest.raises(RowRefused):
+        written(format, [odd])
+
+
 @each_format
 def test_as_many_columns_as_a_table_can_have(format: WireFormat) -> None:
     batch = pa.RecordBatch.from_arrays(
