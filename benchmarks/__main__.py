@@ -17,6 +17,7 @@ from benchmarks import (
     stream,
     streams,
     toast,
+    wire,
 )
 from benchmarks.lake import __main__ as lake
 from benchmarks.measure import Line, main
@@ -28,6 +29,7 @@ def measure(words: argparse.Namespace) -> Iterator[Line]:
         startup,
         dead_letters,
         decode,
+        wire,
         toast,
         stream,
         postgres_to_postgres,

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from sinks.delta.types import delta_type, holds_as_text
 from sinks.duckdb.types import duckdb_type, held_values
-from sinks.files.types import parquet_type
 from sinks.iceberg.types import Numbers, iceberg_type, stored_type, type_name
 from sinks.postgres.catalog import stand_in
 from sinks.postgres.sink import CAPABILITIES as POSTGRES
@@ -22,6 +21,7 @@ from wallaby.errors import Refused
 from wallaby.pgtypes.builtin import builtin_type, builtin_types
 from wallaby.pgtypes.layout import Family, Layout, layout_of
 from wallaby.schema import PgType, TypeKind
+from wallaby.wire.parquet_types import parquet_type
 
 _HEAD: Final = """# Types
 

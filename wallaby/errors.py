@@ -71,6 +71,10 @@ class DecodeError(WallabyError):
     """The replication stream holds bytes we cannot read; ``where["lsn"]`` says at which message."""
 
 
+class DamagedFile(WallabyError):
+    """A file of changes is cut off, damaged or of another format. What was read of it before is not all of it."""
+
+
 class BinaryUnsupported(DecodeError):
     """A type without a binary decoder came in binary: the stream must be opened again as text. Nothing is lost."""
 

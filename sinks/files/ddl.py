@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from sinks.files.types import parquet_schema
 from wallaby.schema import TableSchema
 from wallaby.transform.append import append_schema
+from wallaby.wire.parquet_types import parquet_schema
 
 
 def file_schema(schema: TableSchema, *, keep_outliers: bool) -> pa.Schema:
     """The Parquet file's Arrow schema; `ConfigError` when a source column has a name of the log's own."""
-    return parquet_schema(append_schema(schema, keep_outliers=keep_outliers), schema.columns)
+    return parquet_schema(append_schema(schema, keep_outliers=keep_outliers))
 
 
 __all__ = ["file_schema"]

@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sinks.files.config import Compression, FilesOptions
-from sinks.files.ddl import file_schema
+from sinks.files.config import FilesOptions
 from sinks.files.errors import translated
-from sinks.files.types import to_parquet
 from wallaby.flow import Unrepresentable
 from wallaby.schema import TableSchema
-from wallaby.transform.append import append_rows
+from wallaby.transform.append import append_rows, append_schema
 from wallaby.transform.outliers import refuse_outliers
 from wallaby.window import TablePart
+from wallaby.wire import Compression, WireFormat, WireOptions, writer
 
 GATHER_BYTES_MAX: Final = 32 << 20
 """Bytes of changes kept per file before they become a row group."""
@@ -29,44 +26,22 @@ _DIRECT_ROWS: Final = 65_536
 
 
 class _HashedFile:
-    """What Arrow writes to; counts and hashes."""
+    """A file that hashes what it takes."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb", buffering=0)
-        self.closed = False
         self.digest = hashlib.sha256()
-        self.bytes = 0
 
-    def write(self, data: bytes | memoryview) -> int:
-        view = memoryview(data)
-        done = 0
-        while done < len(view):
-            done += self._file.write(view[done:])
-        self.digest.update(view)
-        self.bytes += done
+    def write(self, data: memoryview) -> int:
+        done = self._file.write(data)
+        self.digest.update(data[:done])
         return done
-
-    def tell(self) -> int:
-        return self.bytes
-
-    def flush(self) -> None:
-        """Nothing is held back."""
 
     def sync(self) -> None:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        self.closed = True
         self._file.close()
-
-    def readable(self) -> bool:
-        return False
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return False
 
 
 class ParquetFile:
@@ -77,18 +52,20 @@ class ParquetFile:
         self.schema = schema
         self.rows = 0
         self._options = options
-        self._arrow = file_schema(schema, keep_outliers=options.keeps_outliers)
+        self._arrow = append_schema(schema, keep_outliers=options.keeps_outliers)
         self._gathered: list[pa.Table] = []
         self._gathered_rows = self._gathered_bytes = 0
         with translated(table=schema.name):
             self._file = _HashedFile(path)
-            codec = None if options.compression is Compression.NONE else options.compression.value
-            self._writer = pq.ParquetWriter(pa.PythonFile(self._file, mode="w"), self._arrow, compression=codec)
+            wanted = WireOptions(
+                table=schema.name, compression=Compression(options.compression), row_group_rows=options.row_group_rows
+            )
+            self._writer = writer(self._file, self._arrow, WireFormat.PARQUET, wanted)
 
     @property
     def bytes(self) -> int:
         """Bytes in the file; complete after `seal`."""
-        return self._file.bytes
+        return self._writer.bytes_written
 
     @property
     def sha256(self) -> str:
@@ -120,15 +97,15 @@ class ParquetFile:
     def write_rows(self, rows: pa.Table) -> None:
         """Rows that are log rows already."""
         with translated(table=self.schema.name):
-            self._writer.write_table(to_parquet(rows, self._arrow), row_group_size=self._options.row_group_rows)
+            for batch in rows.to_batches():
+                self._writer.add(batch)
         self.rows += rows.num_rows
 
     def seal(self, metadata: Mapping[str, str]) -> None:
         """Finish the file with ``metadata`` in its footer, durable if so asked."""
         self.flush()
         with translated(table=self.schema.name):
-            self._writer.add_key_value_metadata(dict(metadata))
-            self._writer.close()
+            self._writer.finish(metadata)
             if self._options.fsync:
                 self._file.sync()
             self._file.close()
@@ -136,9 +113,7 @@ class ParquetFile:
     def discard(self) -> None:
         """Close and remove the file, whatever state it is in."""
         self._gathered.clear()
-        # Arrow insists on finishing what it began, even where that cannot work any more.
-        with suppress(OSError, pa.ArrowException):
-            self._writer.close()
+        self._writer.abandon()
         with translated(table=self.schema.name):
             self._file.close()
             self.path.unlink(missing_ok=True)

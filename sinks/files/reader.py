@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 
 from sinks.files.layout import OWN_FOLDER, LaneFolders, decode_name
 from sinks.files.manifests import DataFile, ManifestLog, live_files
-from sinks.files.types import from_parquet
 from wallaby.schema import TableName
 from wallaby.transform.append import LOG_FIELDS
 from wallaby.window import LaneId
+from wallaby.wire.parquet_types import from_parquet
 
 _READ_ATTEMPTS_MAX = 10
 

@@ -31,7 +31,7 @@ from pyiceberg.types import (
 )
 
 from sinks.duckdb.types import decimal_text
-from sinks.files.types import INTERVAL_TYPE, from_parquet, to_parquet
+from wallaby.wire.parquet_types import INTERVAL_TYPE, from_parquet, to_parquet
 
 _DIGITS_MAX: Final = 38
 _INTERVAL: Final = pa.month_day_nano_interval()

@@ -50,6 +50,7 @@ MODULES: Final = (
     "wallaby.pgtypes.text_numbers",
     "wallaby.pgtypes.text_times",
     "wallaby.postgres.drain_kernel",
+    "wallaby.wire.row_kernels",
 )
 """Every module with compiled functions: what the object file holds, and is named by."""
 

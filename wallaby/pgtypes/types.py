@@ -22,7 +22,7 @@ def arrow_field(column: Column) -> pa.Field:
 
     Metadata: ``pg.oid``, ``pg.type``, ``pg.schema``, ``pg.typmod``, ``pg.attnum``, ``pg.nullable`` (``true`` or
     ``false``: what PostgreSQL enforces), and ``wallaby.type`` for json, jsonb, uuid and the types of pgvector and
-    PostGIS, below domains too.
+    PostGIS, below domains and arrays too.
     """
     metadata = {
         b"pg.oid": str(column.type.oid).encode(),
@@ -32,7 +32,7 @@ def arrow_field(column: Column) -> pa.Field:
         b"pg.attnum": str(column.attnum).encode(),
         b"pg.nullable": b"true" if column.nullable else b"false",
     }
-    resolved = _without_domains(column.type)
+    resolved = _innermost(column.type)
     if resolved.extension in _MARKED_EXTENSIONS or (resolved.schema == "pg_catalog" and resolved.name in _MARKED):
         metadata[b"wallaby.type"] = resolved.name.encode()
     return pa.field(column.name, layout_of(column.type, column.typmod).arrow, metadata=metadata)
@@ -67,10 +67,16 @@ def has_binary_kernel(column_type: PgType, typmod: int = -1) -> bool:
     return layout_of(column_type, typmod).family is not Family.OPAQUE
 
 
-def _without_domains(pg_type: PgType) -> PgType:
-    while pg_type.kind is TypeKind.DOMAIN and pg_type.base is not None:
-        pg_type = pg_type.base
-    return pg_type
+def _innermost(pg_type: PgType) -> PgType:
+    """What is below domains and arrays."""
+    while True:
+        match pg_type:
+            case PgType(kind=TypeKind.DOMAIN, base=PgType() as inner):
+                pg_type = inner
+            case PgType(kind=TypeKind.ARRAY, element=PgType() as inner):
+                pg_type = inner
+            case _:
+                return pg_type
 
 
 __all__ = ["arrow_field", "arrow_schema", "builtin_type", "change_schema", "has_binary_kernel"]

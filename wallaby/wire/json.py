@@ -3,8 +3,8 @@
 No value is altered. A JSON number is used only where every reader gets the same value back: booleans and null are
 JSON's own, whole numbers are numbers up to 2^53 - 1 in size (what a double holds exactly) and text beyond, finite
 floats are numbers in their shortest exact form, always with a point or an exponent so that ``-0.0`` stays a float.
-Arrays are arrays and hstore is an object of the same rules. Everything else is a string in PostgreSQL's own form:
-numerics with their scale, json and jsonb as their text (a column that is null and one that holds JSON's null stay
+Arrays are arrays, hstore and structs are objects of the same rules. Everything else is a string in PostgreSQL's own
+form: numerics with their scale, json and jsonb as their text (a column that is null and one that holds JSON's null stay
 apart), bytea as ``\\x`` hexadecimal; timestamps, dates and times in ISO 8601 (with ``Z`` for timestamptz), outside the
 years 1 to 9999 in PostgreSQL's form (``0044-03-15 BC``); intervals as ISO 8601 durations. Values their Arrow type
 cannot hold (an infinite date, ``NaN`` in a numeric, an array of several dimensions) are PostgreSQL's text, and the
@@ -15,6 +15,7 @@ What we dislike: texts are copied a few times on the way. It is still a few micr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,18 +63,19 @@ def change_messages(schema: TableSchema, log: pa.Table) -> Messages:
     letters = single(log[OP])
     codes = pc.index_in(letters, pa.array(list(OPERATIONS)))
     operation = pa.array(list(OPERATIONS.values())).take(codes)
-    members = _members(schema, log)
+    cells = _members(schema, log)
     by_name = sorted(schema.key, key=lambda i: schema.columns[i].name)
     is_row = pc.not_equal(letters, OP_TRUNCATE)
     is_delete = pc.equal(letters, "d")
-    key = _only(is_row, _object([members[i] for i in by_name], rows)) if by_name else pa.nulls(rows, _TEXT)
+    key = only(is_row, objects([cells[i] for i in by_name], rows)) if by_name else pa.nulls(rows, _TEXT)
+    known = without_unchanged([column.name for column in schema.columns], single(log[UNCHANGED]), cells)
     has_after = pc.and_(is_row, pc.invert(is_delete))
-    head = f'{{"table":{_quoted_name(schema.name.name)},"namespace":{_quoted_name(schema.name.schema)},"operation":"'
+    head = f'{{"table":{quoted_name(schema.name.name)},"namespace":{quoted_name(schema.name.schema)},"operation":"'
     parts = [
         _joined(head, operation.cast(_TEXT), f'","schema_version":{schema.version}'),
         _joined('"key":"', _base64(key), '"'),
-        _only(is_delete, _joined('"before":', _object([members[i] for i in schema.key], rows))),
-        _only(has_after, _joined('"after":', _object(_without_unchanged(schema, log, members), rows))),
+        only(is_delete, _joined('"before":', objects([cells[i] for i in schema.key], rows))),
+        only(has_after, _joined('"after":', objects(known, rows))),
         _joined('"unchanged":', _name_lists(single(log[UNCHANGED]))),
         _joined('"outliers":', _name_lists(_outlier_names(single(log[OUTLIERS])))),
         _joined('"timestamp":', json_texts(single(log[COMMITTED_AT]))),
@@ -114,9 +116,43 @@ def json_texts(array: pa.Array) -> pa.Array:
         offsets = array.offsets.to_numpy().astype(np.int64)
         values = array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
         return _list(array, offsets - offsets[0], json_texts(values).fill_null("null"), "[", "]")
+    if t.is_struct(kind):
+        cells = pa.RecordBatch.from_arrays(array.flatten(), names=[field.name for field in kind])
+        return only(array.is_valid(), objects(members(cells), len(array)))
     if t.is_null(kind):
         return pa.nulls(len(array), _TEXT)
     return _strings(value_texts(array))
+
+
+def members(rows: pa.RecordBatch) -> list[pa.Array]:
+    """``"name":value`` per column, a null value as ``null``."""
+    return [
+        _joined(f"{quoted_name(name)}:", json_texts(column).fill_null("null"))
+        for name, column in zip(rows.schema.names, rows.columns, strict=True)
+    ]
+
+
+def objects(parts: list[pa.Array], rows: int) -> pa.Array:
+    """An object per row of those of its members that are not null."""
+    if not parts:
+        return pa.array(["{}"], _TEXT).take(pa.array(np.zeros(rows, np.int64)))
+    inside = pc.binary_join_element_wise(*parts, _scalar(","), null_handling="skip")
+    return _joined("{", inside, "}")
+
+
+def without_unchanged(names: Sequence[str], lists: pa.Array, parts: list[pa.Array]) -> list[pa.Array]:
+    """The members of columns ``names``, null in the rows whose list names the column."""
+    if lists.null_count == len(lists):
+        return parts
+    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    unchanged = pc.list_flatten(lists)
+    result = list(parts)
+    for i, name in enumerate(names):
+        absent = np.zeros(len(lists), np.bool_)
+        absent[rows[pc.equal(unchanged, name).to_numpy(zero_copy_only=False)]] = True
+        if absent.any():
+            result[i] = only(pa.array(~absent), parts[i])
+    return result
 
 
 def lsn_texts(array: pa.Array) -> pa.Array:
@@ -147,36 +183,14 @@ def _members(schema: TableSchema, log: pa.Table) -> list[pa.Array]:
             mask = np.zeros(len(log), np.bool_)
             mask[rows[codes == code]] = True
             found[name] = mask, _strings(flat.field(1).filter(pa.array(codes == code)).cast(_TEXT))
-    members = []
+    made = []
     for i, column in enumerate(schema.columns):
         texts = json_texts(single(log.column(i))).fill_null("null")
         if column.name in found:
             mask, odd = found[column.name]
             texts = pc.replace_with_mask(texts, pa.array(mask), odd)
-        members.append(_joined(f"{_quoted_name(column.name)}:", texts))
-    return members
-
-
-def _without_unchanged(schema: TableSchema, log: pa.Table, members: list[pa.Array]) -> list[pa.Array]:
-    lists = single(log[UNCHANGED])
-    if lists.null_count == len(lists):
-        return members
-    rows = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-    names = pc.list_flatten(lists)
-    result = list(members)
-    for i, column in enumerate(schema.columns):
-        absent = np.zeros(len(log), np.bool_)
-        absent[rows[pc.equal(names, column.name).to_numpy(zero_copy_only=False)]] = True
-        if absent.any():
-            result[i] = _only(pa.array(~absent), members[i])
-    return result
-
-
-def _object(members: list[pa.Array], rows: int) -> pa.Array:
-    if not members:
-        return pa.array(["{}"], _TEXT).take(pa.array(np.zeros(rows, np.int64)))
-    inside = pc.binary_join_element_wise(*members, _scalar(","), null_handling="skip")
-    return _joined("{", inside, "}")
+        made.append(_joined(f"{quoted_name(column.name)}:", texts))
+    return made
 
 
 def _name_lists(lists: pa.Array) -> pa.Array:
@@ -250,7 +264,7 @@ def _moments(array: pa.Array) -> pa.Array:
         texts = pc.replace_substring_regex(texts, r"\+00$", "Z")
     if not far.any():
         return texts
-    years, months, dates = _civil(days[far])
+    years, months, dates = civil(days[far])
     parts = [
         pc.utf8_lpad(pa.array(numbers).cast(_TEXT), width, "0")
         for numbers, width in ((np.where(years > 0, years, 1 - years), 4), (months, 2), (dates, 2))
@@ -270,7 +284,7 @@ _YEAR_10000: Final = 2_932_897
 _Days = npt.NDArray[np.int64]
 
 
-def _civil(days: _Days) -> tuple[_Days, _Days, _Days]:
+def civil(days: _Days) -> tuple[_Days, _Days, _Days]:
     """Year (0 is 1 BC), month and day of days since 1970, in the calendar without beginning that PostgreSQL uses.
 
     Years are counted from March, so that the odd day comes last; 146,097 days are 400 years.
@@ -295,7 +309,7 @@ def _durations(array: pa.Array) -> pa.Array:
     fraction = pc.utf8_lpad(pa.array(size % 1_000_000).cast(_TEXT), 6, "0")
     seconds = pc.replace_substring_regex(_joined(pa.array(size // 1_000_000).cast(_TEXT), ".", fraction), r"\.?0+$", "")
     months, days = (pa.array(np.ascontiguousarray(fields[name])).cast(_TEXT) for name in ("months", "days"))
-    return _only(array.is_valid(), _joined("P", months, "M", days, "DT", sign, seconds, "S"))
+    return only(array.is_valid(), _joined("P", months, "M", days, "DT", sign, seconds, "S"))
 
 
 def _map_parts(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Array]:
@@ -306,7 +320,7 @@ def _map_parts(array: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Array, pa.Arr
 
 def _list(array: pa.Array, offsets: npt.NDArray[np.int64], texts: pa.Array, left: str, right: str) -> pa.Array:
     lists = pa.LargeListArray.from_arrays(pa.array(offsets), texts)
-    return _only(array.is_valid(), _joined(left, pc.binary_join(lists, _scalar(",")), right))
+    return only(array.is_valid(), _joined(left, pc.binary_join(lists, _scalar(",")), right))
 
 
 def _strings(texts: pa.Array) -> pa.Array:
@@ -333,7 +347,8 @@ def _octets_to_escape(texts: pa.Array) -> list[int]:
     return np.unique(odd).tolist()
 
 
-def _quoted_name(name: str) -> str:
+def quoted_name(name: str) -> str:
+    """The name as a JSON string."""
     return str(_strings(pa.array([name], _TEXT))[0].as_py())
 
 
@@ -359,10 +374,11 @@ def _base64(texts: pa.Array) -> pa.Array:
     encoded = pa.Array.from_buffers(
         _TEXT, len(texts), [None, ends, pa.py_buffer(np.ascontiguousarray(out).reshape(-1))]
     )
-    return _only(pc.invert(is_empty), encoded)
+    return only(pc.invert(is_empty), encoded)
 
 
-def _only(chosen: pa.Array, texts: pa.Array) -> pa.Array:
+def only(chosen: pa.Array, texts: pa.Array) -> pa.Array:
+    """The texts where ``chosen``, null elsewhere."""
     return pc.if_else(chosen, texts, pa.scalar(None, _TEXT))
 
 
@@ -375,4 +391,16 @@ def _joined(*parts: pa.Array | str) -> pa.Array:
     return pc.binary_join_element_wise(*(_scalar(p) if isinstance(p, str) else p for p in parts), _scalar(""))
 
 
-__all__ = ["OPERATIONS", "Messages", "change_messages", "json_texts", "lsn_texts"]
+__all__ = [
+    "OPERATIONS",
+    "Messages",
+    "change_messages",
+    "civil",
+    "json_texts",
+    "lsn_texts",
+    "members",
+    "objects",
+    "only",
+    "quoted_name",
+    "without_unchanged",
+]

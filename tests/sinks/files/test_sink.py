@@ -18,7 +18,6 @@ import pytest
 from sinks.files import FACTORY
 from sinks.files.reader import committed_files, read_log
 from sinks.files.sink import FilesSink
-from sinks.files.types import INTERVAL_TYPE
 from tests.sinks.lane import TestLane
 from wallaby.errors import ConfigError, Transient
 from wallaby.schema import Column, PgType, ReplicaIdentity, TableName, TableSchema, TypeKind
@@ -26,6 +25,7 @@ from wallaby.sink import Guarantee
 from wallaby.testing.changes import Outlier, Stream, Truncate, insert, table
 from wallaby.transform.append import OUTLIERS
 from wallaby.window import LaneId
+from wallaby.wire.parquet_types import INTERVAL_TYPE
 
 LANE = LaneId("shop", "copy")
 ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])

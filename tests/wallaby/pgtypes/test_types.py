@@ -123,6 +123,8 @@ def test_a_field_tells_where_it_comes_from() -> None:
     }
     assert arrow_field(Column("u", UUID)).type == pa.binary(16)
     assert b"wallaby.type" not in arrow_field(Column("t", TEXT)).metadata
+    documents = PgType(90_002, "documents", "public", TypeKind.DOMAIN, base=_array(JSONB))
+    assert arrow_field(Column("d", documents)).metadata[b"wallaby.type"] == b"jsonb"
     place = PgType(90_000, "geometry", "gis", extension="postgis")
     site = arrow_field(Column("g", PgType(90_001, "site", "public", TypeKind.DOMAIN, base=place)))
     assert (site.type, site.metadata[b"wallaby.type"]) == (pa.binary(), b"geometry")

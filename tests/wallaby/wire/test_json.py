@@ -158,3 +158,8 @@ def test_names_of_every_kind_are_names() -> None:
     [message] = messages(schema, insert(1, "x"))
     assert message["table"] == 'it\'s "q"\\'
     assert message["after"] == {'c"\\\n': 1, "é": "x"}
+
+
+def test_structs_are_objects() -> None:
+    pairs = pa.array([{"column": 'a"b', "text": None}, None], pa.struct({"column": pa.string(), "text": pa.string()}))
+    assert texts(pairs) == ['{"column":"a\\"b","text":null}', None]

@@ -12,8 +12,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from wallaby.schema import Column, PgType, TypeKind
-
 INTERVAL_TYPE: Final = pa.struct(
     [pa.field("months", pa.int32()), pa.field("days", pa.int32()), pa.field("microseconds", pa.int64())]
 )
@@ -21,23 +19,6 @@ _INTERVAL: Final = pa.month_day_nano_interval()
 _UUID_STORAGE: Final = pa.binary(16)
 _INTERVAL_LAYOUT: Final = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 _NANOSECONDS: Final = 1_000
-
-
-def is_json(column: Column) -> bool:
-    """True for json and jsonb, also below domains and arrays."""
-    leaf = _leaf(column.type)
-    return leaf.schema == "pg_catalog" and leaf.name in ("json", "jsonb")
-
-
-def _leaf(pg_type: PgType) -> PgType:
-    while True:
-        match pg_type:
-            case PgType(kind=TypeKind.DOMAIN, base=PgType() as inner):
-                pg_type = inner
-            case PgType(kind=TypeKind.ARRAY, element=PgType() as inner):
-                pg_type = inner
-            case _:
-                return pg_type
 
 
 def parquet_type(arrow: pa.DataType, *, json: bool = False) -> pa.DataType:
@@ -54,12 +35,16 @@ def parquet_type(arrow: pa.DataType, *, json: bool = False) -> pa.DataType:
     return arrow
 
 
-def parquet_schema(fields: pa.Schema, columns: tuple[Column, ...]) -> pa.Schema:
-    """The file's schema for a log whose first fields are ``columns``. Names and metadata stay."""
-    marks = [is_json(column) for column in columns] + [False] * (len(fields) - len(columns))
+def parquet_schema(fields: pa.Schema) -> pa.Schema:
+    """The file's schema for rows of ``fields``. Names and metadata stay."""
     return pa.schema(
-        [field.with_type(parquet_type(field.type, json=json)) for field, json in zip(fields, marks, strict=True)]
+        [field.with_type(parquet_type(field.type, json=is_json(field))) for field in fields], metadata=fields.metadata
     )
+
+
+def is_json(field: pa.Field) -> bool:
+    """True for the fields of json and jsonb columns, also below domains and arrays (`wallaby.pgtypes.types`)."""
+    return (field.metadata or {}).get(b"wallaby.type") in (b"json", b"jsonb")
 
 
 def to_parquet(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -128,4 +113,4 @@ def _numbers(child: pa.Array) -> Any:
     return child.fill_null(0).to_numpy(zero_copy_only=False)
 
 
-__all__ = ["INTERVAL_TYPE", "from_parquet", "log_type", "parquet_schema", "parquet_type", "to_parquet"]
+__all__ = ["INTERVAL_TYPE", "from_parquet", "is_json", "log_type", "parquet_schema", "parquet_type", "to_parquet"]
