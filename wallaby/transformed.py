@@ -40,17 +40,26 @@ class Transform:
     def __init__(self, stage: Stage | None) -> None:
         self._stage = stage
 
-    def table(self, schema: TableSchema) -> TableSchema:
-        """The target's table; `Refused` when the options do not fit it."""
-        return schema if self._stage is None else self._stage.shape(schema).target
-
     def names(self, tables: Iterable[TableName]) -> tuple[TableName, ...]:
-        """The targets' names."""
-        return tuple(tables)
+        """The targets' names, of those tables that go there."""
+        if self._stage is None:
+            return tuple(tables)
+        targets = map(self._stage.target, tables)
+        return tuple(target for target in targets if target is not None)
+
+    def tables(self, schemas: Iterable[TableSchema]) -> tuple[TableSchema, ...]:
+        """The targets, of those tables that go there; `Refused` when the options do not fit one of them."""
+        if self._stage is None:
+            return tuple(schemas)
+        shapes = map(self._stage.shape, schemas)
+        return tuple(shape.target for shape in shapes if shape is not None)
 
     def parts(self, parts: Iterable[TablePart]) -> tuple[TablePart, ...]:
         """The parts as the destination gets them."""
-        return tuple(parts) if self._stage is None else tuple(self._part(self._stage, part) for part in parts)
+        if self._stage is None:
+            return tuple(parts)
+        own = (self._part(self._stage, part) for part in parts)
+        return tuple(part for part in own if part is not None)
 
     def window(self, window: Window) -> Window:
         """The window as the destination gets it."""
@@ -60,10 +69,13 @@ class Transform:
         """The barrier as the destination gets it; None when it is about none of its tables."""
         if self._stage is None:
             return barrier
-        return replace(barrier, schemas=tuple(self.table(schema) for schema in barrier.schemas))
+        tables = self.names(barrier.tables)
+        return replace(barrier, tables=tables, schemas=self.tables(barrier.schemas)) if tables else None
 
-    def _part(self, stage: Stage, part: TablePart) -> TablePart:
+    def _part(self, stage: Stage, part: TablePart) -> TablePart | None:
         shape = stage.shape(part.schema)
+        if shape is None:
+            return None
         batch = stage.changed(shape, part.table())
         return replace(encode_part(shape.target, [batch]), fetched_at=part.fetched_at)
 
@@ -98,13 +110,15 @@ class TransformedSink:
         own = self.stage.findings(tables)
         if any(finding.severity is Severity.ERROR for finding in own):
             return own + self.sink.check()
-        return own + self.sink.check(tuple(self._transform.table(schema) for schema in tables))
+        return own + self.sink.check(self._transform.tables(tables))
 
     def ensure_table(self, schema: TableSchema) -> None:
-        self.sink.ensure_table(self._transform.table(schema))
+        for target in self._transform.tables((schema,)):
+            self.sink.ensure_table(target)
 
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
-        self.sink.reset_table(table, lane, epoch)
+        for target in self._transform.names((table,)):
+            self.sink.reset_table(target, lane, epoch)
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
         return self.sink.recover(lane, epoch)

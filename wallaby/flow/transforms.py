@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, field_validator
 
+from wallaby.flow.masks import KEYED, SECRET_CHARACTERS_MIN, MaskRule
 from wallaby.flow.model import OptionsModel
+from wallaby.flow.patterns import ColumnGlob, TableGlob, assignment, checked_template, duplicates, parse_table_name
 from wallaby.flow.problems import InvalidFlow, Problem
+from wallaby.flow.tables import split_list
+from wallaby.secret import is_reference
 from wallaby.sink import WriteMode
 
 RESERVED: Final = frozenset(
@@ -63,6 +67,35 @@ class TransformOptions(OptionsModel):
     append_mode: bool = False
     """``write_mode: append`` with metadata columns."""
 
+    include_tables: tuple[str, ...] = ()
+    """Tables that go to this destination (``shop.orders``, ``shop.order_*``, ``shop.*``); default: all of the flow."""
+    exclude_tables: tuple[str, ...] = ()
+    """Tables that do not, also of those included."""
+    include_columns: tuple[str, ...] = ()
+    """Columns that go there (``shop.orders.note``, ``shop.*.id``, ``id``), of tables that any entry is about; others go
+    whole."""
+    exclude_columns: tuple[str, ...] = ()
+    """Columns that do not. A mirror needs those of the key."""
+    rename_schema: str = "{schema}"
+    """The schema's name there: a template such as ``raw_{schema}``."""
+    rename_table: str = "{table}"
+    """The table's name there: a template such as ``{schema}__{table}``."""
+    rename_tables: tuple[str, ...] = ()
+    """Single tables, whatever the templates say: ``shop.orders = sales.order_facts``."""
+    rename_columns: tuple[str, ...] = ()
+    """Columns: ``shop.orders.id = order_id``, or by template ``*.*.* = {column}_raw``. The first that fits counts."""
+
+    mask_columns: tuple[str, ...] = ()
+    """Columns whose values are hidden: ``shop.users.email = hmac``, or ``hash``, ``token``, ``redact``, or
+    ``redact: TEXT``. The first that fits counts."""
+    mask_secret: str = ""
+    """The key of ``hmac`` and ``token``, 16 characters or more: ``env:NAME``, ``file:PATH`` or ``secret:NAME``."""
+
+    @property
+    def mask_rules(self) -> tuple[MaskRule, ...]:
+        """``mask_columns``, read."""
+        return tuple(map(MaskRule.parse, self.mask_columns))
+
     @property
     def has_metadata(self) -> bool:
         """Rows get metadata columns."""
@@ -73,7 +106,52 @@ class TransformOptions(OptionsModel):
     @property
     def is_nothing(self) -> bool:
         """Rows are written as they come."""
-        return not self.has_metadata
+        return not self.has_metadata and not self.model_fields_set & _RULES
+
+    @field_validator("include_tables", "exclude_tables", mode="before")
+    @classmethod
+    def _table_globs(cls, value: Any) -> tuple[str, ...]:
+        return _each(value, TableGlob.parse)
+
+    @field_validator("include_columns", "exclude_columns", mode="before")
+    @classmethod
+    def _column_globs(cls, value: Any) -> tuple[str, ...]:
+        return _each(value, ColumnGlob.parse)
+
+    @field_validator("rename_schema")
+    @classmethod
+    def _schema_template(cls, value: str) -> str:
+        return checked_template(value, "schema")
+
+    @field_validator("rename_table")
+    @classmethod
+    def _table_template(cls, value: str) -> str:
+        return checked_template(value, "schema", "table")
+
+    @field_validator("rename_tables", mode="before")
+    @classmethod
+    def _table_renames(cls, value: Any) -> tuple[str, ...]:
+        items = _each(value, lambda text: list(map(parse_table_name, assignment(text))))
+        names = [list(map(parse_table_name, assignment(text))) for text in items]
+        for side in (0, 1):
+            for name in duplicates([str(pair[side]) for pair in names]):
+                raise ValueError(f"{name} stands {'before' if side == 0 else 'behind'} more than one =")
+        return items
+
+    @field_validator("rename_columns", mode="before")
+    @classmethod
+    def _column_renames(cls, value: Any) -> tuple[str, ...]:
+        def check(text: str) -> None:
+            pattern, template = assignment(text)
+            ColumnGlob.parse(pattern)
+            checked_template(template, "column")
+
+        return _each(value, check)
+
+    @field_validator("mask_columns", mode="before")
+    @classmethod
+    def _masks(cls, value: Any) -> tuple[str, ...]:
+        return _each(value, MaskRule.parse)
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, mode: WriteMode) -> Self:
@@ -97,6 +175,11 @@ class TransformOptions(OptionsModel):
             found.append(Problem("meta_enabled", "must not be false with soft_delete", "Leave it out"))
         if self.soft_delete and self.meta_deleted == OFF:
             found.append(Problem("meta_deleted", "must be a name with soft_delete: the mark needs a column"))
+        if any(rule.kind in KEYED for rule in self.mask_rules):
+            if not self.mask_secret:
+                found.append(Problem("mask_secret", "is required by hmac and token", "Write env:NAME or file:PATH"))
+            elif not is_reference(self.mask_secret) and len(self.mask_secret) < SECRET_CHARACTERS_MIN:
+                found.append(Problem("mask_secret", f"must have at least {SECRET_CHARACTERS_MIN} characters"))
         return found + self._name_problems()
 
     def _name_problems(self) -> list[Problem]:
@@ -126,6 +209,13 @@ NAME_FIELDS: Final = (
 )
 """Fields that name a metadata column, in the order of the columns."""
 _METADATA: Final = frozenset((*NAME_FIELDS, "watermark_source"))
+_RULES: Final = frozenset(
+    {
+        *("include_tables", "exclude_tables", "include_columns", "exclude_columns"),
+        *("rename_schema", "rename_table", "rename_tables", "rename_columns"),
+        "mask_columns",
+    }
+)
 TRANSFORM_NAMES: Final = frozenset(TransformOptions.option_names())
 """Option names of a destination that belong to the transforms."""
 
@@ -146,6 +236,13 @@ def sink_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if _is_on(options.get("append_mode")) and not rest.get("write_mode"):
         rest["write_mode"] = WriteMode.APPEND.value
     return rest
+
+
+def _each(value: Any, check: Callable[[str], object]) -> tuple[str, ...]:
+    items = split_list(value)
+    for item in items:
+        check(item)
+    return items
 
 
 def _is_on(value: Any) -> bool:

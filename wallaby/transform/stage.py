@@ -4,7 +4,9 @@
 the target's, and what is done to columns in between. Rows then pass through in columns, `Rows` in and `Rows` out, in an
 order that makes each step say one thing:
 
-1. metadata columns and what becomes of a deletion (`wallaby.transform.metadata`).
+1. columns that the destination does not get are dropped, the others renamed (`wallaby.transform.selection`);
+2. columns are masked (`wallaby.transform.masking`); rules go by the names at the source;
+3. metadata columns, and what becomes of a deletion (`wallaby.transform.metadata`).
 
 Everything is a function of the change and the options, so that a change which comes again after a crash comes out the
 same, and a table's target shape is the same in every life.
@@ -12,17 +14,25 @@ same, and a table's target shape is the same in every life.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import pyarrow as pa
 
 from wallaby.errors import Refused
+from wallaby.flow.masks import MaskKind
+from wallaby.flow.patterns import duplicates
 from wallaby.flow.transforms import TransformOptions
-from wallaby.schema import TableName, TableSchema
+from wallaby.schema import Column, ReplicaIdentity, TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.transform.masking import Mask, masked
 from wallaby.transform.metadata import Metadata
 from wallaby.transform.rows import Rows
+from wallaby.transform.selection import Selection
+
+_NAME_BYTES_MAX: Final = 63
+"""PostgreSQL's limit for names, and so what every destination of a flow takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,10 @@ class Shape:
 
     source: TableSchema
     target: TableSchema
+    kept: tuple[int, ...]
+    """Columns of ``source`` that the destination gets."""
+    masks: Mapping[int, Mask]
+    """By place in ``kept``."""
     metadata: Metadata | None
 
 
@@ -48,66 +62,167 @@ class Stage:
     """A destination's transforms. It remembers the shapes it has met, one per table, and which target each goes to."""
 
     def __init__(self, options: TransformOptions, mode: WriteMode) -> None:
-        self._options = options
         self._mode = mode
+        self._selection = Selection.of(options)
+        self._masks = tuple(Mask(rule, options.mask_secret.encode()) for rule in options.mask_rules)
         self._metadata = Metadata.of(options, mode)
         self._shapes: dict[TableName, Shape] = {}
+        self._sources: dict[TableName, TableName] = {}
+        """By target."""
 
-    def shape(self, schema: TableSchema) -> Shape:
-        """What becomes of the table; `Refused` with what does not fit."""
+    def target(self, table: TableName) -> TableName | None:
+        """The table's name in the destination; None when it does not go there."""
+        return self._selection.target(table)
+
+    def shape(self, schema: TableSchema) -> Shape | None:
+        """What becomes of the table, None: it does not go there; `Refused` with what does not fit."""
         known = self._shapes.get(schema.name)
         if known is not None and known.source == schema:
             return known
-        shape, misfits = self._shaped(schema)
+        target = self.target(schema.name)
+        if target is None:
+            return None
+        shape, misfits = self._shaped(schema, target)
+        owner = self._sources.get(target, schema.name)
+        if owner != schema.name:
+            misfits.append(_shared(target, owner))
         if misfits:
             first = misfits[0]
             raise Refused(first.message, advice=first.advice, table=schema.name, column=first.column)
+        self._sources[target] = schema.name
         self._shapes[schema.name] = shape
         return shape
 
     def findings(self, tables: tuple[TableSchema, ...]) -> list[Finding]:
         """Everything that does not fit, without a destination."""
-        return [
-            Finding(
-                severity=Severity.ERROR,
-                subject=f"table {schema.name}" if misfit.column is None else f"column {schema.name}.{misfit.column}",
-                message=misfit.message,
-                advice=misfit.advice,
-                code=misfit.code,
-            )
-            for schema in tables
-            for misfit in self._shaped(schema)[1]
-        ]
+        found: list[Finding] = []
+        sources: dict[TableName, TableName] = {}
+        for schema in tables:
+            target = self.target(schema.name)
+            if target is None:
+                continue
+            misfits = self._shaped(schema, target)[1]
+            owner = sources.setdefault(target, schema.name)
+            if owner != schema.name:
+                misfits.append(_shared(target, owner))
+            found += [_finding(schema, misfit) for misfit in misfits]
+        return found
 
     def changed(self, shape: Shape, changes: pa.Table) -> pa.RecordBatch:
         """The changes (change layout of ``shape.source``) as changes of ``shape.target``."""
         rows = Rows.of(shape.source, changes)
+        rows = masked(rows.with_columns(shape.kept), shape.masks)
         if shape.metadata is not None:
             rows = shape.metadata.applied(rows, is_keyless=shape.source.is_keyless_full)
         return rows.batch(shape.target)
 
-    def _shaped(self, schema: TableSchema) -> tuple[Shape, list[Misfit]]:
-        metadata = self._metadata
-        columns = schema.columns + (metadata.columns if metadata is not None else ())
-        target = replace(schema, columns=columns)
-        return Shape(schema, target, metadata), list(self._misfits(schema, target))
+    def _shaped(self, schema: TableSchema, name: TableName) -> tuple[Shape, list[Misfit]]:
+        kept = self._selection.kept(schema.name, schema.columns)
+        masks = {
+            place: mask for place, i in enumerate(kept) if (mask := self._mask(schema, schema.columns[i])) is not None
+        }
+        columns = tuple(
+            replace(
+                masks[place].column(schema.columns[i]) if place in masks else schema.columns[i],
+                name=self._selection.column(schema.name, schema.columns[i].name),
+            )
+            for place, i in enumerate(kept)
+        )
+        more = () if self._metadata is None else self._metadata.columns
+        target = replace(schema, name=name, columns=(*columns, *more))
+        if target.is_keyless_full and not schema.is_keyless_full:
+            # Nothing but the key is left. It stays one: rows are told apart by it, and not counted.
+            target = replace(target, identity=ReplicaIdentity.DEFAULT)
+        shape = Shape(schema, target, kept, masks, self._metadata)
+        return shape, list(self._misfits(shape))
 
-    def _misfits(self, schema: TableSchema, target: TableSchema) -> Iterator[Misfit]:
-        if self._metadata is not None and self._mode is not WriteMode.APPEND and schema.is_keyless_full:
+    def _mask(self, schema: TableSchema, column: Column) -> Mask | None:
+        return next((mask for mask in self._masks if mask.rule.columns.matches(schema.name, column.name)), None)
+
+    def _misfits(self, shape: Shape) -> Iterator[Misfit]:
+        schema = shape.source
+        is_mirror = self._mode is not WriteMode.APPEND
+        if self._metadata is not None and is_mirror and schema.is_keyless_full:
             yield Misfit(
                 "a table whose rows are told apart by all their columns cannot have metadata columns in a mirror: "
                 "equal rows would no longer be equal",
                 "Give the table a primary key, write it with append_mode, or leave it to another destination",
                 "transform-needs-key",
             )
-        names = [column.name for column in target.columns]
-        for name in sorted({name for name in names if names.count(name) > 1}):
+        if not shape.kept:
+            yield Misfit("no column of the table is left", "Exclude the table, or keep a column", "transform-no-column")
+        if is_mirror and schema.has_key:
+            yield from _key_misfits(shape)
+        yield from self._mask_misfits(schema)
+        yield from _name_misfits(shape.target)
+
+    def _mask_misfits(self, schema: TableSchema) -> Iterator[Misfit]:
+        for mask in self._masks:
+            glob = mask.rule.columns
+            is_named = glob.table.is_exact and glob.name.is_exact and glob.table.matches(schema.name)
+            if is_named and not any(glob.name.matches(column.name) for column in schema.columns):
+                yield Misfit(
+                    "the column to be masked is not there: under another name it would arrive unmasked",
+                    "Change mask_columns to the column's present name, or remove its entry",
+                    "transform-mask-unused",
+                    glob.name.text,
+                )
+
+
+def _key_misfits(shape: Shape) -> Iterator[Misfit]:
+    places = {i: place for place, i in enumerate(shape.kept)}
+    for i in shape.source.key:
+        name = shape.source.columns[i].name
+        if i not in places:
             yield Misfit(
-                "two columns of the target would have this name",
-                "Choose another name for the metadata column",
-                "transform-collision",
+                "a mirror finds its rows by this column of the key, and it is left out",
+                "Keep the column, masked if need be, or write a log with append_mode",
+                "transform-key-excluded",
                 name,
             )
+        elif places[i] in shape.masks and shape.masks[places[i]].rule.kind is MaskKind.REDACT:
+            yield Misfit(
+                "a mirror finds its rows by this column of the key, and redact makes all its values one",
+                "Mask it with hmac, token or hash, or write a log with append_mode",
+                "transform-key-redacted",
+                name,
+            )
+
+
+def _name_misfits(target: TableSchema) -> Iterator[Misfit]:
+    names = [column.name for column in target.columns]
+    for name in duplicates(names):
+        yield Misfit(
+            "two columns of the target would have this name",
+            "Choose another name for one of them, or leave it out",
+            "transform-collision",
+            name,
+        )
+    for name in (target.name.schema, target.name.name, *names):
+        if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= _NAME_BYTES_MAX:
+            yield Misfit(
+                f"the name {name!r} would have {len(name.encode('utf-8', 'surrogatepass'))} bytes",
+                f"Choose a rule that leaves 1 to {_NAME_BYTES_MAX}",
+                "transform-name-length",
+            )
+
+
+def _shared(target: TableName, owner: TableName) -> Misfit:
+    return Misfit(
+        f"{target} in the destination is {owner} already: two tables would be written into one",
+        "Choose a rule that keeps their names apart, such as rename_table: {schema}__{table}",
+        "transform-collision",
+    )
+
+
+def _finding(schema: TableSchema, misfit: Misfit) -> Finding:
+    return Finding(
+        severity=Severity.ERROR,
+        subject=f"table {schema.name}" if misfit.column is None else f"column {schema.name}.{misfit.column}",
+        message=misfit.message,
+        advice=misfit.advice,
+        code=misfit.code,
+    )
 
 
 __all__ = ["Misfit", "Shape", "Stage"]

@@ -9,38 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sinks.lane import TestLane
 from tests.wallaby.transform import naive
+from tests.wallaby.transform.stages import replayed, shaped, staged
 from wallaby.errors import ConfigError, Refused
 from wallaby.flow.transforms import NAME_FIELDS, TransformOptions
 from wallaby.schema import ReplicaIdentity
 from wallaby.sink import WriteMode
 from wallaby.testing.changes import Outlier, change_table, delete, insert, table, update
 from wallaby.testing.history import RandomHistory
-from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.transform.append import append_rows
 from wallaby.transform.metadata import lsn_texts
-from wallaby.transform.stage import Stage
-from wallaby.transformed import TransformedSink
-from wallaby.window import LaneId
 
-LANE = LaneId("shop", "copy")
 ORDERS = table("public.orders", {"id": "int8", "note": "text", "n": "int4"}, key=["id"])
 EVENTS = table("public.events", {"kind": "text", "n": "int4"}, identity=ReplicaIdentity.FULL)
-
-
-def staged(mode: WriteMode, **options: Any) -> Stage:
-    return Stage(TransformOptions.of(options, mode=mode), mode)
-
-
-def replayed(history: RandomHistory, seed: int, mode: WriteMode, **options: Any) -> MemoryDestination:
-    """A destination that got the history through a stage, in windows and commits cut at random."""
-    destination = MemoryDestination()
-    sink = TransformedSink(MemorySink(destination, mode=mode), staged(mode, **options))
-    for schema in history.tables:
-        sink.ensure_table(schema)
-    TestLane(sink, LANE).apply_all(history.windows(seed), commit_every=1 + seed % 3)
-    return destination
 
 
 def roles(options: dict[str, Any]) -> dict[str, str]:
@@ -96,7 +77,7 @@ def test_a_log_with_metadata_is_what_the_model_says(seed: int, options: dict[str
 
 def test_a_soft_deletion_leaves_what_the_destination_has() -> None:
     stage = staged(WriteMode.MIRROR, soft_delete=True, meta_op="-", meta_synced_at="-", meta_watermark="-")
-    shape = stage.shape(ORDERS)
+    shape = shaped(stage, ORDERS)
     changes = pa.Table.from_batches([stage.changed(shape, change_table(ORDERS, [delete(1)]))])
     [row] = changes.to_pylist()
     assert chr(row["op"]) == "u"
@@ -109,7 +90,7 @@ def test_a_soft_deletion_leaves_what_the_destination_has() -> None:
 def test_an_outlier_of_a_deleted_key_stays_with_it_in_the_log() -> None:
     days = table("public.days", {"day": "date", "note": "text"}, key=["day"])
     stage = staged(WriteMode.APPEND, append_mode=True)
-    shape = stage.shape(days)
+    shape = shaped(stage, days)
     steps = [update(Outlier("infinity"), "x", old=[Outlier("-infinity")]), delete(Outlier("4713-01-01 BC"))]
     batch = stage.changed(shape, change_table(days, steps))
     log = append_rows(shape.target, pa.Table.from_batches([batch]), keep_outliers=True)
@@ -176,6 +157,6 @@ def test_any_option_of_metadata_turns_it_on(given: dict[str, Any], has: bool) ->
 def test_metadata_of_an_inserted_row_is_that_of_its_change() -> None:
     stage = staged(WriteMode.MIRROR, meta_enabled=True)
     changes = change_table(ORDERS, [insert(1, "a", 1)])
-    [row] = stage.changed(stage.shape(ORDERS), changes).to_pylist()
+    [row] = stage.changed(shaped(stage, ORDERS), changes).to_pylist()
     assert row["after"]["__ds_synced_at"] == row["committed_at"] == row["after"]["__ds_watermark"]
     assert row["after"]["__ds_op"] is None
