@@ -19,6 +19,7 @@ from benchmarks import (
     stream,
     streams,
     toast,
+    transforms,
 )
 from benchmarks.measure import Line, main
 
@@ -30,6 +31,7 @@ def measure(words: argparse.Namespace) -> Iterator[Line]:
         dead_letters,
         decode,
         toast,
+        transforms,
         stream,
         postgres_to_postgres,
         files_and_duckdb,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Self
 
 from pydantic import BeforeValidator, field_validator
 
+from wallaby.flow.expressions import ColumnRule, RowRule, split_expressions
 from wallaby.flow.masks import KEYED, SECRET_CHARACTERS_MIN, MaskRule
 from wallaby.flow.model import OptionsModel
 from wallaby.flow.patterns import ColumnGlob, TableGlob, assignment, checked_template, duplicates, parse_table_name
@@ -91,6 +92,21 @@ class TransformOptions(OptionsModel):
     mask_secret: str = ""
     """The key of ``hmac`` and ``token``, 16 characters or more: ``env:NAME``, ``file:PATH`` or ``secret:NAME``."""
 
+    where: tuple[str, ...] = ()
+    """The rows of some tables that go to this destination: ``shop.orders: total > 0``, SQL over the new row."""
+    computed_columns: tuple[str, ...] = ()
+    """Columns the source does not have: ``shop.orders.gross = net * 1.19``, SQL over the row."""
+
+    @property
+    def row_rules(self) -> tuple[RowRule, ...]:
+        """``where``, read."""
+        return tuple(map(RowRule.parse, self.where))
+
+    @property
+    def column_rules(self) -> tuple[ColumnRule, ...]:
+        """``computed_columns``, read."""
+        return tuple(map(ColumnRule.parse, self.computed_columns))
+
     @property
     def mask_rules(self) -> tuple[MaskRule, ...]:
         """``mask_columns``, read."""
@@ -153,6 +169,22 @@ class TransformOptions(OptionsModel):
     def _masks(cls, value: Any) -> tuple[str, ...]:
         return _each(value, MaskRule.parse)
 
+    @field_validator("where", mode="before")
+    @classmethod
+    def _predicates(cls, value: Any) -> tuple[str, ...]:
+        items = split_expressions(value)
+        for item in items:
+            RowRule.parse(item)
+        return items
+
+    @field_validator("computed_columns", mode="before")
+    @classmethod
+    def _computed(cls, value: Any) -> tuple[str, ...]:
+        items = split_expressions(value)
+        for item in items:
+            ColumnRule.parse(item)
+        return items
+
     @classmethod
     def of(cls, options: Mapping[str, Any], *, mode: WriteMode) -> Self:
         """Those of a destination's ``options``; its other keys are not looked at. `InvalidFlow` as from ``parse``."""
@@ -170,6 +202,14 @@ class TransformOptions(OptionsModel):
         if self.soft_delete and mode is not WriteMode.MIRROR:
             found.append(
                 Problem("soft_delete", "belongs to a mirror", "Leave it out: in a log every deletion is a row already")
+            )
+        if self.soft_delete and self.where:
+            found.append(
+                Problem(
+                    "soft_delete",
+                    "does not go with where: a row that never was in the destination cannot be marked there",
+                    "Leave one of them out, or write a log with append_mode",
+                )
             )
         if self.meta_enabled is False and self.soft_delete:
             found.append(Problem("meta_enabled", "must not be false with soft_delete", "Leave it out"))
@@ -213,7 +253,7 @@ _RULES: Final = frozenset(
     {
         *("include_tables", "exclude_tables", "include_columns", "exclude_columns"),
         *("rename_schema", "rename_table", "rename_tables", "rename_columns"),
-        "mask_columns",
+        *("mask_columns", "where", "computed_columns"),
     }
 )
 TRANSFORM_NAMES: Final = frozenset(TransformOptions.option_names())

@@ -32,7 +32,8 @@ from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE
 _BOOL, _TEXT, _TIMESTAMPTZ = 16, 25, 1184
 _WORDS: Final = {OP_DELETE: "delete", OP_INSERT: "insert", OP_COPY: "load", OP_UPDATE: "update"}
 _CODES: Final = np.array(sorted(_WORDS), np.uint8)
-_FIGURES: Final = np.frombuffer(b"0123456789ABCDEF", np.uint8)
+_PAIRS: Final = np.frombuffer(b"".join(b"%02X" % octet for octet in range(256)), np.uint16)
+"""Two figures per octet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +104,21 @@ _ROLES: Final = ("meta_synced_at", "meta_deleted", "meta_op", "meta_watermark", 
 
 def lsn_texts(lsns: pa.Array) -> pa.Array:
     """LSNs (uint64) as PostgreSQL prints them: ``16/B374D848``."""
-    numbers = lsns.to_numpy()
-    high, low = (_without_zeros(_hexadecimal(half, 8)) for half in (numbers >> np.uint64(32), numbers & _LOW))
+    figures = _hexadecimal(lsns.to_numpy())
+    high, low = (_without_zeros(pc.utf8_slice_codeunits(figures, start, start + 8)) for start in (0, 8))
     return pc.binary_join_element_wise(high, low, "/")
 
 
-_LOW: Final = np.uint64(0xFFFFFFFF)
-
-
 def _positions(rows: Rows) -> pa.Array:
-    lsn, ordinal = (_hexadecimal(rows.place[name].to_numpy(), 16) for name in ("commit_lsn", "ordinal"))
+    lsn, ordinal = (_hexadecimal(rows.place[name].to_numpy()) for name in ("commit_lsn", "ordinal"))
     return pc.binary_join_element_wise(lsn, ordinal, "/")
 
 
-def _hexadecimal(numbers: npt.NDArray[np.uint64], digits: int) -> pa.Array:
-    shifts = np.arange(digits - 1, -1, -1, dtype=np.uint64) * np.uint64(4)
-    figures = _FIGURES[(numbers[:, None] >> shifts) & np.uint64(15)]
-    offsets = np.arange(len(numbers) + 1, dtype=np.int32) * digits
-    return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(figures)))
+def _hexadecimal(numbers: npt.NDArray[np.uint64]) -> pa.Array:
+    """16 figures each."""
+    octets = numbers.astype(">u8").view(np.uint8)
+    offsets = np.arange(len(numbers) + 1, dtype=np.int32) * 16
+    return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(_PAIRS[octets]))
 
 
 def _without_zeros(texts: pa.Array) -> pa.Array:

@@ -4,9 +4,10 @@
 the target's, and what is done to columns in between. Rows then pass through in columns, `Rows` in and `Rows` out, in an
 order that makes each step say one thing:
 
-1. columns that the destination does not get are dropped, the others renamed (`wallaby.transform.selection`);
-2. columns are masked (`wallaby.transform.masking`); rules go by the names at the source;
-3. metadata columns, and what becomes of a deletion (`wallaby.transform.metadata`).
+1. rows are chosen, and columns computed (`wallaby.transform.expressions`);
+2. columns that the destination does not get are dropped, the others renamed (`wallaby.transform.selection`);
+3. columns are masked (`wallaby.transform.masking`); rules go by the names at the source;
+4. metadata columns, and what becomes of a deletion (`wallaby.transform.metadata`).
 
 Everything is a function of the change and the options, so that a change which comes again after a crash comes out the
 same, and a table's target shape is the same in every life.
@@ -21,11 +22,14 @@ from typing import Final
 import pyarrow as pa
 
 from wallaby.errors import Refused
+from wallaby.flow.expressions import ColumnRule
 from wallaby.flow.masks import MaskKind
 from wallaby.flow.patterns import duplicates
 from wallaby.flow.transforms import TransformOptions
 from wallaby.schema import Column, ReplicaIdentity, TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.transform.engine import Engine, Expression, NotAnExpression, computed_column
+from wallaby.transform.expressions import Program
 from wallaby.transform.masking import Mask, masked
 from wallaby.transform.metadata import Metadata
 from wallaby.transform.rows import Rows
@@ -51,8 +55,11 @@ class Shape:
 
     source: TableSchema
     target: TableSchema
+    program: Program | None
+    columns: tuple[Column, ...]
+    """Those of ``source``, and the computed ones behind them."""
     kept: tuple[int, ...]
-    """Columns of ``source`` that the destination gets."""
+    """Which of ``columns`` the destination gets."""
     masks: Mapping[int, Mask]
     """By place in ``kept``."""
     metadata: Metadata | None
@@ -63,6 +70,9 @@ class Stage:
 
     def __init__(self, options: TransformOptions, mode: WriteMode) -> None:
         self._mode = mode
+        self._rows = options.row_rules
+        self._computed = options.column_rules
+        self._engine = Engine() if self._rows or self._computed else None
         self._selection = Selection.of(options)
         self._masks = tuple(Mask(rule, options.mask_secret.encode()) for rule in options.mask_rules)
         self._metadata = Metadata.of(options, mode)
@@ -111,30 +121,56 @@ class Stage:
     def changed(self, shape: Shape, changes: pa.Table) -> pa.RecordBatch:
         """The changes (change layout of ``shape.source``) as changes of ``shape.target``."""
         rows = Rows.of(shape.source, changes)
+        if shape.program is not None:
+            rows = shape.program.applied(rows)
         rows = masked(rows.with_columns(shape.kept), shape.masks)
         if shape.metadata is not None:
             rows = shape.metadata.applied(rows, is_keyless=shape.source.is_keyless_full)
         return rows.batch(shape.target)
 
     def _shaped(self, schema: TableSchema, name: TableName) -> tuple[Shape, list[Misfit]]:
-        kept = self._selection.kept(schema.name, schema.columns)
-        masks = {
-            place: mask for place, i in enumerate(kept) if (mask := self._mask(schema, schema.columns[i])) is not None
-        }
-        columns = tuple(
+        misfits: list[Misfit] = []
+        program, columns = self._programmed(schema, misfits)
+        kept = self._selection.kept(schema.name, columns)
+        masks = {place: mask for place, i in enumerate(kept) if (mask := self._mask(schema, columns[i])) is not None}
+        chosen = tuple(
             replace(
-                masks[place].column(schema.columns[i]) if place in masks else schema.columns[i],
-                name=self._selection.column(schema.name, schema.columns[i].name),
+                masks[place].column(columns[i]) if place in masks else columns[i],
+                name=self._selection.column(schema.name, columns[i].name),
             )
             for place, i in enumerate(kept)
         )
         more = () if self._metadata is None else self._metadata.columns
-        target = replace(schema, name=name, columns=(*columns, *more))
+        target = replace(schema, name=name, columns=(*chosen, *more))
         if target.is_keyless_full and not schema.is_keyless_full:
             # Nothing but the key is left. It stays one: rows are told apart by it, and not counted.
             target = replace(target, identity=ReplicaIdentity.DEFAULT)
-        shape = Shape(schema, target, kept, masks, self._metadata)
-        return shape, list(self._misfits(shape))
+        shape = Shape(schema, target, program, columns, kept, masks, self._metadata)
+        return shape, [*misfits, *self._misfits(shape)]
+
+    def _programmed(self, schema: TableSchema, misfits: list[Misfit]) -> tuple[Program | None, tuple[Column, ...]]:
+        """The table's expressions, and its columns with the computed ones."""
+        engine = self._engine
+        rows = [rule for rule in self._rows if rule.tables.matches(schema.name)]
+        computed = [rule for rule in self._computed if rule.column.table.matches(schema.name)]
+        if engine is None or not (rows or computed):
+            return None, schema.columns
+        predicates = [_compiled(engine, schema, rule.sql, "where", misfits) for rule in rows]
+        if any(expression is not None and expression.type.name != "bool" for expression in predicates):
+            misfits.append(_not_compiled("where", "must be true or false", None))
+        filled = [
+            (rule.column.name.text, _compiled(engine, schema, rule.sql, "computed_columns", misfits, rule))
+            for rule in computed
+        ]
+        known = [(name, expression) for name, expression in filled if expression is not None]
+        columns = tuple(computed_column(name, expression, is_key=schema.is_keyless_full) for name, expression in known)
+        program = Program(
+            engine,
+            schema,
+            tuple(expression for expression in predicates if expression is not None),
+            tuple(expression for _, expression in known),
+        )
+        return program, (*schema.columns, *columns)
 
     def _mask(self, schema: TableSchema, column: Column) -> Mask | None:
         return next((mask for mask in self._masks if mask.rule.columns.matches(schema.name, column.name)), None)
@@ -153,14 +189,15 @@ class Stage:
             yield Misfit("no column of the table is left", "Exclude the table, or keep a column", "transform-no-column")
         if is_mirror and schema.has_key:
             yield from _key_misfits(shape)
-        yield from self._mask_misfits(schema)
+        yield from self._mask_misfits(shape)
         yield from _name_misfits(shape.target)
 
-    def _mask_misfits(self, schema: TableSchema) -> Iterator[Misfit]:
+    def _mask_misfits(self, shape: Shape) -> Iterator[Misfit]:
+        schema = shape.source
         for mask in self._masks:
             glob = mask.rule.columns
             is_named = glob.table.is_exact and glob.name.is_exact and glob.table.matches(schema.name)
-            if is_named and not any(glob.name.matches(column.name) for column in schema.columns):
+            if is_named and not any(glob.name.matches(column.name) for column in shape.columns):
                 yield Misfit(
                     "the column to be masked is not there: under another name it would arrive unmasked",
                     "Change mask_columns to the column's present name, or remove its entry",
@@ -187,6 +224,25 @@ def _key_misfits(shape: Shape) -> Iterator[Misfit]:
                 "transform-key-redacted",
                 name,
             )
+
+
+def _compiled(
+    engine: Engine, schema: TableSchema, sql: str, option: str, misfits: list[Misfit], rule: ColumnRule | None = None
+) -> Expression | None:
+    try:
+        return engine.compiled(schema, sql)
+    except NotAnExpression as error:
+        misfits.append(_not_compiled(option, str(error), None if rule is None else rule.column.name.text))
+        return None
+
+
+def _not_compiled(option: str, why: str, column: str | None) -> Misfit:
+    return Misfit(
+        f"the expression of {option} does not fit the table: {why}",
+        "An expression is SQL of DuckDB over the columns of one row; docs/transforms.md says what it may hold",
+        "transform-expression",
+        column,
+    )
 
 
 def _name_misfits(target: TableSchema) -> Iterator[Misfit]:

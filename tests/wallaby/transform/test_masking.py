@@ -137,6 +137,14 @@ def test_the_text_postgresql_prints_is_hashed(word: str, value: Any, text: str, 
     assert row["outliers"] is None
 
 
+@pytest.mark.parametrize("length", [16, 63, 64, 65, 200])
+def test_the_keyed_hash_is_hmac_of_rfc_2104(length: int) -> None:
+    secret = "x" * length
+    stage = staged(WriteMode.MIRROR, mask_columns="name = hmac", mask_secret=secret)
+    [row] = stage.changed(shaped(stage, USERS), change_table(USERS, [insert("a", "b", None, 1)])).to_pylist()
+    assert row["after"]["name"] == hmac.digest(secret.encode(), b"b", "sha256").hex()
+
+
 def test_old_and_new_keys_are_masked_alike() -> None:
     stage = staged(WriteMode.MIRROR, mask_columns="email = hmac", mask_secret=SECRET)
     steps = [update("b", "x", None, 1, old=["a"]), delete("b")]
