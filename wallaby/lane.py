@@ -118,6 +118,7 @@ class Lane:
                 self._sink.ensure_table(part.schema)
                 self._ensured.add(version)
                 self._ensured_uncommitted.append(part.schema)
+        parts = tuple(part for part in parts if part.rows)
         rows = sum(part.rows for part in parts)
         self._written_upto = max(self._written_upto, window.upto)
         if parts:

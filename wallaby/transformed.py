@@ -55,7 +55,7 @@ class Transform:
         return tuple(shape.target for shape in shapes if shape is not None)
 
     def parts(self, parts: Iterable[TablePart]) -> tuple[TablePart, ...]:
-        """The parts as the destination gets them."""
+        """The parts as the destination gets them; of some no row may be left."""
         if self._stage is None:
             return tuple(parts)
         own = (self._part(self._stage, part) for part in parts)
@@ -63,7 +63,9 @@ class Transform:
 
     def window(self, window: Window) -> Window:
         """The window as the destination gets it."""
-        return window if self._stage is None else replace(window, parts=self.parts(window.parts))
+        if self._stage is None:
+            return window
+        return replace(window, parts=tuple(part for part in self.parts(window.parts) if part.rows))
 
     def barrier(self, barrier: Barrier) -> Barrier | None:
         """The barrier as the destination gets it; None when it is about none of its tables."""

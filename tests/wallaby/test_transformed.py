@@ -91,6 +91,23 @@ def test_a_reset_empties_the_target(lane: tuple[Lane, MemoryDestination]) -> Non
     assert rows(destination) == []
 
 
+def test_rows_that_are_all_filtered_out_move_the_position_and_make_the_target() -> None:
+    destination = MemoryDestination()
+    lane = Lane(transformed(destination, where="orders: id > 10"), LANE, 1)
+    lane.recover()
+    stream = Stream()
+    stream.transaction([(ORDERS, insert(1, "a"))])
+    stream.transaction([NewShape(WIDER), (WIDER, insert(2, "b", 3))])
+    stream.transaction([(WIDER, insert(11, "b", 3))])
+    windows = stream.windows()
+    for window in windows[:-1]:
+        lane.write(window, commit=True)
+    assert rows(destination, ORDERS.name) == []
+    assert lane.position == windows[-2].upto
+    lane.write(windows[-1], commit=True)
+    assert rows(destination, ORDERS.name) == [{"id": 11, "note": "b", "total": 3}]
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     store = open_sqlite(tmp_path)
