@@ -102,7 +102,8 @@ def _placed(finding: Finding, destination: EndpointSpec, field: str) -> Finding:
     """The finding of a sink, which does not know where in the flow it stands."""
     if finding.code in ("destination-unreachable", "destination-read-only", "unverified-server"):
         return replace(finding, subject=_address(destination, field))
-    return replace(finding, subject=f"{field}: {finding.subject}")
+    separator = "." if finding.subject.startswith("options.") else ": "
+    return replace(finding, subject=f"{field}{separator}{finding.subject}")
 
 
 def _address(destination: EndpointSpec, field: str) -> str:

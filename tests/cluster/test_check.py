@@ -436,7 +436,7 @@ def test_a_secret_of_the_control_store_is_found_or_named(world: World, monkeypat
         ({"where": "orders: nothing > 1"}, "transform-expression", "table public.orders", "no column nothing"),
         ({"exclude_columns": "orders.id"}, "transform-key-excluded", "column public.orders.id", "left out"),
         ({"rename_columns": "note = id"}, "transform-collision", "column public.orders.id", "two columns"),
-        ({"mask_columns": "orders.email = hash"}, "transform-mask-unused", "column public.orders.email", "not there"),
+        ({"mask_columns": "orders.email = hash"}, "transform-column-gone", "column public.orders.email", "not there"),
         ({"meta_op": "note"}, "transform-collision", "column public.orders.note", "two columns"),
     ],
 )
@@ -446,6 +446,16 @@ def test_transforms_that_do_not_fit_a_table(
     found = world.findings(world.aimed("duckdb", dsn=str(world.folder / "t.duckdb"), **options))[code]
     assert found["subject"] == f"destinations[0]: {subject}"
     assert words in found["message"]
+
+
+def test_a_transform_about_no_table_is_a_warning(world: World) -> None:
+    file = world.folder / "flow.yaml"
+    flow = world.aimed("duckdb", dsn=str(world.folder / "t.duckdb"), where="ordres: id > 1")
+    file.write_text(yaml.safe_dump(flow))
+    code, output, _ = world.call("check", str(file), "--json")
+    [finding] = json.loads(output)["findings"]
+    assert (code, finding["code"], finding["severity"]) == (0, "transform-unused", "warning")
+    assert finding["subject"] == "destinations[0].options.where"
 
 
 def test_transforms_that_fit_are_fit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

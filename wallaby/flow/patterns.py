@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
-from wallaby.schema import TableName
+from wallaby.schema import TableName, quote_identifier
 
 _PART: Final = r'"(?:[^"]|"")+"|[^\s",.=:]+'
 _NAME: Final = re.compile(rf"\s*(?:{_PART})(?:\s*\.\s*(?:{_PART}))*\s*")
@@ -24,6 +24,9 @@ class Part:
 
     text: str
     is_quoted: bool = False
+
+    def __str__(self) -> str:
+        return quote_identifier(self.text) if self.is_quoted else self.text
 
     @property
     def is_exact(self) -> bool:
@@ -58,6 +61,9 @@ class TableGlob:
             raise ValueError("must be tables such as public.orders, public.* or *")
         schema, name = (_PUBLIC, *parts) if len(parts) == 1 else parts
         return cls(schema, name)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
 
     @property
     def is_exact(self) -> bool:

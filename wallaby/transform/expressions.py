@@ -25,7 +25,6 @@ import pyarrow as pa
 
 from wallaby.errors import Refused
 from wallaby.schema import TableSchema
-from wallaby.transform.columns import single
 from wallaby.transform.engine import Engine, Expression
 from wallaby.transform.grouping import Ids
 from wallaby.transform.outliers import Outliers
@@ -173,7 +172,7 @@ def _left(rows: Rows, leaves: Mask) -> Rows:
     here = np.arange(len(rows))
     index = pa.array(np.where(from_new, here + len(rows), here))
     before = tuple(
-        single(pa.chunked_array([old, rows.after[i].cast(old.type)])).take(index)
+        pa.concat_arrays([old, rows.after[i].cast(old.type)]).take(index)
         for i, old in zip(rows.key, rows.before, strict=True)
     )
     of_key = np.isin(rows.outliers.column, np.array(rows.key, np.int64)) & from_new[rows.outliers.row]

@@ -116,7 +116,7 @@ class Stage:
             if owner != schema.name:
                 misfits.append(_shared(target, owner))
             found += [_finding(schema, misfit) for misfit in misfits]
-        return found
+        return found + (self._unused(tables) if tables else [])
 
     def changed(self, shape: Shape, changes: pa.Table) -> pa.RecordBatch:
         """The changes (change layout of ``shape.source``) as changes of ``shape.target``."""
@@ -189,21 +189,48 @@ class Stage:
             yield Misfit("no column of the table is left", "Exclude the table, or keep a column", "transform-no-column")
         if is_mirror and schema.has_key:
             yield from _key_misfits(shape)
-        yield from self._mask_misfits(shape)
+        yield from self._hidden_misfits(shape)
         yield from _name_misfits(shape.target)
 
-    def _mask_misfits(self, shape: Shape) -> Iterator[Misfit]:
-        schema = shape.source
-        for mask in self._masks:
-            glob = mask.rule.columns
-            is_named = glob.table.is_exact and glob.name.is_exact and glob.table.matches(schema.name)
+    def _hidden_misfits(self, shape: Shape) -> Iterator[Misfit]:
+        """A column that is to be hidden, by its full name, and is not there."""
+        rules = [("mask_columns", mask.rule.columns) for mask in self._masks]
+        rules += [("exclude_columns", glob) for glob in self._selection.exclude_columns]
+        for option, glob in rules:
+            is_named = glob.table.is_exact and glob.name.is_exact and glob.table.matches(shape.source.name)
             if is_named and not any(glob.name.matches(column.name) for column in shape.columns):
                 yield Misfit(
-                    "the column to be masked is not there: under another name it would arrive unmasked",
-                    "Change mask_columns to the column's present name, or remove its entry",
-                    "transform-mask-unused",
+                    f"the column of {option} is not there: under another name it would arrive as it is",
+                    f"Change {option} to the column's present name, or remove its entry",
+                    "transform-column-gone",
                     glob.name.text,
                 )
+
+    def _unused(self, tables: tuple[TableSchema, ...]) -> list[Finding]:
+        """Rules that are about none of ``tables``: most likely a name is misspelt."""
+        selection = self._selection
+        globs = [("include_tables", glob) for glob in selection.include_tables]
+        globs += [("exclude_tables", glob) for glob in selection.exclude_tables]
+        globs += [("where", rule.tables) for rule in self._rows]
+        globs += [("computed_columns", rule.column.table) for rule in self._computed]
+        columns = [("include_columns", glob) for glob in selection.include_columns]
+        columns += [("exclude_columns", glob) for glob in selection.exclude_columns]
+        columns += [("rename_columns", glob) for glob, _ in selection.columns]
+        columns += [("mask_columns", mask.rule.columns) for mask in self._masks]
+        globs += [(option, glob.table) for option, glob in columns]
+        names = [schema.name for schema in tables]
+        unused = [(option, str(glob)) for option, glob in globs if not any(map(glob.matches, names))]
+        unused += [("rename_tables", str(name)) for name in selection.tables if name not in names]
+        return [
+            Finding(
+                severity=Severity.WARNING,
+                subject=f"options.{option}",
+                message=f"{text} is no table of the flow at present",
+                advice="Correct the name, unless the table is still to come",
+                code="transform-unused",
+            )
+            for option, text in dict.fromkeys(unused)
+        ]
 
 
 def _key_misfits(shape: Shape) -> Iterator[Misfit]:

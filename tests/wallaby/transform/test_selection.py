@@ -13,7 +13,7 @@ from tests.wallaby.transform.stages import replayed, shaped, staged
 from wallaby.errors import ConfigError, Refused
 from wallaby.flow.transforms import TransformOptions
 from wallaby.schema import ReplicaIdentity, TableName
-from wallaby.sink import WriteMode
+from wallaby.sink import Severity, WriteMode
 from wallaby.testing.changes import table
 from wallaby.testing.history import RandomHistory
 
@@ -99,6 +99,35 @@ def test_a_key_alone_is_still_a_key() -> None:
     target = shaped(staged(WriteMode.MIRROR, exclude_columns="note"), schema).target
     assert target.has_key
     assert not target.is_keyless_full
+
+
+def test_an_excluded_column_that_is_gone_stops_the_table() -> None:
+    """The source renamed it: under its new name it would arrive."""
+    [finding] = staged(WriteMode.MIRROR, exclude_columns="shop.orders.secret").findings((ORDERS,))
+    assert (finding.code, finding.subject) == ("transform-column-gone", "column shop.orders.secret")
+    assert staged(WriteMode.MIRROR, exclude_columns=["secret", "shop.*.secret"]).findings((ORDERS,)) == []
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"include_tables": ["shop.*", "shop.ordres"]},
+        {"exclude_tables": "shop.ordres"},
+        {"include_columns": "shop.ordres.id"},
+        {"exclude_columns": "shop.ordres.note"},
+        {"rename_tables": "shop.ordres = shop.o"},
+        {"rename_columns": "shop.ordres.note = n"},
+        {"mask_columns": "shop.ordres.note = hash"},
+        {"where": "shop.ordres: true"},
+        {"computed_columns": "shop.ordres.one = 1"},
+    ],
+)
+def test_a_rule_about_no_table_is_a_warning(option: dict[str, Any]) -> None:
+    [finding] = staged(WriteMode.MIRROR, **option).findings((ORDERS, LINES))
+    [name] = option
+    assert (finding.code, finding.severity) == ("transform-unused", Severity.WARNING)
+    assert finding.subject == f"options.{name}"
+    assert "shop.ordres" in finding.message
 
 
 @pytest.mark.must_not_fail(22)
