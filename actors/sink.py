@@ -10,13 +10,13 @@ import ray
 from actors.lease import Lease
 from actors.letters import RayLetters
 from actors.options import CONTROL, WRITE
-from wallaby.endpoints import sink_factory
 from wallaby.flow import DeadLetters
 from wallaby.lane import Lane, LaneReport
 from wallaby.lsn import Position
 from wallaby.schema import TableName
 from wallaby.set_aside import SetAside
 from wallaby.settings import Limits
+from wallaby.transformed import make_sink
 from wallaby.window import LaneId, Window
 
 
@@ -49,7 +49,7 @@ class SinkShell:
         """
         if os.path.isdir(directory):
             os.chdir(directory)
-        sink = sink_factory(kind).create(options, destination=self._id.destination)
+        sink = make_sink(kind, options, destination=self._id.destination)
         aside = SetAside(RayLetters(coordinator), self._id, self._epoch, rules=rules, limits=limits)
         self._lane = Lane(sink, self._id, self._epoch, set_aside=aside)
         return self._lane.recover(), self._lane.commit_interval_ms

@@ -17,6 +17,7 @@ from benchmarks import (
     stream,
     streams,
     toast,
+    transforms,
     wire,
 )
 from benchmarks.lake import __main__ as lake
@@ -31,6 +32,7 @@ def measure(words: argparse.Namespace) -> Iterator[Line]:
         decode,
         wire,
         toast,
+        transforms,
         stream,
         postgres_to_postgres,
         files_and_duckdb,

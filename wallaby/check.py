@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wallaby.endpoints import sink_factory
 from wallaby.errors import ConfigError, WallabyError
 from wallaby.flow import EndpointSpec, FlowSpec
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.checks import check_source, tables_to_publish
 from wallaby.schema import TableSchema
 from wallaby.sink import Finding, Severity
+from wallaby.transformed import make_sink
 
 
 def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Finding]:
@@ -79,7 +79,7 @@ def _published(flow: FlowSpec) -> tuple[TableSchema, ...]:
 
 def _check_destination(destination: EndpointSpec, field: str, tables: tuple[TableSchema, ...]) -> list[Finding]:
     try:
-        sink = sink_factory(destination.type).create(destination.options, destination=destination.name)
+        sink = make_sink(destination.type, destination.options, destination=destination.name)
         try:
             sink.open()
             return [_placed(finding, destination, field) for finding in sink.check(tables)]
@@ -102,7 +102,8 @@ def _placed(finding: Finding, destination: EndpointSpec, field: str) -> Finding:
     """The finding of a sink, which does not know where in the flow it stands."""
     if finding.code in ("destination-unreachable", "destination-read-only", "unverified-server"):
         return replace(finding, subject=_address(destination, field))
-    return replace(finding, subject=f"{field}: {finding.subject}")
+    separator = "." if finding.subject.startswith("options.") else ": "
+    return replace(finding, subject=f"{field}{separator}{finding.subject}")
 
 
 def _address(destination: EndpointSpec, field: str) -> str:

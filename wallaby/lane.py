@@ -4,6 +4,9 @@ The source sends every lane the same stream from the lowest position any lane ne
 what its destination already holds: whole windows by their end, single rows of the one window that straddles its
 position. The compare-and-set of a commit always starts at the position this lane last got a receipt for.
 
+What the flow's options do to rows (`wallaby.transformed`) is done before anything else looks at them: from there on
+tables have the names and shapes of the destination, in dead letters too.
+
 Rows the destination refuses are set aside (`wallaby.set_aside`) where the flow says so, and come back by a replay: a
 second lane beside this one, with a position record of its own that counts replays. Its commit applies letters and moves
 that record in one step, so a replay happens once, whatever dies in between.
@@ -21,6 +24,7 @@ from wallaby.pgoutput.resume import drop_applied
 from wallaby.schema import TableName, TableSchema
 from wallaby.set_aside import SetAside
 from wallaby.sink import PASSING_CODES, Finding, Rehearsing, Severity, Sink, SinkWriter
+from wallaby.transformed import opened
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
 from wallaby.window_builder import encode_part
 
@@ -38,7 +42,7 @@ class Lane:
 
     def __init__(self, sink: Sink, lane: LaneId, epoch: int, *, set_aside: SetAside | None = None) -> None:
         """Without ``set_aside`` a refused row ends the lane with the destination's error."""
-        self._sink = sink
+        self._sink, self._transform = opened(sink)
         self._lane = lane
         self._epoch = epoch
         self._writer: SinkWriter | None = None
@@ -47,7 +51,7 @@ class Lane:
         self._ensured_uncommitted: list[TableSchema] = []
         """Since the last commit."""
         self._met: set[TableName] = set()
-        """Tables rows came of, also rows the destination had already: the target is there."""
+        """Targets rows came for, also rows the destination had already: the target is there."""
         self._rows_uncommitted = 0
         self._is_inside = False
         """The writer was told last that a transaction goes on."""
@@ -83,7 +87,7 @@ class Lane:
         if self._set_aside is not None:
             # Before anything is empty: else a process left over from an older epoch could still replay into it.
             self._sink.recover(self._lane.beside, self._epoch)
-        for table in tables:
+        for table in self._transform.names(tables):
             self._sink.reset_table(table, self._lane, self._epoch)
         self._sink.reset_lane(self._lane, self._epoch)
         if self._set_aside is not None:
@@ -105,8 +109,8 @@ class Lane:
         self._begin()
         if window.barrier is not None:
             return self._apply_barrier(writer, window)
-        self._met.update(part.schema.name for part in window.parts)
-        parts = self._unseen(window)
+        self._met.update(self._transform.names(part.schema.name for part in window.parts))
+        parts = self._transform.parts(self._unseen(window))
         if self._set_aside is not None:
             parts = self._set_aside.take(parts, window.upto)
         for part in parts:
@@ -114,6 +118,7 @@ class Lane:
                 self._sink.ensure_table(part.schema)
                 self._ensured.add(version)
                 self._ensured_uncommitted.append(part.schema)
+        parts = tuple(part for part in parts if part.rows)
         rows = sum(part.rows for part in parts)
         self._written_upto = max(self._written_upto, window.upto)
         if parts:
@@ -170,9 +175,9 @@ class Lane:
             return LaneReport(Receipt(self._lane, self._committed, 0), 0)
         assert self._rows_uncommitted == 0, f"lane {self._lane} has uncommitted rows before a barrier"
         token = self._token(window.upto, 0, barrier.committed_at_us)
-        rest: Barrier | None = barrier
+        rest = self._transform.barrier(barrier)
         if self._set_aside is not None:
-            rest = self._set_aside.barrier(barrier)
+            rest = None if rest is None else self._set_aside.barrier(rest)
             self._set_aside.send(window.upto)
         if rest is not None and (is_truncate or any(schema.name in self._met for schema in rest.schemas)):
             receipt = writer.apply_barrier(rest, token)

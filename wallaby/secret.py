@@ -30,6 +30,8 @@ _SENSITIVE_NAME: Final = re.compile(
     r"|sas_|^key$|encryption_key",
     re.IGNORECASE,
 )
+_RULES: Final = frozenset({"where", "computed_columns", "mask_columns", "rename_columns", "rename_tables"})
+"""Options of destinations that hold names and expressions: ``users.token = hash`` tells no token."""
 _SENSITIVE_HEADER: Final = re.compile(r"authorization|token|cookie|secret|api-?key", re.IGNORECASE)
 _KEYWORD: Final = re.compile(r"(\w+)(\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\']|\\.)(?:[^\s\\]|\\.)*)", re.DOTALL)
 
@@ -164,6 +166,8 @@ def redact(value: Any) -> Any:
 
 def redact_option(name: str, value: Any) -> Any:
     """``value`` as it may be shown under ``name``."""
+    if name in _RULES:
+        return value
     if isinstance(value, Mapping | list | tuple):
         return HIDDEN if _SENSITIVE_NAME.search(name) and value else redact(value)
     if value in (None, "") or is_reference(value) or isinstance(value, bool):

@@ -16,7 +16,8 @@ column             Arrow type                                    meaning
                                                                  their cells are null and are *not* data
 ``before``         struct of the key columns (all columns with   the old row; null where not sent. Children: same names
                    replica identity full without a key)          and types as in ``after``
-``after``          struct of all columns                         the new row; null for deletes
+``after``          struct of all columns                         the new row; null for deletes, but on the way to a
+                                                                 log with metadata (`wallaby.transform.metadata`)
 ``outliers``       list<struct<column: uint16, text: string>>,   values the Arrow type cannot hold, as PostgreSQL text;
                    null when empty                               their cells are null. ``column`` indexes the table's
                                                                  columns; a bit of 0x8000 marks a value of ``before``

@@ -428,3 +428,40 @@ def test_a_secret_of_the_control_store_is_found_or_named(world: World, monkeypat
     monkeypatch.delenv("WALLABY_SECRET_KEY")
     code, _, errors = world.call("check", str(file))
     assert (code, "WALLABY_SECRET_KEY" in errors) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "subject", "words"),
+    [
+        ({"where": "orders: nothing > 1"}, "transform-expression", "table public.orders", "no column nothing"),
+        ({"exclude_columns": "orders.id"}, "transform-key-excluded", "column public.orders.id", "left out"),
+        ({"rename_columns": "note = id"}, "transform-collision", "column public.orders.id", "two columns"),
+        ({"mask_columns": "orders.email = hash"}, "transform-column-gone", "column public.orders.email", "not there"),
+        ({"meta_op": "note"}, "transform-collision", "column public.orders.note", "two columns"),
+    ],
+)
+def test_transforms_that_do_not_fit_a_table(
+    world: World, options: dict[str, Any], code: str, subject: str, words: str
+) -> None:
+    found = world.findings(world.aimed("duckdb", dsn=str(world.folder / "t.duckdb"), **options))[code]
+    assert found["subject"] == f"destinations[0]: {subject}"
+    assert words in found["message"]
+
+
+def test_a_transform_about_no_table_is_a_warning(world: World) -> None:
+    file = world.folder / "flow.yaml"
+    flow = world.aimed("duckdb", dsn=str(world.folder / "t.duckdb"), where="ordres: id > 1")
+    file.write_text(yaml.safe_dump(flow))
+    code, output, _ = world.call("check", str(file), "--json")
+    [finding] = json.loads(output)["findings"]
+    assert (code, finding["code"], finding["severity"]) == (0, "transform-unused", "warning")
+    assert finding["subject"] == "destinations[0].options.where"
+
+
+def test_transforms_that_fit_are_fit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"soft_delete": True, "mask_columns": "orders.note = hmac", "mask_secret": "env:MASK"}
+    file = world.folder / "flow.yaml"
+    file.write_text(yaml.safe_dump(world.aimed("duckdb", dsn=str(world.folder / "t.duckdb"), **options)))
+    monkeypatch.setenv("MASK", "a secret of sixteen")
+    code, output, _ = world.call("check", str(file))
+    assert (code, output.strip()) == (0, f"{world.source.name}: nothing stands in the way.")

@@ -24,6 +24,7 @@ from wallaby.flow import FlowSpec
 from wallaby.flow.file import read_flow_documents
 from wallaby.flow.options import DestinationOptions, SourceOptions
 from wallaby.flow.spec import FlowConfig
+from wallaby.flow.transforms import TransformOptions
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -108,7 +109,8 @@ def test_every_command_is_documented() -> None:
         ("flow-files.md", FlowSpec.model_fields.keys()),
         ("flow-files.md", FlowConfig.model_fields.keys()),
         ("flow-files.md", SourceOptions.option_names()),
-        ("flow-files.md", DestinationOptions.option_names()),
+        ("flow-files.md", set(DestinationOptions.option_names()) - set(TransformOptions.option_names())),
+        ("transforms.md", TransformOptions.option_names()),
         (
             "destinations/postgres.md",
             set(PostgresDestinationOptions.option_names()) - set(DestinationOptions.option_names()),
@@ -119,7 +121,10 @@ def test_every_command_is_documented() -> None:
         ("destinations/iceberg.md", set(IcebergOptions.option_names()) - set(DestinationOptions.option_names())),
         ("destinations/files.md", set(FilesOptions.option_names()) - set(DestinationOptions.option_names())),
     ],
-    ids=["flow", "config", "source", "destination", "postgres", "duckdb", "pgstream", "delta", "iceberg", "files"],
+    ids=[
+        *("flow", "config", "source", "destination", "transforms"),
+        *("postgres", "duckdb", "pgstream", "delta", "iceberg", "files"),
+    ],
 )
 def test_every_option_is_documented(page: str, names: list[str]) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

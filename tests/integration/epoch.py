@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from wallaby.clock import SystemClock
-from wallaby.endpoints import sink_factory
 from wallaby.flow import FlowSpec
 from wallaby.lane import Lane
 from wallaby.lsn import START, Lsn, Position
@@ -21,6 +20,7 @@ from wallaby.sink import Sink
 from wallaby.snapshot.progress import TableCopy
 from wallaby.startup import RememberedFacts, SnapshotState
 from wallaby.testing.in_process import InProcessTransport
+from wallaby.transformed import make_sink
 from wallaby.window import LaneId
 
 _PATIENCE_S: Final = 90.0
@@ -162,4 +162,4 @@ class Epoch:
 def real_sink(flow: FlowSpec, name: str) -> Sink:
     """A sink on the destination of this name."""
     [endpoint] = [destination for destination in flow.destinations if destination.name == name]
-    return sink_factory(endpoint.type).create(endpoint.options, destination=name)
+    return make_sink(endpoint.type, endpoint.options, destination=name)

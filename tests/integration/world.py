@@ -29,6 +29,7 @@ from sinks.iceberg.reader import history_rows
 from tests.integration.epoch import Epoch, Ledger, real_sink
 from wallaby.content import canonical_hash, row_texts
 from wallaby.flow import FlowSpec
+from wallaby.flow.transforms import TransformOptions
 from wallaby.lsn import Lsn
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.slot import drop_slot
@@ -38,7 +39,9 @@ from wallaby.sink import Sink, WriteMode
 from wallaby.startup import RememberedFacts
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.testing.postgres import ScratchDatabase
+from wallaby.transform.stage import Stage
 from wallaby.transform.state import derive_state
+from wallaby.transformed import TransformedSink
 from wallaby.versions import VersionColumns
 from wallaby.window import OUTLIER_TYPE
 
@@ -71,6 +74,8 @@ class World:
     source_options: dict[str, Any] = field(default_factory=dict)
     target_options: dict[str, Any] = field(default_factory=dict)
     """Of the destination ``postgres``."""
+    transforms: dict[str, Any] = field(default_factory=dict)
+    """Options of every destination."""
     epoch: int = 0
     _running: Epoch | None = None
 
@@ -216,7 +221,7 @@ class World:
             "ensure_publication": False,
             "status_interval": "200ms",
         }
-        real = {
+        real: dict[str, dict[str, Any]] = {
             "postgres": {"dsn": self.target_dsn} | self.target_options,
             "duckdb": {"dsn": str(self.folder / "lake.duckdb")},
             "files": {"path": str(self.folder / "parquet"), "fsync": False},
@@ -228,7 +233,7 @@ class World:
                 "id": "scenario",
                 "source": {"type": "postgres", "options": options | self.source_options},
                 "destinations": [
-                    {"name": name, "type": _TYPES.get(name, name), "options": real[name]}
+                    {"name": name, "type": _TYPES.get(name, name), "options": real[name] | self.transforms}
                     if name in real
                     else {"name": name, "type": "blackhole"}
                     for name in self.destinations
@@ -243,13 +248,16 @@ class World:
     def sink(self, flow: FlowSpec, name: str) -> Sink:
         """A sink on the destination of this name."""
         if name == "mirror":
-            return MemorySink(self.mirror)
+            return self._transformed(MemorySink(self.mirror), WriteMode.MIRROR)
         if name == "log":
-            return MemorySink(self.log, mode=WriteMode.APPEND)
+            return self._transformed(MemorySink(self.log, mode=WriteMode.APPEND), WriteMode.APPEND)
         if name in ("files", "delta"):
             [endpoint] = [destination for destination in flow.destinations if destination.name == name]
             Path(endpoint.options["path"]).mkdir(exist_ok=True)
         return real_sink(flow, name)
+
+    def _transformed(self, sink: Sink, mode: WriteMode) -> Sink:
+        return TransformedSink(sink, Stage(TransformOptions.of(self.transforms, mode=mode), mode))
 
     def _read(self, destination: str, table: TableName, columns: tuple[str, ...]) -> pa.Table:
         match destination:

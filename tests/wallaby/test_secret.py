@@ -154,3 +154,14 @@ def test_a_secret_that_is_not_stored_names_field_and_command() -> None:
     assert SECRET not in str(refused.value)
     with pytest.raises(ConfigError, match="cannot stand here"):
         secret.resolve("secret:shop")
+
+
+def test_a_rule_about_a_column_of_a_telling_name_is_no_secret() -> None:
+    options = {
+        "mask_columns": ["users.password = hash", "users.api_key = redact"],
+        "where": "users: token = 'used'",
+        "mask_secret": "a secret of sixteen",
+    }
+    assert secret.redact(options) == {**options, "mask_secret": secret.HIDDEN}
+    assert list(secret.literal_secrets(options)) == ["mask_secret"]
+    assert list(secret.hidden_secrets(options)) == []

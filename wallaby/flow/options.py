@@ -17,6 +17,7 @@ from wallaby.flow.model import OptionsModel
 from wallaby.flow.problems import InvalidFlow, Problem
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import TablePattern, parse_table_pattern, split_list
+from wallaby.flow.transforms import TransformOptions
 from wallaby.login import IAM_OPTIONS, Dsn, IamDsn, RdsIam, iam_problems, require_iam_fit
 from wallaby.lsn import Lsn
 from wallaby.sink import Capabilities, WriteMode
@@ -25,7 +26,7 @@ from wallaby.versions import VersionColumns
 _NOT_NEEDED: Final = "wallaby sets it by itself"
 _BACKFILL_ONLY: Final = "belongs to mode backfill, which is not used here"
 _NO_META_TABLE: Final = "there is no side table of keys; each destination keeps one position record instead"
-_TRANSFORMS: Final = "Remove it; metadata columns and type overrides come with the transforms"
+_TYPES: Final = "Remove it; every type has its place in the table of types"
 
 
 class Unrepresentable(StrEnum):
@@ -220,10 +221,11 @@ def _login_problems(dsn: str, iam: RdsIam | None) -> Iterator[Problem]:
             yield Problem("dsn", error.message, error.advice)
 
 
-class DestinationOptions(OptionsModel):
+class DestinationOptions(TransformOptions):
     """Options every destination understands; each sink subclasses this with its own.
 
-    The sink's ``describe`` calls ``MyOptions.parse(options)``.
+    The sink's ``describe`` calls ``MyOptions.parse(options)``. It never sees the options of the transforms: they are
+    here for what lists and describes options.
     """
 
     without_effect: ClassVar[Mapping[str, str]] = {
@@ -235,18 +237,10 @@ class DestinationOptions(OptionsModel):
         "meta_schema": _NO_META_TABLE,
         "meta_table": _NO_META_TABLE,
         "meta_pk_prefix": _NO_META_TABLE,
-        "watermark_source": "belongs to the metadata columns, which are not used here",
     }
     unsupported: ClassVar[Mapping[str, str]] = {
-        "meta_enabled": _TRANSFORMS,
-        "meta_synced_at": _TRANSFORMS,
-        "meta_deleted": _TRANSFORMS,
-        "meta_op": _TRANSFORMS,
-        "meta_watermark": _TRANSFORMS,
-        "soft_delete": _TRANSFORMS,
-        "type_mappings": _TRANSFORMS,
-        "type_mappings_file": _TRANSFORMS,
-        "append_mode": "Use write_mode: append",
+        "type_mappings": _TYPES,
+        "type_mappings_file": _TYPES,
     }
 
     null_words: ClassVar[frozenset[str]] = frozenset({"unrepresentable"})

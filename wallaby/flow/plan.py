@@ -18,6 +18,7 @@ from wallaby import secret
 from wallaby.errors import ConfigError
 from wallaby.flow.options import DestinationOptions, PublicationSync, SourceOptions
 from wallaby.flow.spec import EndpointSpec, FlowSpec
+from wallaby.flow.transforms import TRANSFORM_NAMES, write_mode
 
 
 class PlannedAction(StrEnum):
@@ -63,6 +64,7 @@ _FEWER_TABLES: Final = "tables that are no longer listed leave the publication"
 _REMOVED: Final = "it gets no further changes, and its position is given up"
 _NEW_TARGET: Final = "the old target is left as it is, and the new one lacks the rows copied before"
 _NEW_MODE: Final = "what the target holds was written in the other mode"
+_NEW_RULES: Final = "what the target holds was written by the old rules, unless its tables are copied again"
 _PLACES: Final = frozenset(
     {"bucket", "database", "dsn", "endpoint", "path", "prefix", "schema", "stream", "table", "topic", "url"}
 )
@@ -128,9 +130,9 @@ def _destinations(present: FlowSpec, wanted: FlowSpec) -> Iterator[FieldChange]:
         if name not in old:
             yield FieldChange(path=path, after=_endpoint(destination))
             continue
-        losses = dict.fromkeys(_PLACES, _NEW_TARGET)
+        losses = dict.fromkeys(_PLACES, _NEW_TARGET) | dict.fromkeys(TRANSFORM_NAMES, _NEW_RULES)
         if _mode(old[name]) != _mode(destination):
-            losses["write_mode"] = _NEW_MODE
+            losses |= {"write_mode": _NEW_MODE, "append_mode": _NEW_MODE}
         yield from _changed(f"{path}.type", old[name].type, destination.type, destructive=_NEW_TARGET)
         yield from _options(f"{path}.options", old[name], destination, losses)
     kept = [name for name in old if name in new]
@@ -159,7 +161,11 @@ def _source_options(spec: FlowSpec) -> SourceOptions | None:
 def _mode(destination: EndpointSpec) -> Any:
     given = destination.options.get("write_mode")
     try:
-        return DestinationOptions.model_validate({"write_mode": given}).write_mode if given else "mirror"
+        return (
+            DestinationOptions.model_validate({"write_mode": given}).write_mode
+            if given
+            else write_mode(destination.options)
+        )
     except ValidationError:
         return given
 

@@ -18,7 +18,8 @@ from wallaby.errors import ConfigError
 from wallaby.flow.model import Strict
 from wallaby.flow.options import DestinationOptions, SourceOptions
 from wallaby.flow.problems import InvalidFlow, Problem, problems_of, translate
-from wallaby.sink import Capabilities, Finding, Severity
+from wallaby.flow.transforms import TransformOptions, sink_options, write_mode
+from wallaby.sink import Capabilities, Finding, Severity, WriteMode
 from wallaby.suggestion import nearest
 
 if TYPE_CHECKING:
@@ -431,12 +432,19 @@ def _describe(kind: str, options: Mapping[str, Any], prefix: str) -> Capabilitie
     except ConfigError as error:
         error.where["field"] = f"{prefix}.type"
         raise
+    problems: list[Problem] = []
+    capabilities: Capabilities | None = None
     try:
-        return factory.describe(options)
+        capabilities = factory.describe(sink_options(options))
     except ValidationError as error:
-        raise InvalidFlow(problem.under(f"{prefix}.options") for problem in translate(error)) from None
+        problems += translate(error)
     except ConfigError as error:
-        raise InvalidFlow(problems_of(error, prefix=f"{prefix}.options")) from None
+        problems += problems_of(error)
+    modes = frozenset(WriteMode) if capabilities is None else capabilities.modes
+    problems += _caught(lambda: TransformOptions.of(options, mode=write_mode(options, modes)))
+    if problems or capabilities is None:
+        raise InvalidFlow(problem.under(f"{prefix}.options") for problem in problems)
+    return capabilities
 
 
 def _with_nearest(problems: tuple[Problem, ...]) -> list[Problem]:

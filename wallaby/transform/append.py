@@ -14,7 +14,8 @@ A log row has the source's columns and then:
                                            column's type cannot hold
 ==================  =====================  ====================================================================
 
-A deleted row has its key (or the whole old row, without a key) in the source columns and null elsewhere. A changed key
+A deleted row has its key (or the whole old row, without a key) in the source columns and null elsewhere; a delete that
+brings an ``after`` (`wallaby.transform.metadata` gives it one) has that. A changed key
 is two rows of equal position: ``d`` with the old key, then ``u`` with the new row; so is every update of a table with
 replica identity full and no key. ``(__commit_lsn, __ordinal, __op)`` orders the changes of the stream totally. Copied
 rows come before all of them: the first transaction after a snapshot may carry the snapshot's own LSN.
@@ -22,7 +23,7 @@ rows come before all of them: the first transaction after a snapshot may carry t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -80,12 +81,15 @@ def append_rows(schema: TableSchema, changes: pa.Table, *, keep_outliers: bool =
     """The log rows of ``changes`` (change layout, stream order), in stream order, in the shape of `append_schema`."""
     target = append_schema(schema, keep_outliers=keep_outliers)
     batch = Changes.of(schema, changes)
-    split = _split_updates(batch)
+    old_of = dict(zip(schema.key, batch.before_columns(), strict=True))
+    new_of = batch.after_columns()
+    pairs = [(new_of[i], old) for i, old in old_of.items()]
+    split = split_updates(batch.op, batch.has_before, pairs, is_keyless=schema.is_keyless_full)
     # Places: each change, then the old half of every split update just before its change.
     change = np.insert(np.arange(batch.rows), split, split)
     is_old = np.zeros(len(change), np.bool_)
     is_old[split + np.arange(len(split))] = True
-    takes_old = is_old | (batch.op == OP_DELETE)[change]
+    takes_old = is_old | ((batch.op == OP_DELETE) & _lacks_after(batch))[change]
     columns = _row_columns(batch, change, takes_old)
     letter = np.where(is_old, OP_DELETE, batch.op[change])
     codes = pa.array(np.searchsorted(_LETTER_CODES, letter).astype(np.int8))
@@ -124,17 +128,22 @@ _LETTER_CODES: Final = (OP_DELETE, OP_INSERT, OP_COPY, OP_UPDATE)
 assert tuple(sorted(_LETTER_CODES)) == _LETTER_CODES, _LETTER_CODES
 
 
-def _split_updates(batch: Changes) -> Ids:
-    """The updates that are logged as a ``d`` and a ``u`` row."""
-    candidates = np.flatnonzero((batch.op == OP_UPDATE) & batch.has_before)
-    if batch.schema.is_keyless_full or len(candidates) == 0:
+def split_updates(
+    op: npt.NDArray[np.uint8],
+    has_before: npt.NDArray[np.bool_],
+    keys: Sequence[tuple[pa.Array, pa.Array]],
+    *,
+    is_keyless: bool,
+) -> Ids:
+    """The updates that are logged as a ``d`` and a ``u`` row, ascending; ``keys`` are the new and old key columns.
+
+    ``is_keyless``: the whole row is the key (replica identity full), and every update is two rows.
+    """
+    candidates = np.flatnonzero((op == OP_UPDATE) & has_before)
+    if is_keyless or len(candidates) == 0:
         return candidates
     at = pa.array(candidates)
-    new = batch.after_columns()
-    both = [
-        pa.concat_arrays([new[index].take(at), old.take(at)])
-        for index, old in zip(batch.schema.key, batch.before_columns(), strict=True)
-    ]
+    both = [pa.concat_arrays([new.take(at), old.take(at)]) for new, old in keys]
     ids = group_ids(both, 2 * len(candidates))
     differs = ids[: len(candidates)] != ids[len(candidates) :]
     for column in both:
@@ -142,6 +151,10 @@ def _split_updates(batch: Changes) -> Ids:
             is_null = column.is_null().to_numpy(zero_copy_only=False)
             differs |= is_null[: len(candidates)] | is_null[len(candidates) :]
     return candidates[differs]
+
+
+def _lacks_after(batch: Changes) -> npt.NDArray[np.bool_]:
+    return batch.after.is_null().to_numpy(zero_copy_only=False)
 
 
 def _row_columns(batch: Changes, change: Ids, takes_old: npt.NDArray[np.bool_]) -> list[pa.Array]:
@@ -217,4 +230,5 @@ __all__ = [
     "append_schema",
     "append_truncate",
     "refuse_outliers",
+    "split_updates",
 ]

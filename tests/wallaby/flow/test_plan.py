@@ -8,6 +8,8 @@ import pytest
 
 from wallaby.flow import EndpointSpec, FlowSpec
 from wallaby.flow.plan import FieldChange, FlowPlan, PlannedAction, plan_deletion, plan_flow
+from wallaby.flow.transforms import TransformOptions
+from wallaby.sink import WriteMode
 
 
 def flow(*, source: dict[str, Any] | None = None, to: dict[str, dict[str, Any]] | None = None, **more: Any) -> FlowSpec:
@@ -145,3 +147,31 @@ def test_no_plan_shows_a_secret() -> None:
     stored = flow(source={"dsn": "postgresql://me:hunter2@db/a"}, to={"lake": {"dsn": "x", "api_token": "hunter2"}})
     for plan in (plan_flow(flow(), stored), plan_flow(stored, None), plan_flow(stored, flow())):
         assert "hunter2" not in repr(plan)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mask_columns": ["users.password = hash"]},
+        {"soft_delete": True},
+        {"exclude_columns": "users.password"},
+        {"where": ["users: password = 'x'"]},
+        {"append_mode": True},
+        {"rename_table": "{schema}_{table}"},
+    ],
+)
+def test_what_is_done_to_rows_is_told_and_loses_what_was_written_before(change: dict[str, Any]) -> None:
+    wanted = flow(to={"lake": {"dsn": "lake.duckdb", **change}})
+    plan = plan_flow(wanted, flow())
+    [name] = change
+    assert paths(plan) == {f"destinations[lake].options.{name}": True}
+    assert plan.changes[0].after == change[name]
+
+
+def test_rules_read_the_same_as_a_list_and_as_the_text_a_store_keeps() -> None:
+    listed = {"where": ["users: coalesce(a, 0) > 1", "b: c IN (1, 2)"], "mask_columns": ["a = hash", "b = redact: x"]}
+    text = {name: ",".join(entries) for name, entries in listed.items()}
+    stored, wanted = (flow(to={"lake": {"dsn": "lake.duckdb", **options}}) for options in (text, listed))
+    assert plan_flow(wanted, stored).action is PlannedAction.NONE
+    one, other = (TransformOptions.of(options, mode=WriteMode.MIRROR) for options in (text, listed))
+    assert one == other

@@ -218,7 +218,10 @@ RULES = [
     ("source/options/slot", "env:NOT_SET_ANYWHERE", "source.options.slot", "NOT_SET_ANYWHERE is not set"),
     ("destinations/0/options/write_mode", "upsert", "destinations[0].options.write_mode", "mirror, append or history"),
     ("destinations/0/options/commit_interval", -1, "destinations[0].options.commit_interval", "between 0"),
-    ("destinations/0/options/soft_delete", "true", "destinations[0].options.soft_delete", "not supported yet"),
+    ("destinations/0/options/soft_delete", "perhaps", "destinations[0].options.soft_delete", "true or false"),
+    ("destinations/0/options/soft_delet", "true", "destinations[0].options.soft_delet", "soft_delete"),
+    ("destinations/0/options/meta_op", "__op", "destinations[0].options.meta_op", "reserved"),
+    ("destinations/0/options/type_mappings", "{}", "destinations[0].options.type_mappings", "not supported yet"),
     ("destinations/0/type", "kafka", "destinations[0].type", "not supported yet"),
     ("destinations/0/type", "", "destinations[0].type", "is required"),
 ]
