@@ -12,9 +12,10 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BeforeValidator, Field
 
 from wallaby import secret
+from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import DestinationOptions, Unrepresentable
+from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, DestinationOptions, Unrepresentable, off_or_lower
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
@@ -29,6 +30,8 @@ CAPABILITIES: Final = Capabilities(
     exact_outliers=False,
 )
 """An Iceberg commit is one table's: readers may see the tables of one transaction a moment apart, each whole."""
+
+ORPHAN_AGE_MIN: Final = timedelta(hours=1)
 
 
 class CatalogType(StrEnum):
@@ -102,7 +105,21 @@ class IcebergOptions(DestinationOptions):
     """Memory for the keys of data files of mirrors. A table of which it does not hold the keys is read at each commit:
     the key columns of all files that may hold a changed key."""
     commit_interval: Duration = timedelta(seconds=1)
-    """A file per table and commit: one second keeps the number of files bearable."""
+    """A file per table and commit, and a delete file for a mirror: one second keeps their number bearable."""
+    maintenance: Annotated[Maintenance, BeforeValidator(off_or_lower)] = Maintenance.AUTO
+    """``auto`` (wallaby compacts, expires and cleans beside the flow) or ``off``."""
+    maintenance_interval: Duration = timedelta(minutes=10)
+    """Between two rounds over the tables: a round costs a look at each."""
+    compact_files: int = Field(default=16, ge=2, le=10_000)
+    """Small files of a partition, or its delete files, that are put together. A file that lost a fifth of its rows is
+    written again, too."""
+    snapshot_retention: Duration = timedelta(days=1)
+    """How far back a reader may ask for the table as of an LSN, and how long a query may take."""
+    snapshots_max: int = Field(default=500, ge=1, le=100_000)
+    """... but no more snapshots than these: every commit writes them all into the table's metadata, some hundred bytes
+    each."""
+    orphan_age: Duration = timedelta(days=3)
+    """Files no snapshot knows are removed at this age; no commit may take longer."""
 
     @property
     def keeps_outliers(self) -> bool:
@@ -183,6 +200,14 @@ def read_options(options: Mapping[str, Any]) -> IcebergOptions:
         raise ConfigError(
             "tables need a place", advice="Set warehouse, for example s3://bucket/lake", field="warehouse"
         )
+    if read.orphan_age < ORPHAN_AGE_MIN:
+        raise ConfigError(
+            "must be an hour at least",
+            advice="A commit under way has files nobody knows yet; days are safe",
+            field="orphan_age",
+        )
+    if read.maintenance_interval < MAINTENANCE_INTERVAL_MIN:
+        raise ConfigError("must be a second at least", advice="Minutes suit most tables", field="maintenance_interval")
     for name in read.catalog_properties:
         if secret.is_sensitive_name(name):
             raise ConfigError(

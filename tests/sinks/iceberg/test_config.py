@@ -9,6 +9,7 @@ import pytest
 from sinks.iceberg import FACTORY
 from sinks.iceberg.catalogs import catalog_properties
 from sinks.iceberg.config import PartitionField, SortField, partition_fields, read_options, sort_fields
+from wallaby.care import Maintenance
 from wallaby.errors import ConfigError, Transient
 from wallaby.window import LaneId
 
@@ -26,6 +27,11 @@ GOOD = {"catalog_uri": "sqlite:///catalog.db", "warehouse": "file:///lake"}
         ({**GOOD, "sort_by": "id:up"}, "sort_by[0]"),
         ({**GOOD, "catalog_properties": {"s3.secret-access-key": "x"}}, "catalog_properties.s3.secret-access-key"),
         ({**GOOD, "mirror_strategy": "equality-deletes"}, "mirror_strategy"),
+        ({**GOOD, "maintenance": "on"}, "maintenance"),
+        ({**GOOD, "maintenance_interval": "1ms"}, "maintenance_interval"),
+        ({**GOOD, "compact_files": 1}, "compact_files"),
+        ({**GOOD, "snapshots_max": 0}, "snapshots_max"),
+        ({**GOOD, "orphan_age": "1m"}, "orphan_age"),
     ],
 )
 def test_options_that_cannot_work_are_refused_with_their_path(options: dict[str, Any], field: str) -> None:
@@ -42,6 +48,12 @@ def test_partitions_and_order_are_read_as_written() -> None:
         PartitionField("kind"),
     )
     assert sort_fields(read) == (SortField("id"), SortField("at", is_descending=True))
+
+
+@pytest.mark.parametrize("word", ["off", False, "OFF"])
+def test_maintenance_can_be_left_to_others_as_yaml_reads_it(word: object) -> None:
+    assert FACTORY.maintenance({**GOOD, "maintenance": word}) == (Maintenance.OFF, 600_000)
+    assert FACTORY.maintenance({**GOOD, "maintenance_interval": "5s"}) == (Maintenance.AUTO, 5_000)
 
 
 @pytest.mark.must_not_fail(24)
