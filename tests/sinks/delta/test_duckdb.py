@@ -36,9 +36,7 @@ def test_a_history_reads_the_same_in_duckdb(
     mode: str, make_sink: MakeSink, root: Path, duck: duckdb.DuckDBPyConnection
 ) -> None:
     history = RandomHistory(3, transactions=20)
-    TestLane(make_sink(write_mode=mode, checkpoint_every=5, optimize_every=10), LANE).apply_all(
-        history.windows(3), commit_every=2
-    )
+    TestLane(make_sink(write_mode=mode, checkpoint_every=5), LANE).apply_all(history.windows(3), commit_every=2)
     for schema in history.tables:
         found = scanned(duck, root, schema)
         if mode == "append":

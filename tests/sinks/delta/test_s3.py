@@ -49,7 +49,7 @@ class TestDeltaOnS3(CrashContract, RaceContract):
             sink.close()
 
     def make_sink(self, *, mode: WriteMode) -> Sink:
-        options = {**self.place, "write_mode": mode.value, "checkpoint_every": 2, "optimize_every": 3}
+        options = {**self.place, "write_mode": mode.value, "checkpoint_every": 2}
         self.sinks.append(FACTORY.create(options, destination="target"))
         return self.sinks[-1]
 

@@ -245,7 +245,7 @@ def test_a_large_transaction_waits_on_disk_and_is_applied_in_slices(make_sink: M
 def test_new_keys_are_appended_and_changed_ones_rewrite_only_files_that_can_hold_them(
     make_sink: MakeSink, delta: Delta
 ) -> None:
-    lane = TestLane(make_sink(optimize_every=0), LANE)
+    lane = TestLane(make_sink(), LANE)
     inserts = [[(ORDERS, insert(n * 10 + i, "a")) for i in range(10)] for n in range(5)]
     for window in windows_of(*inserts, [(ORDERS, update(12, "b")), (ORDERS, update(43, "b"))]):
         lane.apply(window)
