@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from deltalake.exceptions import TableNotFoundError
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, S3FileSystem
 
 from sinks.delta.config import DeltaOptions
-from sinks.delta.errors import Doing, translated
+from sinks.delta.errors import Conflict, Doing, translated
 from wallaby.errors import Transient
 from wallaby.schema import TableName
 
@@ -103,7 +104,8 @@ class Store:
     def create(self, uri: str, fields: pa.Schema, *, configuration: Mapping[str, str], **where: Any) -> DeltaTable:
         """A new, empty table, or the one somebody else made first."""
         self.require()
-        with translated(Doing.WORK, **where):
+        # Who is second at the very first version is told of a conflict; ``mode`` is about tables found before.
+        with suppress(Conflict), translated(Doing.WORK, **where):
             DeltaTable.create(
                 uri,
                 delta_schema(fields),
@@ -114,6 +116,7 @@ class Store:
                 raise_if_key_not_exists=False,
                 post_commithook_properties=NO_HOOKS,
             )
+        with translated(Doing.OPEN, **where):
             return DeltaTable(uri, storage_options=self._storage)
 
 
