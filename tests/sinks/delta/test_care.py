@@ -260,3 +260,29 @@ def test_a_dry_run_says_what_is_due_and_does_nothing(make_sink: MakeSink, root: 
 def test_maintenance_can_be_left_to_others_as_yaml_reads_it() -> None:
     assert FACTORY.maintenance({"path": "lake", "maintenance": False}) == (Maintenance.OFF, 600_000)
     assert FACTORY.maintenance({"path": "lake", "maintenance_interval": "5s"}) == (Maintenance.AUTO, 5_000)
+
+
+def test_the_change_feed_is_kept_as_long_as_old_versions_are(make_sink: MakeSink, root: Path, delta: Delta) -> None:
+    """A compaction changes no row, so the feed says nothing of it; a vacuum takes what is older than the retention."""
+    lane = TestLane(make_sink(change_data_feed=True), LANE)
+    inserts = [[(ORDERS, insert(n, "a"))] for n in range(4)]
+    lane.apply_all(windows_of(*inserts, [(ORDERS, update(1, "b")), (ORDERS, delete(2))]))
+    keeper = keeper_of(root)
+    assert Chore.COMPACT in turn(keeper).done
+
+    def feed() -> list[tuple[int, str]]:
+        rows = pa.table(delta(ORDERS).load_cdf(starting_version=0).read_all())
+        return sorted(zip(rows["id"].to_pylist(), rows["_change_type"].to_pylist(), strict=True))
+
+    changes = [(1, "update_postimage"), (1, "update_preimage"), (2, "delete")]
+    assert feed() == sorted([*((n, "insert") for n in range(4)), *changes])
+    nobodys = Path(target_path(root, NAME)) / "part-0.parquet"
+    nobodys.write_bytes(b"nothing")
+    then = time.time() - 8 * 24 * 3600
+    os.utime(nobodys, (then, then))
+    assert Chore.EXPIRE in turn(keeper).done
+    assert feed() == sorted([*((n, "insert") for n in range(4)), *changes])
+    old_by(nobodys.parent, 24 * 8)
+    assert Chore.EXPIRE in turn(keeper).done
+    assert list((nobodys.parent / "_change_data").glob("*.parquet")) == []
+    assert sorted(delta(ORDERS).to_pyarrow_table()["id"].to_pylist()) == [0, 1, 3]
