@@ -58,6 +58,19 @@ def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _properties(value: Any) -> Any:
+    """A mapping, or what a flow file has: ``name=value``, as a list or as text separated by commas."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    found = {}
+    for entry in split_list(value):
+        name, equals, text = entry.partition("=")
+        if not name.strip() or not equals:
+            raise ValueError("entries must be name=value")
+        found[name.strip()] = text.strip()
+    return found
+
+
 class IcebergOptions(DestinationOptions):
     """Which catalog, where the files go, and how tables are laid out."""
 
@@ -73,8 +86,8 @@ class IcebergOptions(DestinationOptions):
     """REST: client id and secret, ``id:secret``, as a reference."""
     catalog_token: str = ""
     """REST: a bearer token, as a reference."""
-    catalog_properties: dict[str, str] = Field(default_factory=dict)
-    """Further properties by pyiceberg's names, such as ``rest.sigv4-enabled`` or ``glue.id``; no secrets."""
+    catalog_properties: Annotated[dict[str, str], BeforeValidator(_properties)] = Field(default_factory=dict)
+    """Further properties by pyiceberg's names, a list of ``name=value``: ``rest.sigv4-enabled=true``; no secrets."""
     warehouse: str = ""
     """Where tables are put (``file:///…``, ``s3://bucket/prefix``), or a REST catalog's name of its warehouse."""
     endpoint: str = ""
