@@ -136,9 +136,10 @@ class Caretaker:
         due = {id(one): self._clock() + one.interval_ms / 1000 for one in self._rounds}
         while True:
             pause = max(0.0, min(due.values()) - self._clock())
-            await asyncio.sleep(max(pause, self._limits.care_poll_ms / 1000))
+            await asyncio.sleep(pause)
             for one in self._rounds:
-                if self._is_streaming() and self._clock() >= due[id(one)]:
+                if self._clock() >= due[id(one)]:
+                    await self._until_streaming()
                     await self.round(one.place)
                     due[id(one)] = self._clock() + one.interval_ms / 1000
 
@@ -152,11 +153,15 @@ class Caretaker:
         kept = {str(table) for table in tables}
         self._seen = {key: care for key, care in self._seen.items() if key[0] != place.destination or key[1] in kept}
         for table in tables:
-            if not self._is_streaming():
-                return
+            # Where an epoch ends the round goes on in the next: else the last tables of many would never have a turn.
+            await self._until_streaming()
             turn = await self._job(partial(self._jobs.turn, place, table))
             if turn is not None:
                 self._note(place, self._told(place, table, turn))
+
+    async def _until_streaming(self) -> None:
+        while not self._is_streaming():
+            await asyncio.sleep(self._limits.care_poll_ms / 1000)
 
     async def _job(self, job: Callable[[], Awaitable[_T]]) -> _T | str:
         """What ``job`` gives, or why it failed."""

@@ -209,6 +209,16 @@ def test_nothing_is_begun_while_the_flow_does_not_stream() -> None:
     asyncio.run(scene())
 
 
+def test_a_round_goes_on_where_the_end_of_an_epoch_left_it() -> None:
+    async def scene() -> None:
+        jobs = Jobs()
+        answers = iter([True, False, False, True])  # before the first table, then a pause, then again
+        await caretaker(jobs, streams=lambda: next(answers)).round(PLACE)
+        assert jobs.begun == [ORDERS, ITEMS]
+
+    asyncio.run(scene())
+
+
 def test_a_flow_without_tables_to_look_after_has_nothing_to_wait_for() -> None:
     async def scene() -> None:
         await Caretaker([], Jobs(), share=Share(LIMITS), limits=LIMITS, is_streaming=lambda: True).run()
