@@ -21,6 +21,9 @@ SOURCE_GROUPS: Final = {RUN: 1, CONTROL: 2}
 SINK_GROUPS: Final = {WRITE: 1, CONTROL: 2}
 """Threads per concurrency group. One writing thread keeps the order of calls; control answers while it works."""
 
+CARE_MEMORY_BYTES: Final = 512 << 20
+"""A compaction holds the rows of one new file, twice while it sorts them, and one old file."""
+
 
 def coordinator_options(control: str) -> dict[str, Any]:
     """One per driver; ``control`` names the control store in the dashboard."""
@@ -43,6 +46,18 @@ def source_options(flow: str, epoch: int, *, num_cpus: float = 0) -> dict[str, A
         "num_cpus": num_cpus,
         "max_restarts": 0,
         "max_task_retries": 0,
+        "enable_task_events": False,
+    }
+
+
+def care_options(flow: str, destination: str) -> dict[str, Any]:
+    """One table's turn (`actors.care`). It has a core and memory of its own, and waits where there are none: unlike the
+    actors it ends. Not retried: the next round comes by itself."""
+    return {
+        "name": f"care/{flow}/{destination}",
+        "num_cpus": 1,
+        "memory": CARE_MEMORY_BYTES,
+        "max_retries": 0,
         "enable_task_events": False,
     }
 

@@ -20,7 +20,7 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
-_LAUNCHING: Final = frozenset({"run", "up", "check", "demo"})
+_LAUNCHING: Final = frozenset({"run", "up", "check", "maintain", "demo"})
 """Commands of this module that report errors as findings; clients print a line."""
 _OWN: Final = _LAUNCHING | {"version"}
 
@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from cluster.run import check
 
                 return check(words)
+            case "maintain":
+                from cluster.maintain import maintain
+
+                return maintain(words)
             case "demo":
                 from cluster.demo.run import demo
 
@@ -107,6 +111,16 @@ def _parser(command: str | None = None) -> argparse.ArgumentParser:
     check.add_argument("flow", metavar="FLOW.yaml")
     check.add_argument("--json", action="store_true", help="machine-readable findings")
 
+    care = commands.add_parser(
+        "maintain", help="look after the lake tables of a flow once: compact, expire, clean", description=_MAINTAIN
+    )
+    care.add_argument("flow", metavar="FLOW.yaml")
+    care.add_argument(
+        "--table", action="append", metavar="SCHEMA.TABLE", help="this target alone; may be given several times"
+    )
+    care.add_argument("--dry-run", action="store_true", help="say what is due, and change nothing")
+    care.add_argument("--json", action="store_true", help="one JSON line per table")
+
     demo = commands.add_parser("demo", help="the whole way on a shop of its own, proven equal by content hash")
     demo.add_argument("--chaos", action="store_true", help="kill a source, a sink and the coordinator on the way")
     demo.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
@@ -147,6 +161,10 @@ _RUN = """Replicate continuously: copy the published tables once, then stream. C
 durable and is confirmed) and exits 0; the next run continues there. A second Ctrl-C ends at once, losing nothing."""
 
 _UP = """Start Ray's actors and the API, and follow the flows' wanted states in the control store until Ctrl-C."""
+
+_MAINTAIN = """One round over the tables of a flow's Iceberg and Delta destinations: small files become large ones, old
+versions and files nobody knows go. Beside a running flow it does no harm: no lane waits for it, and it gives up where
+one is faster."""
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 def check(words: argparse.Namespace) -> int:
     """Show what `check_flow` finds; 1 when something stops the flow, 2 when the flow file itself does."""
     flow = FlowSpec.from_file(words.flow)
-    findings = _findings(flow, _resolved(flow, Settings.load(os.environ)))
+    findings = _findings(flow, with_secrets(flow, Settings.load(os.environ)))
     show_findings(flow.id, findings, as_json=words.json)
     return _exit_code(findings)
 
@@ -75,7 +75,7 @@ def run_stored(flow_id: str, *, once: bool, start_lsn: str = "") -> int:
 def _run(flow: FlowSpec, words: argparse.Namespace, *, start_lsn: Lsn | None = None) -> int:
     until = _parse_lsn(words.until_lsn, "--until-lsn")
     settings = _beside_others(_settings(words), words)
-    ready = _resolved(flow, settings)
+    ready = with_secrets(flow, settings)
     if not words.no_check:
         findings = [finding for finding in _findings(flow, ready) if finding.severity is not Severity.INFO]
         if words.resnapshot:  # the way out of a lost slot must not be barred by it
@@ -145,7 +145,7 @@ def up(words: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _resolved(flow: FlowSpec, settings: Settings) -> FlowSpec:
+def with_secrets(flow: FlowSpec, settings: Settings) -> FlowSpec:
     """The flow with its secrets; the control store is opened only for a flow that has some there."""
     names = stored_secrets(flow)
     if not names or not store_exists(settings):

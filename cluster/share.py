@@ -20,6 +20,8 @@ class Share:
         self.starting = asyncio.Semaphore(limits.flows_starting_max)
         """Held while processes of a flow come up, in the order of asking; never while anything outside is waited for:
         neither a flow in back-off nor one whose destination is away keeps others from starting."""
+        self.caring = asyncio.Semaphore(limits.care_jobs_max)
+        """Held by each job of care for tables."""
 
     def enter(self) -> None:
         """One more flow runs."""

@@ -27,6 +27,7 @@ from actors.options import NAMESPACE, SINK_GROUPS, SOURCE_GROUPS, sink_options, 
 from actors.sink import SinkShell
 from actors.source import SourceShell
 from cluster.backoff import Backoff
+from cluster.care import Caretaker, RayJobs, rounds_of
 from cluster.heartbeat import Heartbeat
 from cluster.share import Share
 from wallaby.errors import BinaryUnsupported, CheckFailed, Retry, StreamingUnfit, Superseded, Transient, WallabyError
@@ -149,6 +150,13 @@ class FlowSupervisor:
         self._is_text_due = False
         self._decisions = 0
         self._is_replay_due = False
+        self._caretaker = Caretaker(
+            rounds_of(flow),
+            RayJobs(),
+            share=share,
+            limits=limits,
+            is_streaming=lambda: self.status.phase == "streaming",
+        )
         self.error: WallabyError | None = None
         self.status = FlowStatus(flow=flow.id, state="running", phase="starting")
 
@@ -177,10 +185,13 @@ class FlowSupervisor:
     async def run(self) -> Outcome:
         """Epoch after epoch; returns when there is nothing left to do or nothing we may try."""
         self._share.enter()
+        care = asyncio.create_task(self._caretaker.run())
         try:
             return await self._run()
         finally:
             self._share.leave()
+            care.cancel()
+            await asyncio.wait([care])
 
     async def _run(self) -> Outcome:
         while True:
@@ -475,7 +486,9 @@ class FlowSupervisor:
         except ray.exceptions.RayError:
             return True  # the run's own end tells more
         if status is not None:
-            await self._publish(replace(status, restarts=self._restarts, error=self.status.error))
+            await self._publish(
+                replace(status, restarts=self._restarts, care=self._caretaker.seen, error=self.status.error)
+            )
         return True
 
     async def _ping(self, actors: Mapping[str, Any], heartbeat: Heartbeat) -> None:

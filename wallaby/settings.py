@@ -373,6 +373,12 @@ class Limits:
     """... and what their contents may take in the control store."""
     letters_settled_max: int = 10_000
     """Dead letters of a flow remembered after they were replayed or discarded, without content."""
+    care_jobs_max: int = 1
+    """Jobs of care for lake tables at once, over all flows of a driver: each has a core, which the streams lack."""
+    care_job_ms_max: int = 3_600_000
+    """A job that takes longer is ended; what it did not commit is nobody's."""
+    care_poll_ms: int = 1_000
+    """A round that is due waits for its flow to stream, and looks this often."""
     replay_bytes_max: int = 64 << 20
     """A lane reads letters to replay this much at a time, and at least one replay."""
     fetch_timeout_ms: int = 5_000

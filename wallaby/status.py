@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from wallaby.care import TableCare
 from wallaby.lsn import START, Lsn, Position
 
 
@@ -89,6 +90,8 @@ class FlowStatus:
     lanes: tuple[LaneStatus, ...] = ()
     tables: tuple[TableStatus, ...] = field(default=())
     unfinished: UnfinishedStatus = UnfinishedStatus()
+    care: tuple[TableCare, ...] = ()
+    """What the destinations' tables were like at their last turn of care, and what was done."""
     error: str = ""
     """Why the flow is not running, or why it last restarted; one sentence with advice."""
     retry_at: datetime | None = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from sinks.delta.config import CAPABILITIES, DeltaOptions, read_options
+from wallaby.care import Keeper, Maintenance
 from wallaby.errors import MissingExtra
 from wallaby.sink import Capabilities, Sink
 
@@ -23,15 +26,33 @@ class _Factory:
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
         """A sink, not yet open. `MissingExtra` without the ``deltalake`` package."""
-        try:
+        with _deltalake():
             from sinks.delta.sink import DeltaSink
-        except ModuleNotFoundError as error:
-            raise MissingExtra(
-                f"destination type 'delta' needs {error.name}",
-                advice='Run: pip install "wallaby[delta]"',
-                field="type",
-            ) from error
         return DeltaSink(read_options(options), destination=destination)
+
+    def maintenance(self, options: Mapping[str, Any]) -> tuple[Maintenance, int]:
+        """See `wallaby.care.KeeperFactory`."""
+        read = read_options(options)
+        return read.maintenance, read.maintenance_interval // timedelta(milliseconds=1)
+
+    def keeper(self, options: Mapping[str, Any], *, flow: str, destination: str) -> Keeper:
+        """A keeper, not yet connected. `MissingExtra` without the ``deltalake`` package."""
+        del flow, destination  # a table does not say whose lanes have written to it
+        with _deltalake():
+            from sinks.delta.care import DeltaKeeper
+        return DeltaKeeper(read_options(options))
+
+
+@contextmanager
+def _deltalake() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"destination type 'delta' needs {error.name}",
+            advice='Run: pip install "wallaby[delta]"',
+            field="type",
+        ) from error
 
 
 FACTORY = _Factory()

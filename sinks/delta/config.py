@@ -8,9 +8,11 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BeforeValidator, Field
 
+from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
 from wallaby.flow import HistoryOptions, Unrepresentable
 from wallaby.flow.duration import Duration
+from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, off_or_lower
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
@@ -46,12 +48,18 @@ class DeltaOptions(HistoryOptions):
     """New tables keep Delta's change data feed: every change is written once more."""
     target_file_size: ByteSize = 32 << 20
     """Size of data files. An update rewrites whole files: small ones keep a mirror cheap, large ones read faster."""
-    optimize_every: int = Field(default=200, ge=0, le=1_000_000)
-    """Commits to a table between two compactions of its small files, beside the stream; 0: never."""
+    maintenance: Annotated[Maintenance, BeforeValidator(off_or_lower)] = Maintenance.AUTO
+    """``auto`` (wallaby compacts and vacuums beside the flow) or ``off``."""
+    maintenance_interval: Duration = timedelta(minutes=10)
+    """Between two rounds over the tables: a round costs a look at each."""
+    compact_files: int = Field(default=16, ge=2, le=10_000)
+    """Small files of a partition that are put together."""
+    z_order_by: Annotated[tuple[str, ...], BeforeValidator(split_list)] = ()
+    """Columns whose near values a compaction puts into the same files; it then writes a whole partition anew."""
     checkpoint_every: int = Field(default=50, ge=1, le=1_000_000)
     """Commits to a table between two checkpoints of its log, without which opening it takes longer and longer."""
     vacuum: bool = True
-    """Files no version of the last ``retention`` needs are removed after a compaction."""
+    """Files no version of the last ``retention`` needs, and those no version knows, are removed."""
     retention: Duration = timedelta(days=7)
     """How long readers may stay on an old version, and how far back time travel reaches."""
     region: str | None = None
@@ -103,6 +111,8 @@ def read_options(options: Mapping[str, Any]) -> DeltaOptions:
         raise ConfigError("access_key and secret_key come together", advice=f"Add {missing}", field=missing)
     if read.retention < RETENTION_MIN:
         raise ConfigError("must be an hour at least", advice="A day or more suits readers", field="retention")
+    if read.maintenance_interval < MAINTENANCE_INTERVAL_MIN:
+        raise ConfigError("must be a second at least", advice="Minutes suit most tables", field="maintenance_interval")
     if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
             f"text needs a column of its own, which a {read.write_mode.value} does not have",

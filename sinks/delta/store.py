@@ -9,22 +9,27 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
 from deltalake.exceptions import TableNotFoundError
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, S3FileSystem
 
 from sinks.delta.config import DeltaOptions
-from sinks.delta.errors import Doing, translated
+from sinks.delta.errors import Conflict, Doing, translated
 from wallaby.errors import Transient
 from wallaby.schema import TableName
 
 OWN_FOLDER: Final = "_wallaby"
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+_ENCODED: Final = re.compile("~([0-9a-f]{2})")
 _DEFAULT_REGION: Final = "us-east-1"
 NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """Checkpoints and clean-up belong to `sinks.delta.upkeep`, beside the commits and not in them."""
@@ -44,6 +49,36 @@ class Store:
     def uri(self, table: TableName) -> str:
         """The address of a target."""
         return f"{self._root}/{encode_name(table.schema)}/{encode_name(table.name)}"
+
+    def tables(self) -> tuple[TableName, ...]:
+        """Every Delta table where a target could be, sorted; whose it is is not asked."""
+        files, root = self._listing()
+        with translated(Doing.OPEN, path=self.options.path):
+            found = [
+                TableName(decode_name(schema), decode_name(table))
+                for schema in _folders(files, root)
+                if schema != OWN_FOLDER
+                for table in _folders(files, f"{root}/{schema}")
+                if files.get_file_info(f"{root}/{schema}/{table}/_delta_log").type is FileType.Directory
+            ]
+        return tuple(sorted(found, key=str))
+
+    def _listing(self) -> tuple[FileSystem, str]:
+        """The engine opens tables and does not look for them: Arrow's file systems do."""
+        options = self.options
+        if not options.is_remote:
+            return LocalFileSystem(), self._root
+        address = urlsplit(options.endpoint or "https://")
+        files = S3FileSystem(
+            access_key=options.access_key,
+            secret_key=options.secret_key,
+            session_token=options.session_token,
+            region=options.region or (_DEFAULT_REGION if options.endpoint else None),
+            scheme=address.scheme,
+            endpoint_override=address.netloc or None,
+            force_virtual_addressing=False,
+        )
+        return files, self._root.removeprefix("s3://")
 
     @property
     def _root(self) -> str:
@@ -69,7 +104,8 @@ class Store:
     def create(self, uri: str, fields: pa.Schema, *, configuration: Mapping[str, str], **where: Any) -> DeltaTable:
         """A new, empty table, or the one somebody else made first."""
         self.require()
-        with translated(Doing.WORK, **where):
+        # Who is second at the very first version is told of a conflict; ``mode`` is about tables found before.
+        with suppress(Conflict), translated(Doing.WORK, **where):
             DeltaTable.create(
                 uri,
                 delta_schema(fields),
@@ -80,6 +116,7 @@ class Store:
                 raise_if_key_not_exists=False,
                 post_commithook_properties=NO_HOOKS,
             )
+        with translated(Doing.OPEN, **where):
             return DeltaTable(uri, storage_options=self._storage)
 
 
@@ -128,6 +165,11 @@ def storage_options(options: DeltaOptions) -> dict[str, str]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
+def _folders(files: FileSystem, path: str) -> list[str]:
+    found = files.get_file_info(FileSelector(path, allow_not_found=True))
+    return [info.base_name for info in found if info.type is FileType.Directory]
+
+
 def hours(duration: timedelta) -> str:
     """As Delta's table properties write durations."""
     return f"interval {max(1, int(duration.total_seconds() // 3600))} hours"
@@ -144,11 +186,22 @@ def encode_name(name: str) -> str:
     return f"~5f{text[1:]}" if text.startswith("_") else text
 
 
+def decode_name(folder: str) -> str:
+    """The name `encode_name` made ``folder`` of; other folders have themselves as names."""
+    parts = _ENCODED.sub(lambda match: chr(int(match[1], 16)), folder)
+    try:
+        name = parts.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return folder
+    return name if encode_name(name) == folder else folder
+
+
 __all__ = [
     "NO_HOOKS",
     "OWN_FOLDER",
     "Store",
     "commit_properties",
+    "decode_name",
     "delta_schema",
     "encode_name",
     "hours",

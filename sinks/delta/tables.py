@@ -30,7 +30,7 @@ HANDLES_MAX: Final = 256
 """Tables kept open: each holds the list of its files."""
 ATTEMPTS_MAX: Final = 8
 """Commits of others met while one of ours is tried, before it is given up."""
-_SOURCE: Final = "wallaby.source"
+SOURCE: Final = "wallaby.source"
 _RESETTABLE: Final = "wallaby.resettable"
 
 
@@ -188,9 +188,9 @@ class Tables:
     def _adopt(self, table: DeltaTable, schema: TableSchema) -> None:
         """Note on a table somebody else made whose it is, and which of its columns are the source's. Twice is once."""
         where = {"table": schema.name}
-        if _SOURCE not in _configuration(table, schema.name):
+        if SOURCE not in _configuration(table, schema.name):
             resettable = "true" if is_empty(table) else "false"
-            notes = {_SOURCE: _source_text(schema.name), _RESETTABLE: resettable}
+            notes = {SOURCE: _source_text(schema.name), _RESETTABLE: resettable}
             with translated(Doing.WORK, **where):
                 table.alter.set_table_properties(notes, raise_if_not_exists=False, post_commithook_properties=NO_HOOKS)
         numbers = {column.name: column.attnum for column in schema.columns}
@@ -201,7 +201,7 @@ class Tables:
     def _configuration_of(self, schema: TableSchema) -> dict[str, str]:
         options = self.options
         return {
-            _SOURCE: _source_text(schema.name),
+            SOURCE: _source_text(schema.name),
             _RESETTABLE: "true",
             "delta.targetFileSize": str(options.target_file_size),
             "delta.logRetentionDuration": hours(options.retention),
@@ -210,7 +210,7 @@ class Tables:
         }
 
     def _require_ours(self, table: DeltaTable, source: TableName) -> None:
-        noted = _configuration(table, source).get(_SOURCE)
+        noted = _configuration(table, source).get(SOURCE)
         if noted is not None and noted != _source_text(source):
             schema, name = json.loads(noted)
             raise _collision(target_table(source, self.options), source, TableName(schema, name))

@@ -1,8 +1,8 @@
-"""Care for tables beside the commits: checkpoints, compaction of small files, removal of files nobody needs.
+"""Checkpoints of tables' logs beside the commits, as many commits apart as the options say.
 
-One thread per sink does one table at a time, with handles of its own and one of the engine's tasks. A commit
-never waits for it. Where both touch the same files the later one loses: a merge of ours is made again from the newest
-version; a compaction is dropped until the table's next turn. What fails otherwise is kept for `Upkeep.findings`.
+One thread per sink does one table at a time, with handles of its own. A commit never waits for it. What fails is kept
+for `Upkeep.findings`. All other care is taken from elsewhere (`sinks.delta.care`); but a log without checkpoints makes
+each commit slower than the last, whoever looks after the tables.
 """
 
 from __future__ import annotations
@@ -12,31 +12,24 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from deltalake import DeltaTable
-
-from sinks.delta.errors import Conflict, Doing, translated
-from sinks.delta.store import NO_HOOKS, Store
+from sinks.delta.errors import Doing, translated
+from sinks.delta.store import Store
 from wallaby.errors import WallabyError
 from wallaby.schema import TableName
 from wallaby.sink import Finding, Severity
 
 WAITING_MAX: Final = 1_000
 """Tables that wait for their turn; others are found again at their next commits."""
-_TASKS_MAX: Final = 1
-"""Partitions the engine compacts at once: the machine is the stream's."""
-_SPILL_BYTES_MAX: Final = 256 << 20
 _LANES_EVERY: Final = 100
 """Commits of lanes between two checkpoints of their records."""
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
-    """What one table gets in its turn."""
+class Due:
+    """A table whose log is to be summed up."""
 
     name: str
     uri: str
-    checkpoint: bool
-    compact: bool
 
 
 class Upkeep:
@@ -48,7 +41,7 @@ class Upkeep:
         self._commits: dict[str, int] = {}
         self._lane_commits = 0
         self._lock = threading.Condition()
-        self._waiting: OrderedDict[str, Care] = OrderedDict()
+        self._waiting: OrderedDict[str, Due] = OrderedDict()
         self._failed: OrderedDict[str, str] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -56,16 +49,14 @@ class Upkeep:
     def committed(self, table: TableName, uri: str) -> None:
         """A commit to a table is done."""
         count = self._commits[uri] = self._commits.get(uri, 0) + 1
-        checkpoint = count % self._options.checkpoint_every == 0
-        compact = bool(self._options.optimize_every) and count % self._options.optimize_every == 0
-        if checkpoint or compact:
-            self._hand_over(Care(str(table), uri, checkpoint, compact))
+        if count % self._options.checkpoint_every == 0:
+            self._hand_over(Due(str(table), uri))
 
     def committed_lane(self) -> None:
         """A lane's record moved."""
         self._lane_commits += 1
         if self._lane_commits % _LANES_EVERY == 0:
-            self._hand_over(Care("lanes", self._store.lanes_uri, checkpoint=True, compact=False))
+            self._hand_over(Due("lanes", self._store.lanes_uri))
 
     def findings(self) -> list[Finding]:
         """What could not be done, newest first, one per table."""
@@ -76,7 +67,7 @@ class Upkeep:
                 severity=Severity.WARNING,
                 subject=f"table {name}",
                 message=f"upkeep failed: {message}",
-                advice="The stream goes on; the table's log or small files grow until this is solved",
+                advice="The stream goes on; the table's log grows until this is solved",
                 code="upkeep",
             )
             for name, message in failed
@@ -99,14 +90,11 @@ class Upkeep:
         with self._lock:
             self._thread, self._is_closed = None, False
 
-    def _hand_over(self, care: Care) -> None:
+    def _hand_over(self, due: Due) -> None:
         with self._lock:
-            earlier = self._waiting.get(care.uri)
-            if earlier is None and len(self._waiting) >= WAITING_MAX:
+            if due.uri not in self._waiting and len(self._waiting) >= WAITING_MAX:
                 return
-            if earlier is not None:
-                care = Care(care.name, care.uri, care.checkpoint or earlier.checkpoint, care.compact or earlier.compact)
-            self._waiting[care.uri] = care
+            self._waiting[due.uri] = due
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="wallaby-delta-upkeep", daemon=True)
                 self._thread.start()
@@ -119,45 +107,25 @@ class Upkeep:
                 if self._is_closed:
                     return
                 # It stays among the waiting while it is done, so that `drain` waits for it.
-                care = next(iter(self._waiting.values()))
-            failure = self._done(care)
+                due = next(iter(self._waiting.values()))
+            failure = self._done(due)
             with self._lock:
-                if self._waiting.get(care.uri) is care:
-                    del self._waiting[care.uri]
-                self._note(care.name, failure)
+                if self._waiting.get(due.uri) is due:
+                    del self._waiting[due.uri]
+                self._note(due.name, failure)
                 self._lock.notify_all()
 
-    def _done(self, care: Care) -> str | None:
-        """Look after one table; what went wrong, or None."""
+    def _done(self, due: Due) -> str | None:
+        """Sum up one table's log; what went wrong, or None."""
         try:
-            table = self._store.open(care.uri, table=care.name)
+            table = self._store.open(due.uri, table=due.name)
             if table is not None:
-                self._look_after(table, care)
-        except Conflict:
-            return None  # the stream was faster; the table's next turn comes
+                with translated(Doing.WORK, table=due.name):
+                    table.create_checkpoint()
+                    table.cleanup_metadata()
         except WallabyError as error:
             return error.message
         return None
-
-    def _look_after(self, table: DeltaTable, care: Care) -> None:
-        with translated(Doing.WORK, table=care.name):
-            if care.compact:
-                table.optimize.compact(
-                    target_size=self._options.target_file_size,
-                    max_concurrent_tasks=_TASKS_MAX,
-                    max_spill_size=_SPILL_BYTES_MAX,
-                    post_commithook_properties=NO_HOOKS,
-                )
-                if self._options.vacuum:
-                    table.vacuum(
-                        retention_hours=max(1, int(self._options.retention.total_seconds() // 3600)),
-                        dry_run=False,
-                        enforce_retention_duration=False,
-                        post_commithook_properties=NO_HOOKS,
-                    )
-            if care.checkpoint or care.compact:
-                table.create_checkpoint()
-                table.cleanup_metadata()
 
     def _note(self, name: str, failure: str | None) -> None:
         self._failed.pop(name, None)
@@ -167,4 +135,4 @@ class Upkeep:
                 self._failed.popitem(last=False)
 
 
-__all__ = ["WAITING_MAX", "Care", "Upkeep"]
+__all__ = ["WAITING_MAX", "Due", "Upkeep"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from sinks.iceberg.config import CAPABILITIES, IcebergOptions, read_options
+from wallaby.care import Keeper, Maintenance
 from wallaby.errors import MissingExtra
 from wallaby.sink import Capabilities, Sink
 
@@ -24,13 +27,31 @@ class _Factory:
     def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
         """A sink, not yet open. `MissingExtra` without the ``pyiceberg`` package."""
         read = read_options(options)
-        try:
+        with _pyiceberg():
             from sinks.iceberg.sink import IcebergSink
-        except ModuleNotFoundError as error:
-            raise MissingExtra(
-                f"an iceberg destination needs {error.name}", advice='Run: pip install "wallaby[iceberg]"', field="type"
-            ) from error
         return IcebergSink(read, destination=destination)
+
+    def maintenance(self, options: Mapping[str, Any]) -> tuple[Maintenance, int]:
+        """See `wallaby.care.KeeperFactory`."""
+        read = read_options(options)
+        return read.maintenance, read.maintenance_interval // timedelta(milliseconds=1)
+
+    def keeper(self, options: Mapping[str, Any], *, flow: str, destination: str) -> Keeper:
+        """A keeper, not yet connected. `MissingExtra` without the ``pyiceberg`` package."""
+        read = read_options(options)
+        with _pyiceberg():
+            from sinks.iceberg.care import IcebergKeeper
+        return IcebergKeeper(read, flow=flow, destination=destination)
+
+
+@contextmanager
+def _pyiceberg() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"an iceberg destination needs {error.name}", advice='Run: pip install "wallaby[iceberg]"', field="type"
+        ) from error
 
 
 FACTORY = _Factory()

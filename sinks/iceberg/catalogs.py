@@ -29,6 +29,7 @@ from wallaby.errors import Transient
 FORMAT_VERSION: Final = 2
 """Version 2 has row-level deletes; pyiceberg does not write version 3."""
 _METADATA_VERSIONS_MAX: Final = 20
+_SIGNED: Final = "rest.sigv4-enabled"
 _PROPERTIES: Final = {
     "format-version": str(FORMAT_VERSION),
     "write.metadata.delete-after-commit.enabled": "true",
@@ -142,6 +143,14 @@ def catalog_properties(options: IcebergOptions) -> dict[str, str]:
             "glue.access-key-id": options.access_key,
             "glue.secret-access-key": options.secret_key,
             "glue.session-token": options.session_token,
+        }
+    if options.catalog_type is CatalogType.REST and options.catalog_properties.get(_SIGNED, "").lower() == "true":
+        # Requests to the catalog are signed by the keys that open its warehouse: S3 Tables, Glue's REST catalog.
+        named |= {
+            "client.region": options.region,
+            "client.access-key-id": options.access_key,
+            "client.secret-access-key": options.secret_key,
+            "client.session-token": options.session_token,
         }
     return {name: value for name, value in named.items() if value} | options.catalog_properties
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BeforeValidator, Field
 
 from wallaby import secret
+from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import HistoryOptions, Unrepresentable
+from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, HistoryOptions, Unrepresentable, off_or_lower
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
@@ -29,6 +30,8 @@ CAPABILITIES: Final = Capabilities(
     exact_outliers=False,
 )
 """An Iceberg commit is one table's: readers may see the tables of one transaction a moment apart, each whole."""
+
+ORPHAN_AGE_MIN: Final = timedelta(hours=1)
 
 
 class CatalogType(StrEnum):
@@ -55,6 +58,19 @@ def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
+def _properties(value: Any) -> Any:
+    """A mapping, or what a flow file has: ``name=value``, as a list or as text separated by commas."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    found = {}
+    for entry in split_list(value):
+        name, equals, text = entry.partition("=")
+        if not name.strip() or not equals:
+            raise ValueError("entries must be name=value")
+        found[name.strip()] = text.strip()
+    return found
+
+
 class IcebergOptions(HistoryOptions):
     """Which catalog, where the files go, and how tables are laid out."""
 
@@ -70,8 +86,8 @@ class IcebergOptions(HistoryOptions):
     """REST: client id and secret, ``id:secret``, as a reference."""
     catalog_token: str = ""
     """REST: a bearer token, as a reference."""
-    catalog_properties: dict[str, str] = Field(default_factory=dict)
-    """Further properties by pyiceberg's names, such as ``rest.sigv4-enabled`` or ``glue.id``; no secrets."""
+    catalog_properties: Annotated[dict[str, str], BeforeValidator(_properties)] = Field(default_factory=dict)
+    """Further properties by pyiceberg's names, a list of ``name=value``: ``rest.sigv4-enabled=true``; no secrets."""
     warehouse: str = ""
     """Where tables are put (``file:///…``, ``s3://bucket/prefix``), or a REST catalog's name of its warehouse."""
     endpoint: str = ""
@@ -102,7 +118,21 @@ class IcebergOptions(HistoryOptions):
     """Memory for the keys of data files of mirrors. A table of which it does not hold the keys is read at each commit:
     the key columns of all files that may hold a changed key."""
     commit_interval: Duration = timedelta(seconds=1)
-    """A file per table and commit: one second keeps the number of files bearable."""
+    """A file per table and commit, and a delete file for a mirror: one second keeps their number bearable."""
+    maintenance: Annotated[Maintenance, BeforeValidator(off_or_lower)] = Maintenance.AUTO
+    """``auto`` (wallaby compacts, expires and cleans beside the flow) or ``off``."""
+    maintenance_interval: Duration = timedelta(minutes=10)
+    """Between two rounds over the tables: a round costs a look at each."""
+    compact_files: int = Field(default=16, ge=2, le=10_000)
+    """Small files of a partition, or its delete files, that are put together. A file that lost a fifth of its rows is
+    written again, too."""
+    snapshot_retention: Duration = timedelta(days=1)
+    """How far back a reader may ask for the table as of an LSN, and how long a query may take."""
+    snapshots_max: int = Field(default=500, ge=1, le=100_000)
+    """... but no more snapshots than these: every commit writes them all into the table's metadata, some hundred bytes
+    each."""
+    orphan_age: Duration = timedelta(days=3)
+    """Files no snapshot knows are removed at this age; no commit may take longer."""
 
     @property
     def keeps_outliers(self) -> bool:
@@ -184,6 +214,14 @@ def read_options(options: Mapping[str, Any]) -> IcebergOptions:
         raise ConfigError(
             "tables need a place", advice="Set warehouse, for example s3://bucket/lake", field="warehouse"
         )
+    if read.orphan_age < ORPHAN_AGE_MIN:
+        raise ConfigError(
+            "must be an hour at least",
+            advice="A commit under way has files nobody knows yet; days are safe",
+            field="orphan_age",
+        )
+    if read.maintenance_interval < MAINTENANCE_INTERVAL_MIN:
+        raise ConfigError("must be a second at least", advice="Minutes suit most tables", field="maintenance_interval")
     for name in read.catalog_properties:
         if secret.is_sensitive_name(name):
             raise ConfigError(

@@ -5,10 +5,11 @@ Their texts may name credentials, addresses or values, so none is passed on.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from pyiceberg.exceptions import (
@@ -25,6 +26,10 @@ from pyiceberg.exceptions import (
 )
 
 from wallaby.errors import MissingExtra, OutcomeUnknown, Refused, RowRefused, Transient, WallabyError
+
+_FULL: Final = re.compile(r"No space left|Disk quota|\berrno (28|122)\b", re.IGNORECASE)
+_UNWRITABLE: Final = frozenset({"25006", "42501"})
+"""Of PostgreSQL: a read-only transaction, a privilege that is missing."""
 
 
 class Doing(Enum):
@@ -79,6 +84,16 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
             )
         case AssertionError():
             raise error
+        case OSError() if _FULL.search(str(error)) and doing is Doing.COMMIT:
+            return OutcomeUnknown("there is no space left", advice="Free space, or grow the disk", **where)
+        case OSError() if _FULL.search(str(error)):
+            return Transient("there is no space left", advice="Free space, or grow the disk", **where)
+        case _ if _is_read_only(error):
+            return Transient(
+                "the catalog's database can be read and not written",
+                advice="Connect to the primary, and grant INSERT, UPDATE and DELETE on pyiceberg's tables there",
+                **where,
+            )
         case _ if doing is Doing.COMMIT:
             return OutcomeUnknown(
                 f"the catalog gave {kind} at a commit", advice="The catalog decides: recover", **where
@@ -120,6 +135,14 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
                 advice="Look at the catalog and the warehouse: are they reachable?",
                 **where,
             )
+
+
+def _is_read_only(error: Exception) -> bool:
+    """True for a write an SQL catalog certainly has not made: SQLite says so, PostgreSQL has codes for it."""
+    cause = getattr(error, "orig", None)
+    if _package(error) != "sqlalchemy" or cause is None:
+        return False
+    return getattr(cause, "sqlstate", None) in _UNWRITABLE or "readonly database" in str(cause)
 
 
 def _package(error: Exception) -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,6 +31,8 @@ _FIRST_DAY: Final = -719_162
 _LAST_DAY: Final = 2_932_896
 """Of the years 1 to 9999, as days after 1970."""
 _DAY_US: Final = 86_400_000_000
+_TARGET_SIZE: Final = "write.target-file-size-bytes"
+_NO_LIMIT: Final = 1 << 60
 DELETES_SCHEMA: Final = pa.schema(
     [
         pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": str(_PATH_ID)}),
@@ -59,6 +62,24 @@ def write_rows(table: Table, rows: pa.Table) -> list[DataFile]:
     return [_of_spec(file, table.metadata.default_spec_id) for file in files]
 
 
+def write_file(table: Table, rows: pa.Table) -> DataFile:
+    """One data file of ``rows`` (types of the table, all of one partition), in their order, whatever its size."""
+    sizes = {_TARGET_SIZE: str(_NO_LIMIT)}
+    metadata = table.metadata.model_copy(update={"properties": dict(table.metadata.properties) | sizes})
+    with translated(Doing.ROWS, table=".".join(table.name())), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="pyiceberg")
+        [file] = _dataframe_to_data_files(metadata, rows, table.io, uuid.uuid4())
+    return _of_spec(file, table.metadata.default_spec_id)
+
+
+def sorted_places(table: Table, rows: pa.Table) -> npt.NDArray[np.int64] | None:
+    """The places of ``rows`` in the order the table asks for; None when it asks for none."""
+    keys = _sort_keys(table)
+    if not keys:
+        return None
+    return pc.sort_indices(rows, sort_keys=keys).to_numpy().astype(np.int64)
+
+
 def _require_years(table: Table, rows: pa.Table) -> None:
     """pyiceberg computes bounds and partitions with Python's dates, and fails after the file is written."""
     for number, kind in enumerate(rows.schema.types):
@@ -77,16 +98,18 @@ def _require_years(table: Table, rows: pa.Table) -> None:
 
 
 def _sorted(table: Table, rows: pa.Table) -> pa.Table:
-    """In the order the table asks for, as far as it is an order of columns."""
+    places = sorted_places(table, rows)
+    return rows if places is None else rows.take(pa.array(places))
+
+
+def _sort_keys(table: Table) -> list[tuple[str, str]]:
+    """The table's order as far as it is an order of columns."""
     keys = [
         (table.schema().find_column_name(field.source_id), field.direction)
         for field in table.sort_order().fields
         if str(field.transform) == "identity"
     ]
-    if not keys:
-        return rows
-    by = [(name, "descending" if way is SortDirection.DESC else "ascending") for name, way in keys]
-    return rows.take(pc.sort_indices(rows, sort_keys=by))
+    return [(name, "descending" if way is SortDirection.DESC else "ascending") for name, way in keys if name]
 
 
 def write_position_deletes(
@@ -137,4 +160,12 @@ def remove(table: Table, files: Iterable[DataFile]) -> None:
             table.io.delete(file.file_path)
 
 
-__all__ = ["DELETES_SCHEMA", "remove", "stored_rows", "write_position_deletes", "write_rows"]
+__all__ = [
+    "DELETES_SCHEMA",
+    "remove",
+    "sorted_places",
+    "stored_rows",
+    "write_file",
+    "write_position_deletes",
+    "write_rows",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from sinks.iceberg.access import catalog_findings
 from sinks.iceberg.catalogs import CatalogSession, commit
 from sinks.iceberg.config import CAPABILITIES, IcebergOptions
 from sinks.iceberg.errors import Conflict
@@ -57,6 +58,7 @@ class IcebergSink:
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
         try:
             self._session.find(self._options.state_namespace, "lanes")
+            unwritable = catalog_findings(self._session.catalog())
         except WallabyError as error:
             code = "destination-unreachable" if isinstance(error, Transient) else "catalog"
             return [
@@ -68,7 +70,7 @@ class IcebergSink:
                     code=code,
                 )
             ]
-        found = warehouse_findings(self._options)
+        found = [*unwritable, *warehouse_findings(self._options)]
         if any(one.severity is Severity.ERROR for one in found):
             return found
         return [*found, *self._tables.findings(tables)]

@@ -56,9 +56,11 @@ class Change:
     added: tuple[DataFile, ...] = ()
     """Data files and position delete files."""
     removed: frozenset[str] = field(default_factory=frozenset)
-    """Paths of data files that go."""
+    """Paths of files that go."""
     removes_everything: bool = False
     """Every file goes that is there, also delete files."""
+    keeps_rows: bool = False
+    """The table's rows stay what they are: only their files change."""
 
 
 def prepare(
@@ -119,10 +121,14 @@ class _Preparation:
         adds = any(file.content is DataFileContent.DATA for file in change.added)
         takes = bool(removed) or change.removes_everything or not all(map(_is_data, change.added))
         operation = (Operation.OVERWRITE if adds else Operation.DELETE) if takes else Operation.APPEND
-        return update_snapshot_summaries(
+        summary = update_snapshot_summaries(
             Summary(operation=operation, **(collector.build() | dict(extra))),
             self._parent.summary if self._parent and self._parent.summary else None,
         )
+        if change.keeps_rows:
+            # pyiceberg does not count for this operation, and it is what tells readers that no row changed.
+            return Summary(operation=Operation.REPLACE, **summary.additional_properties)
+        return summary
 
     def _of_added(self, added: Iterable[DataFile]) -> list[ManifestFile]:
         groups: dict[tuple[ManifestContent, int], list[DataFile]] = defaultdict(list)
@@ -152,7 +158,7 @@ class _Preparation:
         for manifest in self._parent.manifests(self._table.io):
             if not (manifest.has_added_files() or manifest.has_existing_files()):
                 continue
-            if change.removes_everything or (change.removed and manifest.content is ManifestContent.DATA):
+            if change.removes_everything or change.removed:
                 carried += self._without(manifest, change, removed)
             else:
                 groups[manifest.content, manifest.partition_spec_id].append(manifest)

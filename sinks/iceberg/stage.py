@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
+from sinks.iceberg.compaction import keeps_rows_since
 from sinks.iceberg.config import IcebergOptions, MirrorStrategy
 from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.files import remove, stored_rows, write_position_deletes, write_rows
@@ -76,7 +77,11 @@ class Stage:
         """Take ``table``, which is what somebody else made of this one, as the base. False: the changes must be folded
         anew, because a mirror's depend on what the table held."""
         if self._live is not None and table.current_snapshot() != self.table.current_snapshot():
-            return False
+            # A compaction: the rows are the same, and so are those this commit takes away if their files still are.
+            known = self.table.current_snapshot()
+            holds_same = known is not None and keeps_rows_since(table, known.snapshot_id)
+            if not holds_same or not self._live.rebase(table):
+                return False
         self.table = table
         if self._live is not None:
             self._live.table = table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -253,6 +253,8 @@ def _status_lines(status: Mapping[str, Any]) -> list[str]:
     tables = [(item["table"], item["rows"], item["copied"]) for item in status.get("tables", ())]
     if tables:
         lines += table(("TABLE", "ROWS", "COPIED"), tables)
+    if care := status.get("care"):
+        lines += _care_lines(care)
     if copy := status.get("snapshot"):
         done = f"{copy['tables_done']} of {copy['tables']} tables"
         wanted = ", a new copy is wanted" if copy["wanted"] else ""
@@ -262,3 +264,16 @@ def _status_lines(status: Mapping[str, Any]) -> list[str]:
     if status.get("retry_at"):
         lines.append(f"  tried again at {status['retry_at']}")
     return lines
+
+
+def _care_lines(care: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tables of lakes were like at their last turn of care, and why one failed."""
+    rows = []
+    for one in care:
+        condition = one["condition"]
+        numbers = (condition["files"], condition["small_files"], condition["delete_files"], condition["versions"])
+        done = "failed" if one["failure"] else ", ".join(one["done"]) or "-"
+        rows.append((one["destination"], one["table"] or "-", *numbers, one["ended_at"] or "-", done))
+    header = ("DESTINATION", "LAKE TABLE", "FILES", "SMALL", "DELETE FILES", "SNAPSHOTS", "LAST TURN", "DONE")
+    failures = [f"  care for {one['table'] or one['destination']}: {one['failure']}" for one in care if one["failure"]]
+    return [*table(header, rows), *failures]

@@ -191,7 +191,7 @@ def _type(name: str, annotation: Any) -> _Schema:
     if get_origin(annotation) in (Union, types.UnionType):
         [inner] = [item for item in get_args(annotation) if item is not type(None)]
         return _type(name, inner)
-    if get_origin(annotation) is tuple:
+    if get_origin(annotation) in (tuple, dict):  # a mapping is a list of name=value
         return {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}
     if annotation is _DURATION:
         return {"anyOf": [{"type": "string", "pattern": "^[0-9]"}, {"type": "integer", "minimum": 0}]}
@@ -204,6 +204,7 @@ def _type(name: str, annotation: Any) -> _Schema:
     if inspect.isclass(annotation) and issubclass(annotation, StrEnum):
         words: list[Any] = [*(item.value for item in annotation), *_WORDS.get(name, ())]
         words += [True, False] if {"on", "off"} <= set(words) or {"true", "false"} <= set(words) else []
+        words += [False] if "off" in words and "on" not in words else []  # as YAML reads it
         return {"enum": words + ([None] if "null" in words else [])}
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return _model(annotation)

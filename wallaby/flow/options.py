@@ -27,6 +27,8 @@ _NOT_NEEDED: Final = "wallaby sets it by itself"
 _BACKFILL_ONLY: Final = "belongs to mode backfill, which is not used here"
 _NO_META_TABLE: Final = "there is no side table of keys; each destination keeps one position record instead"
 _TYPES: Final = "Remove it; every type has its place in the table of types"
+MAINTENANCE_INTERVAL_MIN: Final = timedelta(seconds=1)
+"""Of a destination that looks after its tables."""
 
 
 class Unrepresentable(StrEnum):
@@ -126,6 +128,11 @@ def _lower_or_off(value: Any) -> Any:
         return "on" if value else "off"
     text = _lower(value)
     return {"true": "on", "false": "off"}.get(text, text) if isinstance(text, str) else text
+
+
+def off_or_lower(value: Any) -> Any:
+    """A word in lower case; YAML reads a bare ``off`` as a boolean."""
+    return "off" if value is False else _lower(value)
 
 
 def _toast_fetch(value: Any) -> Any:

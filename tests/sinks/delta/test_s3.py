@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from urllib.request import Request, urlopen
 
 import boto3
@@ -14,11 +16,17 @@ from sinks.delta import FACTORY
 from sinks.delta.config import DeltaOptions
 from sinks.delta.reader import read_log, read_mirror
 from tests.sinks.delta.conftest import KEYS
+from tests.sinks.lane import TestLane
+from wallaby.care import Chore, take_turn
 from wallaby.errors import Transient
 from wallaby.schema import TableSchema
 from wallaby.sink import Sink, WriteMode
+from wallaby.testing.changes import insert, table
 from wallaby.testing.contract.commits import CrashContract, RaceContract
-from wallaby.testing.contract.hooks import LANE, ORDERS, story
+from wallaby.testing.contract.hooks import LANE, ORDERS, story, windows_of
+from wallaby.window import LaneId
+
+BOOKS = table("public.books", {"id": "int8", "note": "text"}, key=["id"])
 
 
 @pytest.fixture
@@ -49,7 +57,7 @@ class TestDeltaOnS3(CrashContract, RaceContract):
             sink.close()
 
     def make_sink(self, *, mode: WriteMode) -> Sink:
-        options = {**self.place, "write_mode": mode.value, "checkpoint_every": 2, "optimize_every": 3}
+        options = {**self.place, "write_mode": mode.value, "checkpoint_every": 2}
         self.sinks.append(FACTORY.create(options, destination="target"))
         return self.sinks[-1]
 
@@ -64,6 +72,57 @@ class TestDeltaOnS3(CrashContract, RaceContract):
         process = self.start(mode, [ORDERS])
         process.replay(history.windows(), lambda: True)
         self.assert_content(ORDERS, mode, history.expected(ORDERS))
+
+
+@pytest.mark.must_not_fail(20)
+@pytest.mark.must_not_fail(25)
+def test_writers_that_race_for_each_version_all_find_a_place_and_none_takes_anothers(
+    bucket: str, s3_endpoint: str
+) -> None:
+    """Four lanes with handles of their own commit to one log at once: the store's conditional put decides."""
+    place = {"path": f"s3://{bucket}/lake", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
+    commits = 5
+    failures: list[BaseException] = []
+    sinks = [FACTORY.create({**place, "write_mode": "append"}, destination="target") for _ in range(4)]
+    sinks[0].ensure_table(BOOKS)
+    starting = threading.Barrier(len(sinks))
+
+    def write(index: int) -> None:
+        try:
+            lane = TestLane(sinks[index], LaneId("shop", "target", index))
+            starting.wait()
+            for window in windows_of(*[[(BOOKS, insert(index * 100 + n, "a"))] for n in range(commits)]):
+                lane.apply(window)
+        except BaseException as error:  # noqa: BLE001 - the test's own thread looks at it
+            failures.append(error)
+            starting.abort()
+
+    threads = [threading.Thread(target=write, args=(index,)) for index in range(len(sinks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for sink in sinks:
+        sink.close()
+    assert failures == []
+    log = read_log(DeltaOptions.parse({**place, "write_mode": "append"}), BOOKS)
+    assert sorted(log["id"].to_pylist()) == [index * 100 + n for index in range(len(sinks)) for n in range(commits)]
+
+
+@pytest.mark.must_not_fail(17)
+def test_tables_in_a_bucket_are_found_and_looked_after(bucket: str, s3_endpoint: str) -> None:
+    place = {"path": f"s3://{bucket}/some/lake", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
+    sink = FACTORY.create(place, destination="target")
+    lane = TestLane(sink, LANE)
+    lane.apply_all(windows_of(*[[(BOOKS, insert(n, "a"))] for n in range(3)]))
+    keeper = FACTORY.keeper({**place, "compact_files": 2}, flow=LANE.flow, destination=LANE.destination)
+    assert keeper.tables() == (BOOKS.name,)
+    turn = take_turn(keeper, BOOKS.name, now=datetime.now(UTC))
+    assert turn is not None
+    assert (turn.failure, turn.done, turn.after.files) == ("", (Chore.COMPACT, Chore.CHECKPOINT), 1)
+    lane.apply(windows_of(*[[(BOOKS, insert(n, "a"))] for n in range(4)])[-1])
+    sink.close()
+    assert sorted(read_mirror(DeltaOptions.parse(place), BOOKS)["id"].to_pylist()) == [0, 1, 2, 3]
 
 
 def test_a_missing_bucket_is_found_and_said(s3_endpoint: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,6 +73,16 @@ def test_looking_makes_nothing(make_sink: MakeSink, root: Path) -> None:
 def test_a_file_where_the_directory_should_be_is_found(tmp_path: Path, make_sink: MakeSink) -> None:
     (tmp_path / "file").touch()
     assert [finding.code for finding in make_sink(path=str(tmp_path / "file")).check()] == ["not-a-directory"]
+
+
+def test_a_directory_that_cannot_be_written_is_found(
+    root: Path, make_sink: MakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere: what the system says of the directory is replaced."""
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != root)
+    [finding] = make_sink().check((ORDERS,))
+    assert (finding.code, bool(finding.advice)) == ("read-only", True)
+    assert list(root.iterdir()) == []
 
 
 def test_records_of_a_newer_wallaby_are_refused(make_sink: MakeSink, root: Path) -> None:

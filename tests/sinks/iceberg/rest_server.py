@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from botocore.awsrequest import AWSRequest
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.partitioning import PartitionSpec
@@ -19,8 +20,9 @@ from pyiceberg.table.sorting import SortOrder
 
 
 @contextmanager
-def rest_catalog(catalog: Catalog) -> Iterator[str]:
-    """Serve ``catalog``; gives the address. One call at a time, as one database would."""
+def rest_catalog(catalog: Catalog, *, admits: Callable[[AWSRequest], bool] = lambda request: True) -> Iterator[str]:
+    """Serve ``catalog``; gives the address. One call at a time, as one database would. Calls that are not admitted are
+    forbidden."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
@@ -38,8 +40,13 @@ def rest_catalog(catalog: Catalog) -> Iterator[str]:
 
         def _answer(self, method: str) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            url = f"http://{self.headers['Host']}{self.path}"
+            asked = AWSRequest(method=method, url=url, data=body, headers=dict(self.headers))
             with lock:
-                status, content = _call(catalog, method, self.path, body)
+                if not admits(asked):
+                    status, content = _error(403, "ForbiddenException", "not admitted")
+                else:
+                    status, content = _call(catalog, method, self.path, body)
             data = json.dumps(content).encode() if status != 204 else b""
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,9 @@ from urllib.request import Request, urlopen
 import boto3
 import pyarrow as pa
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from psycopg.conninfo import conninfo_to_dict
 from pyiceberg.catalog import Catalog, load_catalog
 
@@ -143,3 +147,45 @@ def test_of_two_writers_the_older_stops_and_nothing_is_lost_or_doubled(place: Pl
         zombie.writer.commit(zombie.token(second.upto))
     owner.apply(third)
     assert sorted(place.rows(OTHER).to_pydict()["note"]) == ["b", "c", "d"]
+
+
+def _is_signed(request: AWSRequest, secret_key: str) -> bool:
+    """Whether a request has the signature AWS would compute for service s3tables, by botocore and the known secret."""
+    given = re.fullmatch(
+        r"AWS4-HMAC-SHA256 Credential=AKIAWALLABY/\d{8}/eu-central-1/s3tables/aws4_request, "
+        r"SignedHeaders=(?P<names>[^,]+), Signature=(?P<signature>[0-9a-f]{64})",
+        request.headers.get("Authorization", ""),
+    )
+    if given is None:
+        return False
+    names = set(given["names"].split(";"))
+    signed = AWSRequest(
+        method=request.method,
+        url=request.url,
+        data=request.body,
+        headers={name: value for name, value in request.headers.items() if name.lower() in names},
+    )
+    signed.context["timestamp"] = request.headers["X-Amz-Date"]
+    auth = SigV4Auth(Credentials("AKIAWALLABY", secret_key), "s3tables", "eu-central-1")
+    wanted: str = auth.signature(auth.string_to_sign(signed, auth.canonical_request(signed)), signed)
+    return wanted == given["signature"]
+
+
+@pytest.mark.must_not_fail(24)
+def test_calls_to_a_catalog_that_wants_aws_signatures_are_signed_by_the_keys_of_the_flow(tmp_path: Path) -> None:
+    """As S3 Tables wants them; a stand-in for it, which checks each signature: there is none to be had offline."""
+    signed = {"rest.sigv4-enabled": "true", "rest.signing-name": "s3tables", "rest.signing-region": "eu-central-1"}
+    keys = {"region": "eu-central-1", "access_key": "AKIAWALLABY", "secret_key": "hunter2"}
+    lake = Lake(tmp_path)
+    with rest_catalog(lake.catalog, admits=lambda request: _is_signed(request, "hunter2")) as address:
+        options = {"catalog_type": "rest", "catalog_uri": address, "catalog_properties": signed, **keys}
+        place = Place(options)
+        lane = TestLane(place.sink(), LANE)
+        lane.apply_all(windows_of([(OTHER, insert(1, "a"))], [(OTHER, update(1, "b"))]))
+        assert place.rows(OTHER).to_pydict()["note"] == ["b"]
+        wrong = place.sink(secret_key="wrong")
+        [finding] = wrong.check()
+        assert "let us in" in finding.message
+        assert "wrong" not in str(finding)
+        place.close()
+    lake.close()

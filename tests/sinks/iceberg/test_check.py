@@ -7,21 +7,27 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import boto3
+import pyarrow as pa
 import pytest
 from botocore.exceptions import EndpointConnectionError
+from psycopg.conninfo import conninfo_to_dict
+from pyiceberg.exceptions import ForbiddenError
 
 from sinks.iceberg import FACTORY
 from sinks.iceberg.errors import Doing, translate
 from sinks.iceberg.sink import IcebergSink
 from sinks.iceberg.warehouse import _denied
 from tests.s3 import s3_server
+from tests.sinks.iceberg.conftest import LANE
 from tests.sinks.iceberg.lake import Lake
-from wallaby.errors import Transient
+from wallaby.errors import OutcomeUnknown, Refused, Transient
 from wallaby.sink import Finding, Severity
 from wallaby.testing.changes import table
+from wallaby.testing.postgres import ScratchDatabase
 
 KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
@@ -142,3 +148,92 @@ def test_glue_that_does_not_answer_is_told_from_other_failures() -> None:
     assert isinstance(error, Transient)
     assert "AWS does not answer" in error.message
     assert "hunter2" not in str(error)
+
+
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_catalog_file_that_cannot_be_written_is_found(
+    place: str, make_sink: MakeSink, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere: what the system says of the file, or of its folder, is replaced."""
+    sealed = {"file": lake.folder / "catalog.db", "folder": lake.folder}[place]
+    assert make_sink().check() == []
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != sealed)
+    [finding, *_] = make_sink().check()
+    assert (finding.code, finding.severity, finding.subject) == ("read-only", Severity.ERROR, "catalog")
+    assert finding.advice
+
+
+def test_a_catalog_database_that_can_only_be_read_is_found_and_written_to_by_nobody(
+    lake: Lake, target_database: ScratchDatabase
+) -> None:
+    """A role without privileges, then a database that is read only, as a standby is."""
+    said = conninfo_to_dict(target_database.dsn)
+
+    def sink(user: str, password: str = "") -> IcebergSink:
+        login = f"{user}:{quote(password)}" if password else user
+        uri = f"postgresql://{login}@/{said['dbname']}?host={said['host']}&port={said['port']}"
+        made = FACTORY.create({"catalog_uri": uri, "warehouse": lake.warehouse}, destination="copy")
+        assert isinstance(made, IcebergSink)
+        return made
+
+    owner = sink(str(said["user"]), str(said.get("password") or ""))
+    assert owner.check((ORDERS,)) == []
+    owner.ensure_table(ORDERS)
+    owner.close()
+    role = f"reader_{uuid.uuid4().hex[:12]}"
+    target_database.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+    )
+    try:
+        reader = sink(role, "hunter2")
+        finding = only(reader.check((ORDERS,)))
+        assert (finding.code, finding.message) == ("read-only", "the role may read the catalog and not write it")
+        with pytest.raises(Transient, match="read and not written") as caught:
+            reader.ensure_table(table("public.more", {"id": "int8"}, key=["id"]))
+        assert "hunter2" not in str(caught.value)
+        reader.close()
+        target_database.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
+        standby = sink(role, "hunter2")
+        assert only(standby.check((ORDERS,))).code == "destination-read-only"
+        with pytest.raises(Transient, match="read and not written"):
+            standby.recover(LANE, 1)
+        standby.close()
+    finally:
+        target_database.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_a_catalog_that_forbids_is_told_from_one_that_does_not_answer() -> None:
+    for doing in (Doing.READ, Doing.WRITE, Doing.COMMIT):
+        error = translate(ForbiddenError("hunter2"), doing, table="orders")
+        assert isinstance(error, Refused)
+        assert "let us in" in error.message
+        assert error.advice
+        assert "hunter2" not in str(error)
+
+
+def test_a_full_disk_at_a_commit_may_have_happened_and_before_it_did_not() -> None:
+    full = OSError(28, "No space left on device: hunter2")
+    assert isinstance(translate(full, Doing.COMMIT), OutcomeUnknown)
+    assert isinstance(translate(full, Doing.ROWS), Transient)
+    assert "hunter2" not in str(translate(full, Doing.COMMIT))
+
+
+def test_a_target_of_another_table_is_found_and_left_alone(make_sink: MakeSink, lake: Lake) -> None:
+    make_sink().ensure_table(ORDERS)
+    other = table("sales.orders", {"id": "int8", "note": "text"}, key=["id"])
+    sink = make_sink(schema="public")
+    assert only(sink.check((other,))).code == "name-collision"
+    before = lake.catalog.load_table(("public", "orders")).metadata_location
+    with pytest.raises(Refused, match="name-collision"):
+        sink.ensure_table(other)
+    assert lake.catalog.load_table(("public", "orders")).metadata_location == before
+
+
+def test_a_table_of_another_shape_is_found_and_left_as_it_was(make_sink: MakeSink, lake: Lake) -> None:
+    theirs = lake.make(("public", "orders"), pa.schema([("id", pa.int64()), ("note", pa.list_(pa.bool_()))]))
+    sink = make_sink()
+    assert only(sink.check((ORDERS,))).code == "table-shape"
+    with pytest.raises(Refused, match="note"):
+        sink.ensure_table(ORDERS)
+    assert lake.catalog.load_table(("public", "orders")).metadata_location == theirs.metadata_location

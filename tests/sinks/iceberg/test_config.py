@@ -9,7 +9,9 @@ import pytest
 from sinks.iceberg import FACTORY
 from sinks.iceberg.catalogs import catalog_properties
 from sinks.iceberg.config import PartitionField, SortField, partition_fields, read_options, sort_fields
+from wallaby.care import Maintenance
 from wallaby.errors import ConfigError, Transient
+from wallaby.flow import FlowSpec
 from wallaby.window import LaneId
 
 GOOD = {"catalog_uri": "sqlite:///catalog.db", "warehouse": "file:///lake"}
@@ -25,7 +27,13 @@ GOOD = {"catalog_uri": "sqlite:///catalog.db", "warehouse": "file:///lake"}
         ({**GOOD, "partition_by": "id,at:bucket[0]"}, "partition_by[1]"),
         ({**GOOD, "sort_by": "id:up"}, "sort_by[0]"),
         ({**GOOD, "catalog_properties": {"s3.secret-access-key": "x"}}, "catalog_properties.s3.secret-access-key"),
+        ({**GOOD, "catalog_properties": "glue.id"}, "catalog_properties"),
         ({**GOOD, "mirror_strategy": "equality-deletes"}, "mirror_strategy"),
+        ({**GOOD, "maintenance": "on"}, "maintenance"),
+        ({**GOOD, "maintenance_interval": "1ms"}, "maintenance_interval"),
+        ({**GOOD, "compact_files": 1}, "compact_files"),
+        ({**GOOD, "snapshots_max": 0}, "snapshots_max"),
+        ({**GOOD, "orphan_age": "1m"}, "orphan_age"),
     ],
 )
 def test_options_that_cannot_work_are_refused_with_their_path(options: dict[str, Any], field: str) -> None:
@@ -42,6 +50,28 @@ def test_partitions_and_order_are_read_as_written() -> None:
         PartitionField("kind"),
     )
     assert sort_fields(read) == (SortField("id"), SortField("at", is_descending=True))
+
+
+@pytest.mark.parametrize(
+    "written", [["glue.id=1", "rest.a = x=y"], "glue.id=1,rest.a=x=y", {"glue.id": "1", "rest.a": "x=y"}]
+)
+def test_properties_of_the_catalog_are_read_as_a_flow_file_can_write_them(written: object) -> None:
+    assert read_options({**GOOD, "catalog_properties": written}).catalog_properties == {"glue.id": "1", "rest.a": "x=y"}
+
+
+def test_properties_of_the_catalog_reach_it_from_a_flow_file() -> None:
+    options = {**GOOD, "catalog_properties": ["glue.id=1"]}
+    source = {"type": "postgres", "options": {"dsn": "postgresql://127.0.0.1/shop"}}
+    flow = FlowSpec.from_mapping(
+        {"name": "shop", "source": source, "destinations": [{"type": "iceberg", "options": options}]}
+    )
+    assert catalog_properties(read_options(flow.destinations[0].options))["glue.id"] == "1"
+
+
+@pytest.mark.parametrize("word", ["off", False, "OFF"])
+def test_maintenance_can_be_left_to_others_as_yaml_reads_it(word: object) -> None:
+    assert FACTORY.maintenance({**GOOD, "maintenance": word}) == (Maintenance.OFF, 600_000)
+    assert FACTORY.maintenance({**GOOD, "maintenance_interval": "5s"}) == (Maintenance.AUTO, 5_000)
 
 
 @pytest.mark.must_not_fail(24)

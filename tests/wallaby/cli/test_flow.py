@@ -15,6 +15,7 @@ import yaml
 from tests.wallaby.api.running import Running
 from tests.wallaby.cli.command import Wallaby, parsed
 from wallaby import cli
+from wallaby.care import Condition, TableCare
 from wallaby.errors import AlreadyExists, ConfigError, IllegalMove, NotFound, StoreUnavailable
 from wallaby.lifecycle import Command
 from wallaby.lsn import Lsn, Position
@@ -125,9 +126,21 @@ def test_status_shows_lanes_tables_and_the_reason(
         confirmed=Lsn.parse("16/B374D848"),
         lanes=(LaneStatus(destination="duckdb", state="streaming", position=Position(Lsn(16)), rows=12345),),
         tables=(TableStatus(table="public.orders", rows=99, copied=7),),
+        care=(
+            TableCare(
+                destination="lake",
+                table="public.items",
+                condition=Condition(files=41, small_files=3, delete_files=2, versions=500),
+                done=("compact",),
+            ),
+            TableCare(destination="lake", table="public.away", failure="the store does not answer"),
+        ),
         error="the network was away",
     )
     shown = wallaby("status", "shop")
+    [care] = [line.split() for line in shown.splitlines() if "public.items" in line]
+    assert care == ["lake", "public.items", "41", "3", "2", "500", "-", "compact"]
+    assert "care for public.away: the store does not answer" in shown
     for word in ("created, streaming, epoch 3", "16/B374D848", "12345", "public.orders", "the network was away"):
         assert word in shown
     assert json.loads(wallaby("status", "-json", "shop"))["lanes"][0]["rows"] == 12345

@@ -62,6 +62,19 @@ def test_every_field_is_described() -> None:
             assert "$ref" in value or value["description"], f"{name}.{key}"
 
 
+def test_options_that_are_pairs_and_words_yaml_reads_as_booleans_are_valid(schema: Any) -> None:
+    options = {
+        "catalog_type": "rest",
+        "catalog_uri": "https://catalog.example",
+        "catalog_properties": ["rest.sigv4-enabled=true"],
+        "maintenance": False,
+    }
+    schema.validate(FLOW | {"destinations": [{"name": "lake", "type": "iceberg", "options": options}]})
+    for wrong in ({"catalog_properties": {"a": "b"}}, {"catalog_properties": [1]}, {"maintenance": True}):
+        with pytest.raises(jsonschema.ValidationError):
+            schema.validate(FLOW | {"destinations": [{"name": "lake", "type": "iceberg", "options": options | wrong}]})
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_the_examples_are_valid(schema: Any, example: Path) -> None:
     schema.validate(yaml.safe_load(example.read_text(encoding="utf-8")))

@@ -1,0 +1,101 @@
+"""A process on whose small disk a destination's files are: run with ``unshare -rm``, which lets it mount one.
+
+Arguments: sink kind, a folder. It writes, fills the disk, tries to write more, frees the disk and goes on; and prints,
+as JSON, what it was told and what readers saw meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from tests.sinks.lane import TestLane
+from wallaby.errors import WallabyError
+from wallaby.sink import Sink
+from wallaby.testing.changes import insert, table
+from wallaby.testing.contract.hooks import windows_of
+from wallaby.window import LaneId
+
+LANE: Final = LaneId("shop", "copy")
+ORDERS: Final = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
+
+
+def main() -> None:
+    kind, folder = sys.argv[1], Path(sys.argv[2])
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "small", str(disk)], check=True)
+    make, read = {"delta": _delta, "iceberg": _iceberg}[kind](folder, disk)
+    first, second = windows_of(
+        [(ORDERS, insert(1, "a"))], [(ORDERS, insert(n, f"{n:x}" * 200)) for n in range(2, 4_000)]
+    )
+    told: dict[str, str] = {}
+    sink = make()
+    lane = TestLane(sink, LANE)
+    lane.apply(first)
+    filler = disk / "filler"
+    _fill(filler)
+    before = read()
+    try:
+        lane.apply(second)
+    except WallabyError as error:
+        told = {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
+    sink.close()
+    during = read()
+    filler.unlink()
+    again = TestLane(make(), LANE, 2)
+    if again.position < second.upto:
+        again.apply(second)
+    again.sink.close()
+    print(json.dumps({"told": told, "before": before, "during": during, "after": len(read())}), flush=True)
+    # Delta's engine has lost a thread of its own by now, after it raised the error; waiting for it ends the process.
+    os._exit(0)
+
+
+def _fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+
+
+def _delta(_: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[], list[int]]]:
+    from deltalake import DeltaTable
+
+    from sinks.delta import FACTORY
+
+    def read() -> list[int]:
+        found: list[int] = DeltaTable(str(disk / "public" / "orders")).to_pyarrow_table()["id"].to_pylist()
+        return found
+
+    return lambda: FACTORY.create({"path": str(disk)}, destination="copy"), read
+
+
+def _iceberg(folder: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[], list[int]]]:
+    from pyiceberg.catalog import load_catalog
+
+    from sinks.iceberg import FACTORY
+
+    options: dict[str, Any] = {"catalog_uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{disk}/lake"}
+
+    def read() -> list[int]:
+        catalog = load_catalog("wallaby", type="sql", uri=options["catalog_uri"], warehouse=options["warehouse"])
+        found: list[int] = catalog.load_table(("public", "orders")).scan().to_arrow()["id"].to_pylist()
+        catalog.close()
+        return found
+
+    return lambda: FACTORY.create(options, destination="copy"), read
+
+
+if __name__ == "__main__":
+    main()
