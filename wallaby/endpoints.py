@@ -26,13 +26,14 @@ _OWN: Final[Mapping[str, str]] = {
     "iceberg": "sinks.iceberg:FACTORY",
     "pgstream": "sinks.pgstream:FACTORY",
     "delta": "sinks.delta:FACTORY",
+    "s3": "sinks.s3:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
-_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta", "iceberg": "iceberg"}
+_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta", "iceberg": "iceberg", "s3": "s3"}
 _GO_TYPES: Final = frozenset(
     {
         *("snowflake", "snowpipe", "clickhouse", "ducklake"),
-        *("kafka", "redpanda", "bufstream", "s3", "http", "grpc", "proto"),
+        *("kafka", "redpanda", "bufstream", "http", "grpc", "proto"),
     }
 )
 TYPE_ALIASES: Final[Mapping[str, str]] = {"postgresql": "postgres", "parquet": "files", "file": "files"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sinks.files.config import CAPABILITIES, FilesOptions, read_options
@@ -22,9 +23,11 @@ class _Factory:
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
         """A sink, not yet open."""
+        from sinks.files.directory import Directory
         from sinks.files.sink import FilesSink
 
-        return FilesSink(read_options(options), destination=destination)
+        read = read_options(options)
+        return FilesSink(read, Directory(Path(read.path), fsync=read.fsync), destination=destination)
 
 
 FACTORY = _Factory()

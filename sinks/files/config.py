@@ -36,13 +36,9 @@ class Compression(StrEnum):
     NONE = "none"
 
 
-class FilesOptions(DestinationOptions):
-    """Where the files go and how they are written."""
+class LogOptions(DestinationOptions):
+    """How a log of Parquet files is written, wherever it lies."""
 
-    secret_fields: ClassVar[frozenset[str]] = frozenset()
-
-    path: str = Field(min_length=1)
-    """The directory; it must exist and is shared with nobody but other flows."""
     write_mode: WriteMode = WriteMode.APPEND
     """``append`` only: files are immutable, the state is derived from the log."""
     compression: Compression = Compression.ZSTD
@@ -51,8 +47,6 @@ class FilesOptions(DestinationOptions):
     """A file per table and commit: one second keeps the number of files bearable."""
     row_group_rows: int = Field(default=262_144, ge=1_024, le=16_777_216)
     """Rows buffered before a row group is written: bounds memory per table."""
-    fsync: bool = True
-    """Files survive a power cut. Off, they survive the death of wallaby, not of the machine."""
 
     @property
     def keeps_outliers(self) -> bool:
@@ -60,14 +54,30 @@ class FilesOptions(DestinationOptions):
         return self.unrepresentable is Unrepresentable.TEXT
 
 
-def read_options(options: Mapping[str, Any]) -> FilesOptions:
-    """Validated options; `ConfigError` with the field's path otherwise."""
+class FilesOptions(LogOptions):
+    """Where the files go and how they are written."""
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
+
+    path: str = Field(min_length=1)
+    """The directory; it must exist and is shared with nobody but other flows."""
+    fsync: bool = True
+    """Files survive a power cut. Off, they survive the death of wallaby, not of the machine."""
+
+
+def refuse_mirror(options: Mapping[str, Any]) -> None:
+    """`ConfigError` for a mirror."""
     if str(options.get("write_mode", "")).lower() in ("mirror", "target"):
         raise ConfigError(
             "files are never changed once written, so they cannot mirror a table",
             advice="Leave write_mode out (append) and derive the state from the log, or use a duckdb destination",
             field="write_mode",
         )
+
+
+def read_options(options: Mapping[str, Any]) -> FilesOptions:
+    """Validated options; `ConfigError` with the field's path otherwise."""
+    refuse_mirror(options)
     read = FilesOptions.parse(options)
     read.require_mode(CAPABILITIES)
     if "://" in read.path:
@@ -75,4 +85,4 @@ def read_options(options: Mapping[str, Any]) -> FilesOptions:
     return read
 
 
-__all__ = ["CAPABILITIES", "Compression", "FilesOptions", "read_options"]
+__all__ = ["CAPABILITIES", "Compression", "FilesOptions", "LogOptions", "read_options", "refuse_mirror"]

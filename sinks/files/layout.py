@@ -53,12 +53,30 @@ def table_folder(table: TableName) -> str:
     return f"{encode_name(table.schema)}/{encode_name(table.name)}"
 
 
-def data_file(table: TableName, lane: LaneId, *, after: Position, upto: Position, sequence: int, number: int) -> str:
-    """The final place of the ``number``-th file of the lane's manifest ``sequence``, relative to the root."""
-    mark = hashlib.sha256(f"{lane.flow}\0{lane.destination}\0{lane.index}\0{sequence}\0{number}".encode()).hexdigest()[
-        :12
-    ]
-    return f"{table_folder(table)}/{after}-{upto}-l{lane.index}-{mark}.parquet"
+def data_file(table: TableName, lane: LaneId, *, after: Position, upto: Position, mark: tuple[object, ...]) -> str:
+    """The final place of a file of the lane, relative to the root; ``mark`` tells it from others of equal position."""
+    text = "\0".join(map(str, (lane.flow, lane.destination, lane.index, *mark)))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{table_folder(table)}/{after}-{upto}-l{lane.index}-{digest}.parquet"
+
+
+def lane_log(lane: LaneId) -> str:
+    """The folder of the lane's log, relative to the root."""
+    return f"{OWN_FOLDER}/lanes/{_relative(lane)}"
+
+
+def lane_archive(lane: LaneId) -> str:
+    """The folder of the log's archives, relative to the root."""
+    return f"{lane_log(lane)}/archive"
+
+
+def lane_staging(lane: LaneId) -> str:
+    """The folder of what is not committed yet, relative to the root."""
+    return f"{OWN_FOLDER}/staging/{_relative(lane)}"
+
+
+def _relative(lane: LaneId) -> str:
+    return f"{encode_name(lane.flow)}/{encode_name(lane.destination)}/{lane.index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +88,29 @@ class LaneFolders:
 
     @property
     def log(self) -> Path:
-        return self.root / OWN_FOLDER / "lanes" / self._relative
+        return self.root / lane_log(self.lane)
 
     @property
     def archive(self) -> Path:
-        return self.log / "archive"
+        return self.root / lane_archive(self.lane)
 
     @property
     def staging(self) -> Path:
-        return self.root / OWN_FOLDER / "staging" / self._relative
+        return self.root / lane_staging(self.lane)
 
     def staging_of(self, epoch: int) -> Path:
         return self.staging / f"{epoch:020d}"
 
-    @property
-    def _relative(self) -> Path:
-        return Path(encode_name(self.lane.flow), encode_name(self.lane.destination), str(self.lane.index))
 
-
-__all__ = ["FORMAT_VERSION", "OWN_FOLDER", "LaneFolders", "data_file", "decode_name", "encode_name", "table_folder"]
+__all__ = [
+    "FORMAT_VERSION",
+    "OWN_FOLDER",
+    "LaneFolders",
+    "data_file",
+    "decode_name",
+    "encode_name",
+    "lane_archive",
+    "lane_log",
+    "lane_staging",
+    "table_folder",
+]

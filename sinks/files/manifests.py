@@ -1,7 +1,7 @@
 """The lane's log: one small JSON file per commit, created only if its number is free. The log is the position record.
 
-Entry ``n`` is ``<n>.json``, made whole elsewhere and then linked (`os.link` fails when the name exists), so exactly one
-of any number of racing writers gets number ``n``; the others see that the lane moved on. A newer epoch announces itself
+Entry ``n`` is ``<n>.json``, which `sinks.files.store.Store.create` makes whole and only if it is absent: exactly one of
+any number of racing writers gets number ``n``; the others see that the lane moved on. A newer epoch announces itself
 by an entry of its own (``fence``): a leftover writer of an older epoch then finds its number taken, however long it
 slept. There is no moment in between, which is why no lock and no separate epoch file exists.
 
@@ -14,25 +14,22 @@ numbered at or below the last archive's end are not part of the log.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
-from sinks.files.errors import outcome_unknown, translated
-from sinks.files.layout import FORMAT_VERSION, LaneFolders
+from sinks.files.layout import FORMAT_VERSION, lane_archive, lane_log
+from sinks.files.store import Store
 from wallaby.errors import Refused, Transient
 from wallaby.lsn import START, Position
 from wallaby.record import LaneRecord
 from wallaby.schema import TableName
+from wallaby.window import LaneId
 
 ARCHIVE_ENTRIES: Final = 256
 """Entries per archive: bounds the log folder."""
 _READ_ATTEMPTS_MAX: Final = 100
-_PREPARED: Final = ".new-"
 
 
 class Kind(StrEnum):
@@ -54,7 +51,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
-    """A committed Parquet file; paths are relative to the root. Until the rename after the commit it is ``staged``."""
+    """A committed Parquet file; paths are relative to the root. A local file is ``staged`` until it is renamed."""
 
     path: str
     staged: str
@@ -139,9 +136,10 @@ EMPTY: Final = Entry(sequence=0, kind=Kind.FENCE, epoch=0, after=START, upto=STA
 class ManifestLog:
     """The log of one lane, for one writer or any number of readers."""
 
-    def __init__(self, folders: LaneFolders, *, fsync: bool = True) -> None:
-        self._folders = folders
-        self._fsync = fsync
+    def __init__(self, store: Store, lane: LaneId) -> None:
+        self._store = store
+        self._log = lane_log(lane)
+        self._archives = lane_archive(lane)
 
     def last(self) -> Entry:
         """The newest entry, or `EMPTY`."""
@@ -165,46 +163,38 @@ class ManifestLog:
         raise self._unreadable()
 
     def prepare(self) -> None:
-        """Make the lane's folders; finish or remove what crashed writers left half made."""
-        with translated(folder=self._folders.log):
-            self._folders.archive.mkdir(parents=True, exist_ok=True)
-            for leftover in self._folders.log.glob(f"{_PREPARED}*"):
-                leftover.unlink(missing_ok=True)
-            self._finish_archiving()
+        """Finish or remove what crashed writers left half made."""
+        self._store.prepare(self._log)
+        self._store.prepare(self._archives)
+        self._finish_archiving()
 
     def append(self, entry: Entry) -> bool:
         """Add the entry if its number is free: True, durable; False, nothing happened and the log moved on.
 
-        `Transient`: nothing happened. `OutcomeUnknown`: it is in the log now but may not survive a power cut.
+        `Transient`: nothing happened. `OutcomeUnknown`: it may be in the log, or not survive a power cut.
         """
-        final = self._folders.log / f"{entry.sequence:020d}.json"
-        with translated(folder=self._folders.log):
-            linked = self._link(final, entry.to_json() + "\n")
-        if not linked:
+        final = f"{self._log}/{entry.sequence:020d}.json"
+        if not self._store.create(final, entry.to_json() + "\n"):
             return False
-        with outcome_unknown(folder=self._folders.log):
-            if self._archive_of(entry.sequence).exists():
-                final.unlink(missing_ok=True)
+        with self._store.committed(self._log):
+            if self._store.exists(self._archive_of(entry.sequence)):
+                self._store.remove([final])
                 return False
-            self._sync_folder(self._folders.log)
-        if entry.sequence % ARCHIVE_ENTRIES == 0:
-            with outcome_unknown(folder=self._folders.archive):
+            if entry.sequence % ARCHIVE_ENTRIES == 0:
                 self._archive(entry.sequence)
         return True
 
     def _archive(self, upto: int) -> None:
         numbers = range(upto - ARCHIVE_ENTRIES + 1, upto + 1)
-        files = [self._folders.log / f"{number:020d}.json" for number in numbers]
-        self._link(self._archive_of(upto), "".join(file.read_text() for file in files))
-        self._sync_folder(self._folders.archive)
-        for file in files:
-            file.unlink(missing_ok=True)
+        files = [f"{self._log}/{number:020d}.json" for number in numbers]
+        self._store.create(self._archive_of(upto), "".join(self._store.read(file) for file in files))
+        self._store.remove(files)
 
     def _finish_archiving(self) -> None:
         """A writer may die between an archive's last entry and the archive, or before its entries are removed."""
-        tail = _numbered(self._folders.log, ".json")
+        tail = self._numbered(self._log, ".json")
         for end in sorted({-(-number // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES for number, _ in tail}):
-            if not self._archive_of(end).exists():
+            if not self._store.exists(self._archive_of(end)):
                 if end > tail[-1][0]:
                     return
                 try:
@@ -212,64 +202,40 @@ class ManifestLog:
                 except FileNotFoundError:
                     # Another process archives the same entries, or some are missing: readers tell which.
                     continue
-            for number, file in tail:
-                if end - ARCHIVE_ENTRIES < number <= end:
-                    file.unlink(missing_ok=True)
+            self._store.remove([file for number, file in tail if end - ARCHIVE_ENTRIES < number <= end])
 
-    def _archive_of(self, sequence: int) -> Path:
-        return self._folders.archive / f"{-(-sequence // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES:020d}.jsonl"
-
-    def _link(self, final: Path, text: str) -> bool:
-        descriptor, prepared = tempfile.mkstemp(prefix=_PREPARED, dir=self._folders.log)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                if self._fsync:
-                    os.fsync(file.fileno())
-            try:
-                os.link(prepared, final)
-            except FileExistsError:
-                return False
-            return True
-        finally:
-            Path(prepared).unlink(missing_ok=True)
-
-    def _sync_folder(self, folder: Path) -> None:
-        if self._fsync:
-            sync_folder(folder)
+    def _archive_of(self, sequence: int) -> str:
+        return f"{self._archives}/{-(-sequence // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES:020d}.jsonl"
 
     def _last_once(self) -> Entry:
         tail, archives = self._listing()
         archived_upto = archives[-1][0] if archives else 0
         if tail and tail[-1][0] > archived_upto:
-            return Entry.from_json(tail[-1][1].read_text())
-        return Entry.from_json(archives[-1][1].read_text().splitlines()[-1]) if archives else EMPTY
+            return Entry.from_json(self._store.read(tail[-1][1]))
+        return Entry.from_json(self._store.read(archives[-1][1]).splitlines()[-1]) if archives else EMPTY
 
     def _read_once(self) -> tuple[Entry, ...]:
         tail, archives = self._listing()
         archived_upto = archives[-1][0] if archives else 0
-        entries = [Entry.from_json(line) for _, file in archives for line in file.read_text().splitlines()]
-        entries += [Entry.from_json(file.read_text()) for number, file in tail if number > archived_upto]
+        entries = [Entry.from_json(line) for _, file in archives for line in self._store.read(file).splitlines()]
+        entries += [Entry.from_json(self._store.read(file)) for number, file in tail if number > archived_upto]
         return tuple(entries)
 
-    def _listing(self) -> tuple[list[tuple[int, Path]], list[tuple[int, Path]]]:
+    def _listing(self) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
         """Single entries, then archives: in this order nothing can be in neither."""
-        if not self._folders.archive.is_dir():
-            return [], []
-        return _numbered(self._folders.log, ".json"), _numbered(self._folders.archive, ".jsonl")
+        return self._numbered(self._log, ".json"), self._numbered(self._archives, ".jsonl")
+
+    def _numbered(self, folder: str, suffix: str) -> list[tuple[int, str]]:
+        names = [name for name in self._store.names(folder) if name.endswith(suffix)]
+        numbers = [(name[: -len(suffix)], name) for name in names if name[: -len(suffix)].isdigit()]
+        return sorted((int(number), f"{folder}/{name}") for number, name in numbers)
 
     def _unreadable(self) -> Transient:
         return Transient(
             "the lane's log has a gap, or changes faster than it can be read",
-            advice="If nothing writes to the directory, manifests were removed: restore them or copy the tables again",
-            folder=self._folders.log,
+            advice="If nothing else writes there, manifests were removed: restore them or copy the tables again",
+            folder=self._log,
         )
-
-
-def _numbered(folder: Path, suffix: str) -> list[tuple[int, Path]]:
-    names = [name for name in os.listdir(folder) if name.endswith(suffix) and name[: -len(suffix)].isdigit()]
-    return sorted((int(name[: -len(suffix)]), folder / name) for name in names)
 
 
 def live_files(entries: Iterable[Entry]) -> tuple[DataFile, ...]:
@@ -288,15 +254,6 @@ def next_entry(last: Entry, kind: Kind, **changes: Any) -> Entry:
     return replace(fresh, **changes)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the folder's names durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 __all__ = [
     "ARCHIVE_ENTRIES",
     "EMPTY",
@@ -306,5 +263,4 @@ __all__ = [
     "ManifestLog",
     "live_files",
     "next_entry",
-    "sync_folder",
 ]

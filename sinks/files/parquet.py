@@ -10,7 +10,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from sinks.files.config import FilesOptions
+from sinks.files.config import LogOptions
 from sinks.files.errors import translated
 from wallaby.flow import Unrepresentable
 from wallaby.schema import TableSchema
@@ -47,11 +47,12 @@ class _HashedFile:
 class ParquetFile:
     """A staged file of one table and shape. After any error: `discard`."""
 
-    def __init__(self, path: Path, schema: TableSchema, options: FilesOptions) -> None:
+    def __init__(self, path: Path, schema: TableSchema, options: LogOptions, *, fsync: bool = True) -> None:
         self.path = path
         self.schema = schema
         self.rows = 0
         self._options = options
+        self._fsync = fsync
         self._arrow = append_schema(schema, keep_outliers=options.keeps_outliers)
         self._gathered: list[pa.Table] = []
         self._gathered_rows = self._gathered_bytes = 0
@@ -106,7 +107,7 @@ class ParquetFile:
         self.flush()
         with translated(table=self.schema.name):
             self._writer.finish(metadata)
-            if self._options.fsync:
+            if self._fsync:
                 self._file.sync()
             self._file.close()
 

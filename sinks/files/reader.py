@@ -16,8 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sinks.files.layout import OWN_FOLDER, LaneFolders, decode_name
+from sinks.files.layout import OWN_FOLDER, decode_name
 from sinks.files.manifests import DataFile, ManifestLog, live_files
+from sinks.files.store import LocalStore
 from wallaby.schema import TableName
 from wallaby.transform.append import LOG_FIELDS
 from wallaby.window import LaneId
@@ -37,7 +38,7 @@ def read_log(path: str | Path, schema_name: str, table: str, *, flow: str | None
     tables = [_read(root, file) for file in committed_files(root, flow=flow) if file.name == wanted]
     if not tables:
         return pa.schema(LOG_FIELDS).empty_table()
-    return _united(tables)
+    return united(tables)
 
 
 def committed_files(path: str | Path, *, flow: str | None = None) -> tuple[DataFile, ...]:
@@ -47,7 +48,7 @@ def committed_files(path: str | Path, *, flow: str | None = None) -> tuple[DataF
         file
         for lane in lanes(root)
         if flow is None or lane.flow == flow
-        for file in live_files(ManifestLog(LaneFolders(root, lane)).all())
+        for file in live_files(ManifestLog(LocalStore(root), lane).all())
     )
 
 
@@ -71,7 +72,7 @@ def _read(root: Path, file: DataFile) -> pa.Table:
     raise FileNotFoundError(f"a committed file is missing: {file.path}")
 
 
-def _united(tables: list[pa.Table]) -> pa.Table:
+def united(tables: list[pa.Table]) -> pa.Table:
     """Together by name in the newest file's order, types as wide as the widest; the newest type where none is wider."""
     newest = tables[-1].schema
     try:
@@ -93,4 +94,4 @@ def _shaped(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-__all__ = ["committed_files", "lanes", "read_log"]
+__all__ = ["committed_files", "lanes", "read_log", "united"]

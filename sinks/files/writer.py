@@ -11,13 +11,14 @@ import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Any, Final, Protocol, assert_never
 
-from sinks.files.config import FilesOptions
+from sinks.files.config import LogOptions
 from sinks.files.errors import outcome_unknown, translated
 from sinks.files.layout import LaneFolders, data_file
-from sinks.files.manifests import DataFile, Entry, Kind, ManifestLog, next_entry, sync_folder
+from sinks.files.manifests import DataFile, Entry, Kind, ManifestLog, next_entry
 from sinks.files.parquet import ParquetFile
+from sinks.files.store import sync_folder
 from wallaby.errors import OutcomeUnknown, Transient
 from wallaby.record import must_apply, require_epoch
 from wallaby.schema import TableName, TableSchema
@@ -25,6 +26,31 @@ from wallaby.transform.append import append_truncate
 from wallaby.window import Barrier, BarrierKind, CommitToken, Receipt, TablePart, Window
 
 _RESTORED: Final = "manifests were removed"
+
+
+class Places(Protocol):
+    """Where one writer's files lie before and after its commits."""
+
+    @property
+    def fsync(self) -> bool:
+        """Whether files in the making must survive the machine."""
+        ...
+
+    def staging(self) -> Path:
+        """A local folder, which exists, for files in the making."""
+        ...
+
+    def staged(self, file: ParquetFile, final: str) -> str:
+        """Where the file is from its sealing until `settle`, relative to the root."""
+        ...
+
+    def publish(self, files: list[tuple[ParquetFile, DataFile]]) -> None:
+        """Before the manifest: the files are durable where it will say they are."""
+        ...
+
+    def settle(self, files: tuple[DataFile, ...]) -> None:
+        """After the manifest: the files get their final names. Twice is once."""
+        ...
 
 
 class FilesWriter:
@@ -35,18 +61,16 @@ class FilesWriter:
 
     def __init__(
         self,
-        folders: LaneFolders,
+        places: Places,
         log: ManifestLog,
-        options: FilesOptions,
+        options: LogOptions,
         *,
-        epoch: int,
         schemas: dict[TableName, TableSchema],
         target: Callable[[TableSchema], TableSchema],
     ) -> None:
-        self._folders = folders
+        self._places = places
         self._log = log
         self._options = options
-        self._epoch = epoch
         self._schemas = schemas
         self._target = target
         self._last: Entry = log.last()
@@ -125,39 +149,36 @@ class FilesWriter:
         self._finished.clear()
         self._last = entry
         with outcome_unknown(lane=token.lane):
-            put_in_place(self._folders.root, entry.files)
+            self._places.settle(entry.files)
         return receipt
 
     def _seal(self, token: CommitToken) -> tuple[DataFile, ...]:
         """Finish the staged files and name their final places."""
         self._finished += self._open.values()
         self._open.clear()
-        sealed: list[DataFile] = []
+        sealed: list[tuple[ParquetFile, DataFile]] = []
         for number, file in enumerate(self._finished):
+            file.seal(_footer(token, file.schema))
             name = data_file(
                 file.schema.name,
                 token.lane,
                 after=token.after,
                 upto=token.upto,
-                sequence=self._last.sequence + 1,
-                number=number,
+                mark=(token.epoch, self._last.sequence + 1, number, file.sha256),
             )
-            file.seal(_footer(token, file.schema))
-            sealed.append(
-                DataFile(
-                    path=name,
-                    staged=str(file.path.relative_to(self._folders.root)),
-                    schema=file.schema.name.schema,
-                    table=file.schema.name.name,
-                    rows=file.rows,
-                    bytes=file.bytes,
-                    sha256=file.sha256,
-                )
+            content = DataFile(
+                path=name,
+                staged=self._places.staged(file, name),
+                schema=file.schema.name.schema,
+                table=file.schema.name.name,
+                rows=file.rows,
+                bytes=file.bytes,
+                sha256=file.sha256,
             )
-        if sealed and self._options.fsync:
-            with translated(lane=token.lane):
-                sync_folder(self._folders.staging_of(self._epoch))
-        return tuple(sealed)
+            sealed.append((file, content))
+        if sealed:
+            self._places.publish(sealed)
+        return tuple(content for _, content in sealed)
 
     def _write_truncates(self, barrier: Barrier) -> None:
         for table in map(self._target_name, barrier.tables):
@@ -181,11 +202,34 @@ class FilesWriter:
         return file
 
     def _new_file(self, schema: TableSchema) -> ParquetFile:
-        folder = self._folders.staging_of(self._epoch)
-        with translated(folder=folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        folder = self._places.staging()
         path = folder / f"{os.getpid()}-{id(self)}-{next(self._numbers)}.part"
-        return ParquetFile(path, schema, self._options)
+        return ParquetFile(path, schema, self._options, fsync=self._places.fsync)
+
+
+class InPlace:
+    """A directory: files are staged in it and renamed."""
+
+    def __init__(self, folders: LaneFolders, epoch: int, *, fsync: bool) -> None:
+        self._root = folders.root
+        self._staging = folders.staging_of(epoch)
+        self.fsync = fsync
+
+    def staging(self) -> Path:
+        with translated(folder=self._staging):
+            self._staging.mkdir(parents=True, exist_ok=True)
+        return self._staging
+
+    def staged(self, file: ParquetFile, final: str) -> str:
+        return str(file.path.relative_to(self._root))
+
+    def publish(self, files: list[tuple[ParquetFile, DataFile]]) -> None:
+        if self.fsync:
+            with translated(folder=self._staging):
+                sync_folder(self._staging)
+
+    def settle(self, files: tuple[DataFile, ...]) -> None:
+        put_in_place(self._root, files)
 
 
 def put_in_place(root: Path, files: tuple[DataFile, ...]) -> None:
@@ -216,4 +260,4 @@ def _footer(token: CommitToken, schema: TableSchema) -> dict[str, str]:
     return {f"wallaby.{name}": str(value) for name, value in content.items()}
 
 
-__all__ = ["FilesWriter", "put_in_place"]
+__all__ = ["FilesWriter", "InPlace", "Places", "put_in_place"]

@@ -76,7 +76,7 @@ def test_files_of_versions_that_ended_are_never_written_again(root: Path, make_s
     stream = Stream()
     for n in range(6):
         stream.transaction([(PARCELS, update(key, "x", n)) for key in range(3)])
-    lane = TestLane(make_sink(write_mode="history", optimize_every=0), LANE)
+    lane = TestLane(make_sink(write_mode="history"), LANE)
     ended: set[str] = set()
     for window in stream.windows():
         lane.apply(window)

@@ -9,7 +9,8 @@ import pytest
 from sinks.files import manifests
 from sinks.files.layout import LaneFolders, decode_name, encode_name
 from sinks.files.manifests import EMPTY, Entry, Kind, ManifestLog, live_files, next_entry
-from wallaby.errors import Refused, Transient
+from sinks.files.store import LocalStore
+from wallaby.errors import OutcomeUnknown, Refused, Transient
 from wallaby.lsn import Lsn, Position
 from wallaby.window import LaneId
 
@@ -22,7 +23,7 @@ def log(tmp_path: Path) -> ManifestLog:
 
 
 def new_log(root: Path) -> ManifestLog:
-    log = ManifestLog(LaneFolders(root, LANE), fsync=False)
+    log = ManifestLog(LocalStore(root, fsync=False), LANE)
     log.prepare()
     return log
 
@@ -90,6 +91,21 @@ def test_a_writer_killed_while_it_archives_leaves_a_log_that_reads_whole(
         assert log.append(last)
     assert [entry.sequence for entry in log.all()] == list(range(1, 10))
     assert [file.name for file in folders.log.glob("*.json")] == [f"{9:020d}.json"]
+
+
+@pytest.mark.must_not_fail(2)
+def test_a_commit_whose_archive_fails_is_not_taken_for_one_that_did_not_happen(
+    log: ManifestLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files would be removed otherwise, and the manifest names them."""
+    monkeypatch.setattr(manifests, "ARCHIVE_ENTRIES", 1)
+    archive = LaneFolders(tmp_path, LANE).archive
+    archive.rmdir()
+    archive.write_text("in the way")
+    with pytest.raises(OutcomeUnknown):
+        log.append(moved(EMPTY))
+    archive.unlink()
+    assert log.last() == moved(EMPTY)
 
 
 def test_a_gap_is_an_error_and_not_a_shorter_log(log: ManifestLog, tmp_path: Path) -> None:
