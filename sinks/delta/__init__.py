@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sinks.delta.config import CAPABILITIES, DeltaOptions, read_options
 from wallaby.errors import MissingExtra
 from wallaby.sink import Capabilities, Sink
+from wallaby.type_options import check_types, with_types
+
+if TYPE_CHECKING:
+    from wallaby.type_map import TypeNames
 
 
 class _Factory:
@@ -18,7 +22,7 @@ class _Factory:
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
         """The same for every valid set of options."""
-        read_options(options)
+        check_types(read_options(options), _type_names)
         return CAPABILITIES
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
@@ -31,7 +35,14 @@ class _Factory:
                 advice='Run: pip install "wallaby[delta]"',
                 field="type",
             ) from error
-        return DeltaSink(read_options(options), destination=destination)
+        read = read_options(options)
+        return with_types(DeltaSink(read, destination=destination), read, _type_names)
+
+
+def _type_names() -> TypeNames:
+    from sinks.delta.types import TYPE_NAMES
+
+    return TYPE_NAMES
 
 
 FACTORY = _Factory()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BeforeValidator, Field
 
 from wallaby.errors import ConfigError
-from wallaby.flow import DestinationOptions, Unrepresentable
+from wallaby.flow import TypeOptions, Unrepresentable
 from wallaby.flow.duration import Duration
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
@@ -31,7 +31,7 @@ RETENTION_MIN: Final = timedelta(hours=1)
 _S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
 
 
-class DeltaOptions(DestinationOptions):
+class DeltaOptions(TypeOptions):
     """Where the tables are, how they are laid out and how they are looked after."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"access_key", "secret_key", "session_token"})

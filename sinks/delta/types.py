@@ -18,6 +18,30 @@ from wallaby.content import value_texts
 from wallaby.pgtypes.types import arrow_field
 from wallaby.schema import TableSchema
 from wallaby.transform.columns import single
+from wallaby.type_map import TypeNames
+
+TYPE_NAMES: Final = TypeNames(
+    {
+        "boolean": "bool",
+        "short": "int2",
+        "integer": "int4",
+        "long": "int8",
+        "float": "float4",
+        "double": "float8",
+        "string": "text",
+        "binary": "bytea",
+        "date": "date",
+        "timestamp_ntz": "timestamp",
+        "timestamp": "timestamptz",
+        "smallint": "int2",
+        "int": "int4",
+        "bigint": "int8",
+    },
+    decimal="decimal",
+    array="array<{}>",
+    digits_max=38,
+)
+"""Delta's own names of the types a column can be mapped to, and then Spark's."""
 
 _DECIMAL_DIGITS_MAX: Final = 38
 _SAME: Final = frozenset(
@@ -182,4 +206,13 @@ def _indexes(schema: TableSchema, columns: pa.Array) -> npt.NDArray[np.int64]:
     return np.asarray(columns.to_numpy(zero_copy_only=False), np.int64)
 
 
-__all__ = ["converted", "delta_type", "holds_as_text", "own_type", "place_outliers", "same_type", "widens"]
+__all__ = [
+    "TYPE_NAMES",
+    "converted",
+    "delta_type",
+    "holds_as_text",
+    "own_type",
+    "place_outliers",
+    "same_type",
+    "widens",
+]

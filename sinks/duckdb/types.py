@@ -15,6 +15,38 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifier
+from wallaby.type_map import TypeNames
+
+TYPE_NAMES: Final = TypeNames(
+    {
+        "boolean": "bool",
+        "smallint": "int2",
+        "integer": "int4",
+        "bigint": "int8",
+        "uinteger": "oid",
+        "float": "float4",
+        "double": "float8",
+        "varchar": "text",
+        "blob": "bytea",
+        "uuid": "uuid",
+        "json": "jsonb",
+        "date": "date",
+        "time": "time",
+        "timestamp": "timestamp",
+        "timestamp with time zone": "timestamptz",
+        "interval": "interval",
+        "bool": "bool",
+        "int": "int4",
+        "real": "float4",
+        "text": "text",
+        "string": "text",
+        "timestamptz": "timestamptz",
+    },
+    decimal="decimal",
+    array="{}[]",
+    digits_max=38,
+)
+"""DuckDB's own names of the types a column can be mapped to, as its catalog prints them, and then shorter ones."""
 
 _NAMES: Final[dict[pa.DataType, str]] = {
     pa.bool_(): "BOOLEAN",
@@ -181,4 +213,4 @@ def _with_values(column: pa.ChunkedArray, at: npt.NDArray[np.int64], values: npt
     return pa.array(integers, storage, mask=is_null).view(array.type)
 
 
-__all__ = ["decimal_text", "duckdb_type", "for_scan", "held_values", "is_json", "place_outliers"]
+__all__ = ["TYPE_NAMES", "decimal_text", "duckdb_type", "for_scan", "held_values", "is_json", "place_outliers"]

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 from pydantic import Field
 
 from wallaby.errors import ConfigError
-from wallaby.flow import DestinationOptions, Unrepresentable
+from wallaby.flow import TypeOptions, Unrepresentable
 from wallaby.flow.duration import Duration
 from wallaby.sink import Capabilities, WriteMode
 
@@ -36,7 +36,7 @@ class Compression(StrEnum):
     NONE = "none"
 
 
-class FilesOptions(DestinationOptions):
+class FilesOptions(TypeOptions):
     """Where the files go and how they are written."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset()

@@ -13,6 +13,30 @@ import numpy as np
 import pyarrow as pa
 
 from wallaby.schema import Column, PgType, TypeKind
+from wallaby.type_map import TypeNames
+
+TYPE_NAMES: Final = TypeNames(
+    {
+        "bool": "bool",
+        "int16": "int2",
+        "int32": "int4",
+        "int64": "int8",
+        "uint32": "oid",
+        "float": "float4",
+        "double": "float8",
+        "string": "text",
+        "binary": "bytea",
+        "uuid": "uuid",
+        "date": "date",
+        "time": "time",
+        "timestamp": "timestamp",
+        "timestamp with time zone": "timestamptz",
+    },
+    decimal="decimal",
+    array="list<{}>",
+    digits_max=76,
+)
+"""Names of the types a column can be mapped to: Arrow's, and PostgreSQL's for times and moments."""
 
 INTERVAL_TYPE: Final = pa.struct(
     [pa.field("months", pa.int32()), pa.field("days", pa.int32()), pa.field("microseconds", pa.int64())]
@@ -128,4 +152,4 @@ def _numbers(child: pa.Array) -> Any:
     return child.fill_null(0).to_numpy(zero_copy_only=False)
 
 
-__all__ = ["INTERVAL_TYPE", "from_parquet", "log_type", "parquet_schema", "parquet_type", "to_parquet"]
+__all__ = ["INTERVAL_TYPE", "TYPE_NAMES", "from_parquet", "log_type", "parquet_schema", "parquet_type", "to_parquet"]

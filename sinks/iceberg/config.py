@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 from wallaby import secret
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import DestinationOptions, Unrepresentable
+from wallaby.flow.options import TypeOptions, Unrepresentable
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
@@ -55,7 +55,7 @@ def _lower(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 
 
-class IcebergOptions(DestinationOptions):
+class IcebergOptions(TypeOptions):
     """Which catalog, where the files go, and how tables are laid out."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"catalog_uri"})

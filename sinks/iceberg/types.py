@@ -32,6 +32,28 @@ from pyiceberg.types import (
 
 from sinks.duckdb.types import decimal_text
 from sinks.files.types import INTERVAL_TYPE, from_parquet, to_parquet
+from wallaby.type_map import TypeNames
+
+TYPE_NAMES: Final = TypeNames(
+    {
+        "boolean": "bool",
+        "int": "int4",
+        "long": "int8",
+        "float": "float4",
+        "double": "float8",
+        "string": "text",
+        "binary": "bytea",
+        "uuid": "uuid",
+        "date": "date",
+        "time": "time",
+        "timestamp": "timestamp",
+        "timestamptz": "timestamptz",
+    },
+    decimal="decimal",
+    array="list<{}>",
+    digits_max=38,
+)
+"""Iceberg's own names of the types a column can be mapped to, as its catalog prints them."""
 
 _DIGITS_MAX: Final = 38
 _INTERVAL: Final = pa.month_day_nano_interval()
@@ -196,4 +218,4 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
 
 
-__all__ = ["Numbers", "from_stored", "iceberg_type", "stored_type", "to_stored", "type_name", "widens"]
+__all__ = ["TYPE_NAMES", "Numbers", "from_stored", "iceberg_type", "stored_type", "to_stored", "type_name", "widens"]

@@ -13,12 +13,14 @@ from sinks.postgres.config import PostgresDestinationOptions
 from sinks.postgres.lanes import Lanes
 from sinks.postgres.session import connect, is_broken, translated
 from sinks.postgres.tables import Tables
+from sinks.postgres.types import TYPE_NAMES
 from sinks.postgres.writer import PostgresWriter
 from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.lsn import Position
 from wallaby.postgres.checks import login_findings
 from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Capabilities, Finding, Severity, WriteMode
+from wallaby.sink import Capabilities, Finding, Severity, Sink, WriteMode
+from wallaby.type_options import check_types, with_types
 from wallaby.window import LaneId
 
 _PATIENCE_MS: Final = 5_000
@@ -184,11 +186,12 @@ class PostgresSinkFactory:
     options_model = PostgresDestinationOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        PostgresDestinationOptions.parse(options)
+        check_types(PostgresDestinationOptions.parse(options), lambda: TYPE_NAMES)
         return CAPABILITIES
 
-    def create(self, options: Mapping[str, Any], *, destination: str) -> PostgresSink:
-        return PostgresSink(PostgresDestinationOptions.parse(options), destination)
+    def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
+        read = PostgresDestinationOptions.parse(options)
+        return with_types(PostgresSink(read, destination), read, lambda: TYPE_NAMES)
 
 
 def _read_only(*, is_standby: bool) -> Finding:

@@ -10,6 +10,7 @@ from wallaby.flow.options import (
     SourceMode,
     SourceOptions,
     ToastFetch,
+    TypeOptions,
     Unrepresentable,
 )
 from wallaby.flow.problems import InvalidFlow, Problem
@@ -56,6 +57,7 @@ __all__ = [
     "SourceOptions",
     "TablePattern",
     "ToastFetch",
+    "TypeOptions",
     "Unrepresentable",
     "WireFormat",
     "WriteMode",
