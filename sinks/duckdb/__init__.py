@@ -10,6 +10,8 @@ from wallaby.sink import Capabilities, Sink
 from wallaby.type_options import check_types, with_types
 
 if TYPE_CHECKING:
+    from wallaby.kept_types import Kept
+    from wallaby.schema import PgType
     from wallaby.type_map import TypeNames
 
 
@@ -30,6 +32,12 @@ class _Factory:
 
         read = read_options(options)
         return with_types(DuckDBSink(read, destination=destination), read, _type_names)
+
+    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
+        """What a type of PostgreSQL becomes there."""
+        from sinks.duckdb.types import kept_as
+
+        return kept_as(pg_type, typmod)
 
 
 def _type_names() -> TypeNames:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wallaby.kept_types import TEXT, Kept, printed
+from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifier
 from wallaby.type_map import TypeNames
 
@@ -213,4 +215,23 @@ def _with_values(column: pa.ChunkedArray, at: npt.NDArray[np.int64], values: npt
     return pa.array(integers, storage, mask=is_null).view(array.type)
 
 
-__all__ = ["TYPE_NAMES", "decimal_text", "duckdb_type", "for_scan", "held_values", "is_json", "place_outliers"]
+def kept_as(pg_type: PgType, typmod: int) -> Kept:
+    """See `wallaby.kept_types`."""
+    layout = layout_of(pg_type, typmod)
+    name = duckdb_type(layout.arrow, is_json=is_json(Column("v", pg_type, typmod)))
+    if layout.family is Family.DECIMAL:
+        return Kept("VARCHAR", reason=TEXT) if name == "VARCHAR" else Kept(name)
+    held = ", ".join(f"`{text}`" for text in held_values(layout.arrow))
+    return Kept(name, reason=f"also {held}" if held else printed(layout))
+
+
+__all__ = [
+    "TYPE_NAMES",
+    "decimal_text",
+    "duckdb_type",
+    "for_scan",
+    "held_values",
+    "is_json",
+    "kept_as",
+    "place_outliers",
+]

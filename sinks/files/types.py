@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from wallaby.kept_types import Kept, printed
+from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.schema import Column, PgType, TypeKind
 from wallaby.type_map import TypeNames
 
@@ -150,6 +152,25 @@ def _interval(array: pa.Array) -> pa.Array:
 
 def _numbers(child: pa.Array) -> Any:
     return child.fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def kept_as(pg_type: PgType, typmod: int) -> Kept:
+    """See `wallaby.kept_types`."""
+    layout = layout_of(pg_type, typmod)
+    stored = parquet_type(layout.arrow, json=is_json(Column("v", pg_type, typmod)))
+    if layout.family is Family.DECIMAL:
+        return Kept(f"decimal({layout.precision},{layout.scale})")
+    name = stored.extension_name.removeprefix("arrow.") if isinstance(stored, pa.BaseExtensionType) else str(stored)
+    return Kept(_PRINTED.get(name, name), reason=printed(layout))
+
+
+_PRINTED: Final = {
+    "date32[day]": "date",
+    "time64[us]": "time",
+    "timestamp[us]": "timestamp",
+    "timestamp[us, tz=UTC]": "timestamp with time zone",
+    str(INTERVAL_TYPE): "struct of months, days, microseconds",
+}
 
 
 __all__ = ["INTERVAL_TYPE", "TYPE_NAMES", "from_parquet", "log_type", "parquet_schema", "parquet_type", "to_parquet"]

@@ -11,6 +11,8 @@ from wallaby.sink import Capabilities, Sink
 from wallaby.type_options import check_types, with_types
 
 if TYPE_CHECKING:
+    from wallaby.kept_types import Kept
+    from wallaby.schema import PgType
     from wallaby.type_map import TypeNames
 
 
@@ -35,6 +37,12 @@ class _Factory:
                 f"an iceberg destination needs {error.name}", advice='Run: pip install "wallaby[iceberg]"', field="type"
             ) from error
         return with_types(IcebergSink(read, destination=destination), read, _type_names)
+
+    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
+        """What a type of PostgreSQL becomes there."""
+        from sinks.iceberg.types import kept_as
+
+        return kept_as(pg_type, typmod)
 
 
 def _type_names() -> TypeNames:

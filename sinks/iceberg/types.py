@@ -32,6 +32,10 @@ from pyiceberg.types import (
 
 from sinks.duckdb.types import decimal_text
 from sinks.files.types import INTERVAL_TYPE, from_parquet, to_parquet
+from wallaby.kept_types import TEXT, Kept, printed
+from wallaby.pgtypes.layout import Family, layout_of
+from wallaby.schema import PgType
+from wallaby.transform.casts import Fidelity
 from wallaby.type_map import TypeNames
 
 TYPE_NAMES: Final = TypeNames(
@@ -218,4 +222,26 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
 
 
-__all__ = ["TYPE_NAMES", "Numbers", "from_stored", "iceberg_type", "stored_type", "to_stored", "type_name", "widens"]
+def kept_as(pg_type: PgType, typmod: int) -> Kept:
+    """See `wallaby.kept_types`."""
+    layout = layout_of(pg_type, typmod)
+    stored = stored_type(layout.arrow)
+    name = type_name(iceberg_type(stored, Numbers()))
+    if pa.types.is_integer(stored) and stored != layout.arrow:
+        return Kept(name, Fidelity.WIDENED)
+    if layout.family is Family.DECIMAL and pa.types.is_string(stored):
+        return Kept(name, reason=TEXT)
+    return Kept(name, reason=printed(layout))
+
+
+__all__ = [
+    "TYPE_NAMES",
+    "Numbers",
+    "from_stored",
+    "iceberg_type",
+    "kept_as",
+    "stored_type",
+    "to_stored",
+    "type_name",
+    "widens",
+]

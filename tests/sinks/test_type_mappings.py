@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pyarrow as pa
 import pytest
 
-from sinks.delta.config import DeltaOptions
-from sinks.delta.reader import read_mirror
-from sinks.duckdb.reader import mirror_rows as duckdb_rows
-from sinks.files.reader import read_log as files_log
-from sinks.iceberg.reader import mirror_rows as iceberg_rows
-from tests.sinks.iceberg.lake import Lake
-from tests.sinks.postgres.conftest import read_rows
+from sinks.type_table import DESTINATIONS
+from tests.sinks.place import Place, new_place
 from wallaby.content import canonical_hash
-from wallaby.endpoints import sink_factory
 from wallaby.errors import Refused, RowRefused
 from wallaby.lsn import START
+from wallaby.pgtypes.builtin import named_type
 from wallaby.schema import TableSchema
 from wallaby.sink import Severity, Sink
 from wallaby.testing.changes import Outlier, delete, insert, table, update
 from wallaby.testing.contract.hooks import windows_of
 from wallaby.testing.history import row_table
-from wallaby.testing.postgres import ScratchDatabase
-from wallaby.transform.state import derive_state
 from wallaby.window import CommitToken, LaneId, Window
 
 LANE = LaneId("mapped", "target")
@@ -113,64 +104,16 @@ LOSSES = ("price", "ratio", "at", "free")
 """Columns of `SOURCE` that need consent."""
 
 
-class Place:
-    """A new destination of one type: its options, and how a user reads the table."""
-
-    def __init__(self, kind: str, options: dict[str, Any], read: Callable[[TableSchema], pa.Table]) -> None:
-        self.kind = kind
-        self.options = options
-        self.read = read
-        self.sinks: list[Sink] = []
-
-    def sink(self, **more: Any) -> Sink:
-        options = {**self.options, "type_mappings": TARGETS[self.kind], "lossy": "*.*.*", **more}
-        made = sink_factory(self.kind).create(options, destination="target")
-        made.open()
-        self.sinks.append(made)
-        return made
-
-
 @pytest.fixture(params=sorted(TARGETS))
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    made = _place(request.param, tmp_path, request)
+    made = new_place(request.param, tmp_path, request)
     yield made
     for sink in made.sinks:
         sink.close()
 
 
-def _place(kind: str, folder: Path, request: pytest.FixtureRequest) -> Place:
-    match kind:
-        case "postgres":
-            database: ScratchDatabase = request.getfixturevalue("target_database")
-            return Place(kind, {"dsn": database.dsn}, lambda schema: read_rows(database, schema))
-        case "duckdb":
-            file = folder / "target.duckdb"
-
-            def read(schema: TableSchema) -> pa.Table:
-                made.sinks[-1].close()
-                with duckdb.connect(str(file)) as connection:
-                    connection.execute("SET TimeZone = 'UTC'; SET arrow_lossless_conversion = true")
-                    return duckdb_rows(connection, schema)
-
-            made = Place(kind, {"dsn": str(file)}, read)
-            return made
-        case "delta":
-            options = {"path": str(folder)}
-            return Place(kind, options, lambda schema: read_mirror(DeltaOptions.parse(options), schema))
-        case "iceberg":
-            lake = Lake(folder)
-            request.addfinalizer(lake.close)
-            return Place(
-                kind,
-                lake.options(),
-                lambda schema: iceberg_rows(lake.catalog.load_table((schema.name.schema, schema.name.name)), schema),
-            )
-        case _:
-            return Place(
-                kind,
-                {"path": str(folder), "write_mode": "append", "fsync": False},
-                lambda schema: derive_state(schema, files_log(folder, schema.name.schema, schema.name.name)),
-            )
+def mapped(place: Place, **more: Any) -> Sink:
+    return place.sink(**{"type_mappings": TARGETS[place.kind], "lossy": "*.*.*", **more})
 
 
 def write(sink: Sink, *windows: Window) -> None:
@@ -193,7 +136,7 @@ def row(number: int, price: Any = "1.25", count: int = 7, ratio: float = 0.1, **
 
 def test_mapped_rows_arrive_as_their_conversions_say(place: Place) -> None:
     """Inserts, updates with an unchanged cell, a moved key and a delete; compared by content hash."""
-    sink = place.sink()
+    sink = mapped(place)
     write(
         sink,
         *windows_of(
@@ -216,7 +159,7 @@ def test_mapped_rows_arrive_as_their_conversions_say(place: Place) -> None:
 def test_values_that_fit_the_new_type_only_are_placed(place: Place) -> None:
     """NaN has no place among decimals of Arrow; mapped to text, or a double, it is itself."""
     kind = TARGETS[place.kind]
-    sink = place.sink(type_mappings={"numeric(10,2)": kind["numeric"], "timestamptz": kind["uuid"]})
+    sink = mapped(place, type_mappings={"numeric(10,2)": kind["numeric"], "timestamptz": kind["uuid"]})
     write(sink, *windows_of([(SOURCE, insert(*row(1, Outlier("NaN"), at=Outlier("infinity"))))]))
     after = dataclasses.replace(
         SOURCE,
@@ -237,7 +180,7 @@ def named(schema: TableSchema, name: object) -> Any:
 @pytest.mark.must_not_fail(12)
 def test_a_value_that_does_not_fit_is_refused_with_its_row_and_named_by_its_column(place: Place) -> None:
     kind = TARGETS[place.kind]
-    sink = place.sink(type_mappings={"int8[]": kind["uuid"], "numeric(10,2)": kind["numeric(10,2)"]})
+    sink = mapped(place, type_mappings={"int8[]": kind["uuid"], "numeric(10,2)": kind["numeric(10,2)"]})
     sink.ensure_table(SOURCE)
     sink.recover(LANE, 1)
     writer = sink.writer(LANE, 1)
@@ -255,12 +198,26 @@ def test_a_value_that_does_not_fit_is_refused_with_its_row_and_named_by_its_colu
 
 @pytest.mark.must_not_fail(12)
 def test_a_loss_without_consent_is_refused_before_any_row(place: Place) -> None:
-    sink = place.sink(lossy="")
+    sink = mapped(place, lossy="")
     [finding] = [found for found in sink.check((SOURCE,)) if found.code == "lossy-type"]
     assert finding.severity is Severity.ERROR
     assert finding.advice.endswith("lossy: [" + ", ".join(f"'public.mapped.{name}'" for name in LOSSES) + "]")
     with pytest.raises(Refused, match="loses something"):
         sink.ensure_table(SOURCE)
-    agreed = place.sink(lossy=[f"public.mapped.{name}" for name in LOSSES])
+    agreed = mapped(place, lossy=[f"public.mapped.{name}" for name in LOSSES])
     assert {found.severity for found in agreed.check((SOURCE,)) if found.code == "lossy-type"} == {Severity.INFO}
     agreed.ensure_table(SOURCE)
+
+
+@pytest.mark.parametrize("kind", sorted(TARGETS))
+def test_every_name_means_a_type_the_destination_prints_by_that_name(kind: str) -> None:
+    """What a user writes is what the destination's own mapping makes of the PostgreSQL type behind it."""
+    destination = DESTINATIONS[kind]
+    printed = set()
+    for name, word in destination.names.names.items():
+        found = named_type(word)
+        assert found is not None
+        made = destination.of(found, -1).target.lower()
+        printed.add(made)
+        assert destination.names.read(made) == destination.names.read(name), f"{name} is printed {made}"
+    assert len(printed) > 5
