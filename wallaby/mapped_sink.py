@@ -119,7 +119,7 @@ class _MappedWriter:
             if len(self._tables) >= _TABLES_MAX:
                 self._tables.clear()
             found = self._tables[key] = self._types.table(schema)
-        return replace(found, after=replace(found.after, version=schema.version))
+        return found
 
 
 class _RehearsingWriter(_MappedWriter):

@@ -87,6 +87,7 @@ def test_what_older_rows_hold_in_an_added_column_is_converted_too() -> None:
         ({"type_mappings": "numeric"}, "type_mappings", "must map types to types"),
         ({"type_mappings": {"numeric": "double", "Numeric": "float"}}, "type_mappings", "maps one type twice"),
         ({"lossy": "public.orders"}, "lossy", "must be columns such as"),
+        ({"type_mappings_file": "/dev"}, "type_mappings_file", "is not a file"),
         ({"type_mappings_file": "/nowhere/types.yaml"}, "type_mappings_file", "/nowhere/types.yaml cannot be read"),
     ],
 )

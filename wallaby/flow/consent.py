@@ -73,6 +73,8 @@ def read_mappings(value: Any) -> dict[str, str]:
 
 def read_mappings_file(path: str) -> dict[str, str]:
     """The same from a file; `ConfigError` with the path when it cannot be read or holds something else."""
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would keep us waiting
+        raise ConfigError(f"{path} is not a file", advice="Name a file of this machine", field="type_mappings_file")
     try:
         with Path(path).open("rb") as file:
             data = file.read(TYPE_TEXT_MAX + 1)
