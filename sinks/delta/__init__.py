@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sinks.delta.config import CAPABILITIES, DeltaOptions, read_options
 from wallaby.care import Keeper, Maintenance
 from wallaby.errors import MissingExtra
 from wallaby.sink import Capabilities, Sink
+from wallaby.type_options import check_types, with_types
+
+if TYPE_CHECKING:
+    from wallaby.kept_types import Kept
+    from wallaby.schema import PgType
+    from wallaby.type_map import TypeNames
 
 
 class _Factory:
@@ -21,14 +27,21 @@ class _Factory:
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
         """The same for every valid set of options."""
-        read_options(options)
+        check_types(read_options(options), _type_names)
         return CAPABILITIES
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
         """A sink, not yet open. `MissingExtra` without the ``deltalake`` package."""
         with _deltalake():
             from sinks.delta.sink import DeltaSink
-        return DeltaSink(read_options(options), destination=destination)
+        read = read_options(options)
+        return with_types(DeltaSink(read, destination=destination), read, _type_names)
+
+    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
+        """What a type of PostgreSQL becomes there."""
+        from sinks.delta.types import kept_as
+
+        return kept_as(pg_type, typmod)
 
     def maintenance(self, options: Mapping[str, Any]) -> tuple[Maintenance, int]:
         """See `wallaby.care.KeeperFactory`."""
@@ -41,6 +54,12 @@ class _Factory:
         with _deltalake():
             from sinks.delta.care import DeltaKeeper
         return DeltaKeeper(read_options(options))
+
+
+def _type_names() -> TypeNames:
+    from sinks.delta.types import TYPE_NAMES
+
+    return TYPE_NAMES
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
-from wallaby.flow import HistoryOptions, Unrepresentable
+from wallaby.flow import HistoryOptions, TypeOptions, Unrepresentable
 from wallaby.flow.duration import Duration
 from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, off_or_lower
 from wallaby.flow.size import ByteSize
@@ -33,7 +33,7 @@ RETENTION_MIN: Final = timedelta(hours=1)
 _S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
 
 
-class DeltaOptions(HistoryOptions):
+class DeltaOptions(HistoryOptions, TypeOptions):
     """Where the tables are, how they are laid out and how they are looked after."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"access_key", "secret_key", "session_token"})

@@ -15,9 +15,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.content import value_texts
+from wallaby.kept_types import TEXT, Kept, printed
+from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.pgtypes.types import arrow_field
-from wallaby.schema import TableSchema
+from wallaby.schema import PgType, TableSchema
+from wallaby.transform.casts import Fidelity
 from wallaby.transform.columns import single
+from wallaby.type_map import TypeNames
+
+TYPE_NAMES: Final = TypeNames(
+    {
+        "boolean": "bool",
+        "short": "int2",
+        "integer": "int4",
+        "long": "int8",
+        "float": "float4",
+        "double": "float8",
+        "string": "text",
+        "binary": "bytea",
+        "date": "date",
+        "timestamp_ntz": "timestamp",
+        "timestamp": "timestamptz",
+        "smallint": "int2",
+        "int": "int4",
+        "bigint": "int8",
+    },
+    decimal="decimal",
+    array="array<{}>",
+    digits_max=38,
+)
+"""Delta's own names of the types a column can be mapped to, and then Spark's."""
 
 _DECIMAL_DIGITS_MAX: Final = 38
 _SAME: Final = frozenset(
@@ -182,4 +209,54 @@ def _indexes(schema: TableSchema, columns: pa.Array) -> npt.NDArray[np.int64]:
     return np.asarray(columns.to_numpy(zero_copy_only=False), np.int64)
 
 
-__all__ = ["converted", "delta_type", "holds_as_text", "own_type", "place_outliers", "same_type", "widens"]
+def kept_as(pg_type: PgType, typmod: int) -> Kept:
+    """See `wallaby.kept_types`."""
+    layout = layout_of(pg_type, typmod)
+    stored = delta_type(layout.arrow)
+    name = type_name(stored)
+    if layout.family is Family.INTERVAL:
+        return Kept(name, reason="text such as `14 mon 3 days 4000000000 ns`, also its outliers")
+    if holds_as_text(layout.arrow):
+        return Kept(name, reason=f"{TEXT}, also of its outliers" if layout.family is not Family.UUID else TEXT)
+    if pa.types.is_unsigned_integer(layout.arrow):
+        return Kept(name, Fidelity.WIDENED)
+    return Kept(name, reason=printed(layout))
+
+
+def type_name(stored: pa.DataType) -> str:
+    """Delta's name of a `delta_type`, with Spark's way to write what is nested."""
+    if pa.types.is_list(stored):
+        return f"array<{type_name(stored.value_type)}>"
+    if pa.types.is_map(stored):
+        return f"map<{type_name(stored.key_type)}, {type_name(stored.item_type)}>"
+    if pa.types.is_decimal(stored):
+        return f"decimal({stored.precision},{stored.scale})"
+    return _NAMES.get(stored, str(stored))
+
+
+_NAMES: Final = {
+    pa.bool_(): "boolean",
+    pa.int8(): "byte",
+    pa.int16(): "short",
+    pa.int32(): "integer",
+    pa.int64(): "long",
+    pa.float32(): "float",
+    pa.float64(): "double",
+    pa.date32(): "date",
+    pa.timestamp("us"): "timestamp_ntz",
+    pa.timestamp("us", "UTC"): "timestamp",
+}
+"""Text and bytes are called as in Arrow."""
+
+
+__all__ = [
+    "TYPE_NAMES",
+    "converted",
+    "delta_type",
+    "holds_as_text",
+    "kept_as",
+    "own_type",
+    "place_outliers",
+    "same_type",
+    "widens",
+]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Self
 from pydantic import Field
 
 from wallaby.errors import ConfigError
-from wallaby.flow import HistoryOptions, Unrepresentable
+from wallaby.flow import HistoryOptions, TypeOptions, Unrepresentable
 from wallaby.sink import Capabilities, WriteMode
 
 CAPABILITIES: Final = Capabilities(
@@ -23,7 +23,7 @@ CAPABILITIES: Final = Capabilities(
 """One process writes a DuckDB file, hence no parallel lanes. Infinite dates are exact, NaN numerics are not."""
 
 
-class DuckDBOptions(HistoryOptions):
+class DuckDBOptions(HistoryOptions, TypeOptions):
     """Where the database file is and how much DuckDB may use."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset()

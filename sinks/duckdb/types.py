@@ -14,7 +14,41 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wallaby.kept_types import TEXT, Kept, printed
+from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifier
+from wallaby.type_map import TypeNames
+
+TYPE_NAMES: Final = TypeNames(
+    {
+        "boolean": "bool",
+        "smallint": "int2",
+        "integer": "int4",
+        "bigint": "int8",
+        "uinteger": "oid",
+        "float": "float4",
+        "double": "float8",
+        "varchar": "text",
+        "blob": "bytea",
+        "uuid": "uuid",
+        "json": "jsonb",
+        "date": "date",
+        "time": "time",
+        "timestamp": "timestamp",
+        "timestamp with time zone": "timestamptz",
+        "interval": "interval",
+        "bool": "bool",
+        "int": "int4",
+        "real": "float4",
+        "text": "text",
+        "string": "text",
+        "timestamptz": "timestamptz",
+    },
+    decimal="decimal",
+    array="{}[]",
+    digits_max=38,
+)
+"""DuckDB's own names of the types a column can be mapped to, as its catalog prints them, and then shorter ones."""
 
 _NAMES: Final[dict[pa.DataType, str]] = {
     pa.bool_(): "BOOLEAN",
@@ -181,4 +215,23 @@ def _with_values(column: pa.ChunkedArray, at: npt.NDArray[np.int64], values: npt
     return pa.array(integers, storage, mask=is_null).view(array.type)
 
 
-__all__ = ["decimal_text", "duckdb_type", "for_scan", "held_values", "is_json", "place_outliers"]
+def kept_as(pg_type: PgType, typmod: int) -> Kept:
+    """See `wallaby.kept_types`."""
+    layout = layout_of(pg_type, typmod)
+    name = duckdb_type(layout.arrow, is_json=is_json(Column("v", pg_type, typmod)))
+    if layout.family is Family.DECIMAL:
+        return Kept("VARCHAR", reason=TEXT) if name == "VARCHAR" else Kept(name)
+    held = ", ".join(f"`{text}`" for text in held_values(layout.arrow))
+    return Kept(name, reason=f"also {held}" if held else printed(layout))
+
+
+__all__ = [
+    "TYPE_NAMES",
+    "decimal_text",
+    "duckdb_type",
+    "for_scan",
+    "held_values",
+    "is_json",
+    "kept_as",
+    "place_outliers",
+]

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sinks.files.config import CAPABILITIES, FilesOptions, read_options
 from wallaby.sink import Capabilities, Sink
+from wallaby.type_options import check_types, with_types
+
+if TYPE_CHECKING:
+    from wallaby.kept_types import Kept
+    from wallaby.schema import PgType
+    from wallaby.type_map import TypeNames
 
 
 class _Factory:
@@ -18,7 +24,7 @@ class _Factory:
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
         """The same for every valid set of options."""
-        read_options(options)
+        check_types(read_options(options), _type_names)
         return CAPABILITIES
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
@@ -27,7 +33,20 @@ class _Factory:
         from sinks.files.sink import FilesSink
 
         read = read_options(options)
-        return FilesSink(read, Directory(Path(read.path), fsync=read.fsync), destination=destination)
+        sink = FilesSink(read, Directory(Path(read.path), fsync=read.fsync), destination=destination)
+        return with_types(sink, read, _type_names)
+
+    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
+        """What a type of PostgreSQL becomes there."""
+        from sinks.files.types import kept_as
+
+        return kept_as(pg_type, typmod)
+
+
+def _type_names() -> TypeNames:
+    from sinks.files.types import TYPE_NAMES
+
+    return TYPE_NAMES
 
 
 FACTORY = _Factory()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 from pydantic import Field
 
 from wallaby.errors import ConfigError
-from wallaby.flow import DestinationOptions, Unrepresentable
+from wallaby.flow import TypeOptions, Unrepresentable
 from wallaby.flow.duration import Duration
 from wallaby.sink import Capabilities, WriteMode
 
@@ -36,7 +36,7 @@ class Compression(StrEnum):
     NONE = "none"
 
 
-class LogOptions(DestinationOptions):
+class LogOptions(TypeOptions):
     """How a log of Parquet files is written, wherever it lies."""
 
     write_mode: WriteMode = WriteMode.APPEND

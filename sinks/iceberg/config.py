@@ -15,7 +15,7 @@ from wallaby import secret
 from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, HistoryOptions, Unrepresentable, off_or_lower
+from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, HistoryOptions, TypeOptions, Unrepresentable, off_or_lower
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
@@ -71,7 +71,7 @@ def _properties(value: Any) -> Any:
     return found
 
 
-class IcebergOptions(HistoryOptions):
+class IcebergOptions(HistoryOptions, TypeOptions):
     """Which catalog, where the files go, and how tables are laid out."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"catalog_uri"})

@@ -31,7 +31,33 @@ from pyiceberg.types import (
 )
 
 from sinks.duckdb.types import decimal_text
+from wallaby.kept_types import TEXT, Kept, printed
+from wallaby.pgtypes.layout import Family, layout_of
+from wallaby.schema import PgType
+from wallaby.transform.casts import Fidelity
+from wallaby.type_map import TypeNames
 from wallaby.wire.parquet_types import INTERVAL_TYPE, from_parquet, to_parquet
+
+TYPE_NAMES: Final = TypeNames(
+    {
+        "boolean": "bool",
+        "int": "int4",
+        "long": "int8",
+        "float": "float4",
+        "double": "float8",
+        "string": "text",
+        "binary": "bytea",
+        "uuid": "uuid",
+        "date": "date",
+        "time": "time",
+        "timestamp": "timestamp",
+        "timestamptz": "timestamptz",
+    },
+    decimal="decimal",
+    array="list<{}>",
+    digits_max=38,
+)
+"""Iceberg's own names of the types a column can be mapped to, as its catalog prints them."""
 
 _DIGITS_MAX: Final = 38
 _INTERVAL: Final = pa.month_day_nano_interval()
@@ -196,4 +222,26 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks != 1 else column.chunk(0)
 
 
-__all__ = ["Numbers", "from_stored", "iceberg_type", "stored_type", "to_stored", "type_name", "widens"]
+def kept_as(pg_type: PgType, typmod: int) -> Kept:
+    """See `wallaby.kept_types`."""
+    layout = layout_of(pg_type, typmod)
+    stored = stored_type(layout.arrow)
+    name = type_name(iceberg_type(stored, Numbers()))
+    if pa.types.is_integer(stored) and stored != layout.arrow:
+        return Kept(name, Fidelity.WIDENED)
+    if layout.family is Family.DECIMAL and pa.types.is_string(stored):
+        return Kept(name, reason=TEXT)
+    return Kept(name, reason=printed(layout))
+
+
+__all__ = [
+    "TYPE_NAMES",
+    "Numbers",
+    "from_stored",
+    "iceberg_type",
+    "kept_as",
+    "stored_type",
+    "to_stored",
+    "type_name",
+    "widens",
+]

@@ -8,8 +8,12 @@ from typing import Any, Final
 
 import psycopg
 
-from sinks.postgres.types import ElementType, TargetColumn
+from sinks.postgres.types import ElementType, TargetColumn, transport
+from wallaby.errors import Refused
+from wallaby.kept_types import TEXT, Kept
+from wallaby.pgtypes.layout import layout_of
 from wallaby.schema import FIRST_USER_OID, PgType, TableName, TypeKind, quote_identifier
+from wallaby.transform.casts import Fidelity
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,3 +208,37 @@ def _without_domain(pg_type: PgType, typmod: int) -> tuple[PgType, int]:
     while pg_type.kind is TypeKind.DOMAIN and pg_type.base is not None:
         pg_type, typmod = pg_type.base, pg_type.base_typmod
     return pg_type, typmod
+
+
+def kept_as(pg_type: PgType, typmod: int) -> Kept:
+    """See `wallaby.kept_types`: a target of the same type, as wallaby makes it."""
+    element = pg_type.element
+    target = TargetColumn(
+        column="v",
+        oid=pg_type.oid,
+        name=pg_type.name,
+        schema=pg_type.schema,
+        kind="e" if pg_type.kind is TypeKind.ENUM else "b",
+        typmod=typmod,
+        sql=pg_type.name,
+        cast=pg_type.name,
+        not_null=False,
+        has_default=False,
+        is_generated=False,
+        identity="",
+        element=None if element is None else ElementType(element.oid, element.name, element.schema, "b"),
+    )
+    try:
+        transport(layout_of(pg_type, typmod).arrow, target)
+    except Refused as error:
+        return Kept("", Fidelity.REFUSED, error.message)
+    if pg_type.kind is TypeKind.DOMAIN and pg_type.base is not None:
+        return kept_as(pg_type.base, pg_type.base_typmod)
+    name = pg_type.name if element is None else f"{element.name}[]"
+    if pg_type.name == "numeric" and typmod >= 4:
+        name = f"numeric({typmod - 4 >> 16},{typmod - 4 & 0x7FF})"
+    if (element or pg_type).name in _AS_TEXT:
+        return Kept("text", reason=TEXT)
+    if pg_type.extension:
+        return Kept(name, reason=f"{stand_in(pg_type)} without the extension")
+    return Kept(name, reason="" if pg_type.schema == "pg_catalog" else "text where the target database lacks it")

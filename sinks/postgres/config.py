@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from wallaby.flow.options import HistoryOptions, Identifier, LoginOptions, PostgresDsn
+from wallaby.flow.options import HistoryOptions, Identifier, LoginOptions, PostgresDsn, TypeOptions
 from wallaby.schema import TableName
 
 _STAGING: Final = "staging tables are temporary and belong to the connection"
@@ -38,7 +38,7 @@ def _without_percent(value: str) -> str:
     return value
 
 
-class PostgresDestinationOptions(LoginOptions, HistoryOptions):
+class PostgresDestinationOptions(LoginOptions, HistoryOptions, TypeOptions):
     """Where and how rows land in a PostgreSQL database.
 
     The Go WALlaby's ``staging_schema``, ``staging_table`` and ``staging_suffix`` are accepted without effect; its side

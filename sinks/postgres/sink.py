@@ -8,18 +8,21 @@ from typing import Any, Final
 
 import psycopg
 
-from sinks.postgres.catalog import qualified, read_target
+from sinks.postgres.catalog import kept_as, qualified, read_target
 from sinks.postgres.config import PostgresDestinationOptions
 from sinks.postgres.lanes import Lanes
 from sinks.postgres.session import connect, is_broken, translated
 from sinks.postgres.tables import Tables
+from sinks.postgres.types import TYPE_NAMES
 from sinks.postgres.writer import PostgresWriter
 from wallaby.errors import ConfigError, Refused, Transient
+from wallaby.kept_types import Kept
 from wallaby.lsn import Position
 from wallaby.postgres.checks import login_findings
-from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Capabilities, Finding, Severity, WriteMode
+from wallaby.schema import PgType, TableName, TableSchema
+from wallaby.sink import Capabilities, Finding, Severity, Sink, WriteMode
 from wallaby.transform.history import require_only_copied
+from wallaby.type_options import check_types, with_types
 from wallaby.window import LaneId
 
 _PATIENCE_MS: Final = 5_000
@@ -186,11 +189,16 @@ class PostgresSinkFactory:
     options_model = PostgresDestinationOptions
 
     def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        _read_options(options)
+        check_types(_read_options(options), lambda: TYPE_NAMES)
         return CAPABILITIES
 
-    def create(self, options: Mapping[str, Any], *, destination: str) -> PostgresSink:
-        return PostgresSink(_read_options(options), destination)
+    def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
+        read = _read_options(options)
+        return with_types(PostgresSink(read, destination), read, lambda: TYPE_NAMES)
+
+    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
+        """What a type becomes there."""
+        return kept_as(pg_type, typmod)
 
 
 def _read_options(options: Mapping[str, Any]) -> PostgresDestinationOptions:

@@ -15,6 +15,44 @@ import pyarrow as pa
 
 from sinks.postgres.encode import Encoding
 from wallaby.errors import Refused
+from wallaby.type_map import TypeNames
+
+TYPE_NAMES: Final = TypeNames(
+    {
+        "boolean": "bool",
+        "smallint": "int2",
+        "integer": "int4",
+        "bigint": "int8",
+        "real": "float4",
+        "double precision": "float8",
+        "numeric": "numeric",
+        "text": "text",
+        "character varying": "varchar",
+        "bytea": "bytea",
+        "uuid": "uuid",
+        "json": "json",
+        "jsonb": "jsonb",
+        "date": "date",
+        "time": "time",
+        "timestamp": "timestamp",
+        "timestamp with time zone": "timestamptz",
+        "interval": "interval",
+        "bool": "bool",
+        "int2": "int2",
+        "int4": "int4",
+        "int8": "int8",
+        "int": "int4",
+        "float4": "float4",
+        "float8": "float8",
+        "varchar": "varchar",
+        "timestamptz": "timestamptz",
+        "timestamp without time zone": "timestamp",
+    },
+    decimal="numeric",
+    array="{}[]",
+    digits_max=76,
+)
+"""PostgreSQL's own names of the types a column can be mapped to, and then its short ones."""
 
 TEXT_OID: Final = 25
 

@@ -27,6 +27,7 @@ ClientWork = Callable[["Client", argparse.Namespace, "Report"], int]
 _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "wanted": ("plan", "apply", "diff"),
     "local": ("validate", "schema"),
+    "types": ("types",),
     "interview": ("init",),
     "snapshot": ("snapshot",),
     "ddl": ("ddl",),

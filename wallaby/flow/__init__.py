@@ -11,6 +11,7 @@ from wallaby.flow.options import (
     SourceMode,
     SourceOptions,
     ToastFetch,
+    TypeOptions,
     Unrepresentable,
 )
 from wallaby.flow.problems import InvalidFlow, Problem
@@ -58,6 +59,7 @@ __all__ = [
     "SourceOptions",
     "TablePattern",
     "ToastFetch",
+    "TypeOptions",
     "Unrepresentable",
     "WireFormat",
     "WriteMode",

@@ -191,6 +191,8 @@ def _type(name: str, annotation: Any) -> _Schema:
     if get_origin(annotation) in (Union, types.UnionType):
         [inner] = [item for item in get_args(annotation) if item is not type(None)]
         return _type(name, inner)
+    if get_origin(annotation) is tuple and get_origin(get_args(annotation)[0]) is tuple:
+        return {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, {"type": "string"}]}
     if get_origin(annotation) in (tuple, dict):  # a mapping is a list of name=value
         return {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}
     if annotation is _DURATION:

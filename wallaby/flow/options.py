@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from wallaby import secret
 from wallaby.errors import ConfigError
+from wallaby.flow.consent import ColumnPattern, parse_column_pattern, read_mappings, read_mappings_file
 from wallaby.flow.duration import Duration
 from wallaby.flow.model import OptionsModel
 from wallaby.flow.problems import InvalidFlow, Problem
@@ -300,6 +301,50 @@ def _version_columns(entries: tuple[str, ...]) -> VersionColumns:
             raise ValueError("must have entries column=name, one for each column")
         names[column] = name
     return VersionColumns.of(names)
+
+
+class TypeOptions(DestinationOptions):
+    """Options of the destinations whose columns can be of other types than wallaby chooses."""
+
+    unsupported: ClassVar[Mapping[str, str]] = {
+        name: reason
+        for name, reason in DestinationOptions.unsupported.items()
+        if name not in ("type_mappings", "type_mappings_file")
+    }
+
+    type_mappings: tuple[tuple[str, str], ...] = ()
+    """Other types for the source's, a mapping or JSON or YAML text: ``{numeric: double, 'int4[]': text}``."""
+    type_mappings_file: str | None = None
+    """A file with the same, read where the flow is checked and where it runs; ``type_mappings`` wins over it."""
+    lossy: tuple[str, ...] = ()
+    """Columns a type mapping may alter, a list or text with commas: ``public.orders.total``, ``public.orders.*``."""
+
+    @property
+    def has_type_mappings(self) -> bool:
+        """True when some column may be of another type than wallaby chooses."""
+        return bool(self.type_mappings or self.type_mappings_file is not None)
+
+    def all_type_mappings(self) -> dict[str, tuple[str, str]]:
+        """Source type, in lower case, to target type and the field it comes from. Reads the file; `ConfigError`."""
+        path = self.type_mappings_file
+        listed = {} if path is None else read_mappings_file(path)
+        found = {key: (name, f"type_mappings_file.{key}") for key, name in listed.items()}
+        return found | {key: (name, f"type_mappings.{key}") for key, name in self.type_mappings}
+
+    @property
+    def consent(self) -> tuple[ColumnPattern, ...]:
+        """``lossy`` as patterns."""
+        return tuple(map(parse_column_pattern, self.lossy))
+
+    @field_validator("type_mappings", mode="plain")
+    @classmethod
+    def _type_mappings(cls, value: Any) -> tuple[tuple[str, str], ...]:
+        return value if isinstance(value, tuple) else tuple(read_mappings(value).items())
+
+    @field_validator("lossy", mode="before")
+    @classmethod
+    def _lossy(cls, value: Any) -> tuple[str, ...]:
+        return tuple(str(parse_column_pattern(item)) for item in split_list(value))
 
 
 class SourceOptions(LoginOptions):

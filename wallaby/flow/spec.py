@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from wallaby import secret
 from wallaby.endpoints import SOURCE_TYPE, sink_factory
 from wallaby.errors import ConfigError
+from wallaby.flow.consent import mappings_text
 from wallaby.flow.model import Strict
 from wallaby.flow.options import DestinationOptions, SourceOptions
 from wallaby.flow.problems import InvalidFlow, Problem, problems_of, translate
@@ -196,6 +197,10 @@ class EndpointSpec(Strict):
     @field_validator("options")
     @classmethod
     def _options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        options = {
+            name: mappings_text(value) if name == "type_mappings" and isinstance(value, Mapping) else value
+            for name, value in options.items()
+        }
         for name, value in options.items():
             items = value if isinstance(value, list | tuple) else (value,)
             if not all(map(_is_plain, (name, *items))):

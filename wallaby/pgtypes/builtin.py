@@ -104,6 +104,16 @@ def builtin_types() -> tuple[PgType, ...]:
     return tuple(found for _, found in sorted(_builtin_types().items()) if found.kind is not TypeKind.ARRAY)
 
 
+def named_type(name: str) -> PgType | None:
+    """The one with this ``typname``; None for any other name."""
+    return next((found for found in _builtin_types().values() if found.name == name), None)
+
+
+def array_of(element: PgType) -> PgType | None:
+    """The array type of one of them; None for any other type, and for an array."""
+    return next((found for found in _builtin_types().values() if found.element == element), None)
+
+
 @cache
 def _builtin_types() -> dict[int, PgType]:
     types: dict[int, PgType] = {}
