@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 
 from sinks.delta.types import delta_type, holds_as_text
-from sinks.duckdb.types import duckdb_type, held_values
+from sinks.duckdb.types import FILE, LAKE, Storage, duckdb_type, held_values
 from sinks.files.types import parquet_type
 from sinks.iceberg.types import Numbers, iceberg_type, stored_type, type_name
 from sinks.postgres.catalog import stand_in
@@ -38,11 +38,11 @@ What becomes of each PostgreSQL type. This page is generated from the code (`pyt
 - *exact*: the destination holds every value but the outliers. *text*: PostgreSQL's own text, byte for byte.
 - PostgreSQL as a destination holds {outliers}. Where it lacks an extension, `wallaby check` warns and says
   what the columns become; arrays of vectors, which nothing stands in for, are refused until it is there.
-- DuckDB holds the outliers named in its column, Delta holds all of a column that is text there.
+- DuckDB and DuckLake hold the outliers named in their columns, Delta holds all of a column that is text there.
 - Iceberg: *widened* types hold every value and more. `numeric` of more than 38 digits is PostgreSQL's own text.
 
-| PostgreSQL | Arrow | wire | outliers | PostgreSQL | DuckDB | Delta | Parquet files | Iceberg |
-|---|---|---|---|---|---|---|---|---|
+| PostgreSQL | Arrow | wire | outliers | PostgreSQL | DuckDB | DuckLake | Delta | Parquet files | Iceberg |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 _INFINITE: Final = "`infinity`, `-infinity`"
@@ -135,7 +135,8 @@ def _cells(row: _Row) -> list[str]:
         wire,
         _OUTLIERS.get(layout.family, ""),
         _postgres(row, layout),
-        _duckdb(layout, json),
+        _duckdb(layout, json, FILE),
+        _duckdb(layout, json, LAKE),
         _delta(layout),
         _files(layout, json),
         _iceberg(layout),
@@ -181,13 +182,17 @@ def _postgres(row: _Row, layout: Layout) -> str:
     return f"exact ({stand_in(one)} without the extension)" if one.extension else "exact"
 
 
-def _duckdb(layout: Layout, json: bool) -> str:
-    name = duckdb_type(layout.arrow, is_json=json)
+def _duckdb(layout: Layout, json: bool, storage: Storage) -> str:
+    name = duckdb_type(layout.arrow, is_json=json, storage=storage)
     if layout.family is Family.LIST:
         return "exact (a list)"
     if layout.family is Family.DECIMAL and name.startswith("DECIMAL"):
         name = "DECIMAL(p,s)"
-    kind = "text" if _holds_text_only(layout) or (layout.family is Family.DECIMAL and name == "VARCHAR") else "exact"
+    kind = (
+        "text"
+        if _holds_text_only(layout) or (name == "VARCHAR" and layout.family in (Family.DECIMAL, Family.INTERVAL))
+        else "exact"
+    )
     held = ", ".join(f"`{text}`" for text in held_values(layout.arrow))
     return f"{kind} ({name})" + (f", also {held}" if held else "")
 

@@ -22,16 +22,22 @@ _GROUP: Final = "wallaby.sinks"
 _OWN: Final[Mapping[str, str]] = {
     "postgres": "sinks.postgres:FACTORY",
     "duckdb": "sinks.duckdb:FACTORY",
+    "ducklake": "sinks.ducklake:FACTORY",
     "files": "sinks.files:FACTORY",
     "iceberg": "sinks.iceberg:FACTORY",
     "pgstream": "sinks.pgstream:FACTORY",
     "delta": "sinks.delta:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
-_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta", "iceberg": "iceberg"}
+_EXTRAS: Final[Mapping[str, str]] = {
+    "duckdb": "duckdb",
+    "ducklake": "ducklake",
+    "delta": "delta",
+    "iceberg": "iceberg",
+}
 _GO_TYPES: Final = frozenset(
     {
-        *("snowflake", "snowpipe", "clickhouse", "ducklake"),
+        *("snowflake", "snowpipe", "clickhouse"),
         *("kafka", "redpanda", "bufstream", "s3", "http", "grpc", "proto"),
     }
 )

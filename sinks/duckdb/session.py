@@ -126,6 +126,10 @@ class Session:
         """All rows of a small answer."""
         return self._run(statement, parameters, **where).fetchall()
 
+    def run(self, statement: str, **where: Any) -> None:
+        """A statement whose answer nobody needs."""
+        self._run(statement, **where)
+
     def count(self, statement: str, **where: Any) -> int:
         """How many rows an INSERT, UPDATE or DELETE touched."""
         row = self._run(statement, **where).fetchone()

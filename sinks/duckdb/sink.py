@@ -48,7 +48,7 @@ class DuckDBSink(EngineSink[FileSession]):
                 self._session.close()
 
 
-def file_findings(path: Path) -> list[Finding]:
+def file_findings(path: Path, *, is_duckdb: bool = True) -> list[Finding]:
     """What keeps the file from being opened for writing, seen from outside."""
     if not path.parent.is_dir():
         return [_error(str(path), "the folder does not exist", f"Create {path.parent}", "missing-folder")]
@@ -58,7 +58,7 @@ def file_findings(path: Path) -> list[Finding]:
         return [_error(str(path), "cannot be written", "Give this user write permission", "read-only")]
     if not is_writable(path.parent):
         return [_error(str(path.parent), "cannot be written, but the log goes there", "Give permission", "read-only")]
-    if path.exists() and path.stat().st_size and not _is_database(path):
+    if is_duckdb and path.exists() and path.stat().st_size and not _is_database(path):
         return [_error(str(path), "is not a DuckDB database", "Name another file", "not-a-database")]
     return []
 

@@ -26,16 +26,20 @@ class Storage:
     name: str
     """For messages."""
     has_intervals: bool
-    """False: intervals are PostgreSQL's own text."""
+    """False: intervals are text, as `wallaby.content.value_texts` prints them."""
+    has_json: bool
+    """False: JSON is text, because reading it back rejects what PostgreSQL accepts (a lone surrogate)."""
     changes_to_text: bool
     """ALTER … TYPE VARCHAR works; else the column is made anew."""
     has_table_per_lane: bool
     """Lanes have a record table each, because two writers of one table exclude each other."""
 
 
-FILE: Final = Storage(name="DuckDB", has_intervals=True, changes_to_text=True, has_table_per_lane=False)
+FILE: Final = Storage(name="DuckDB", has_intervals=True, has_json=True, changes_to_text=True, has_table_per_lane=False)
 """A database file."""
-LAKE: Final = Storage(name="DuckLake", has_intervals=False, changes_to_text=False, has_table_per_lane=True)
+LAKE: Final = Storage(
+    name="DuckLake", has_intervals=False, has_json=False, changes_to_text=False, has_table_per_lane=True
+)
 """Parquet files and a catalog. Parquet's interval has milliseconds and no sign."""
 _INTERVAL: Final = pa.month_day_nano_interval()
 _NAMES: Final[dict[pa.DataType, str]] = {
@@ -77,7 +81,7 @@ def duckdb_type(arrow: pa.DataType, *, is_json: bool = False, storage: Storage =
         return f"STRUCT({', '.join(members)})"
     if pa.types.is_decimal(arrow):
         return f"DECIMAL({arrow.precision},{arrow.scale})" if arrow.precision <= _DECIMAL_DIGITS_MAX else "VARCHAR"
-    if is_json and pa.types.is_string(arrow):
+    if is_json and storage.has_json and pa.types.is_string(arrow):
         return "JSON"
     if arrow == _INTERVAL and not storage.has_intervals:
         return "VARCHAR"
