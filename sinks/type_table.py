@@ -14,6 +14,8 @@ from sinks.delta.types import TYPE_NAMES as DELTA_NAMES
 from sinks.delta.types import kept_as as delta
 from sinks.duckdb.types import TYPE_NAMES as DUCKDB_NAMES
 from sinks.duckdb.types import kept_as as duckdb
+from sinks.ducklake.types import TYPE_NAMES as DUCKLAKE_NAMES
+from sinks.ducklake.types import kept_as as ducklake
 from sinks.files.types import TYPE_NAMES as FILES_NAMES
 from sinks.files.types import kept_as as files
 from sinks.iceberg.types import TYPE_NAMES as ICEBERG_NAMES
@@ -44,9 +46,12 @@ DESTINATIONS: Final = {
         "says what the columns become; arrays of vectors, which nothing stands in for, are refused until it is there.",
     ),
     "duckdb": Destination("DuckDB", duckdb, DUCKDB_NAMES, "Outliers named in the last column are held exactly."),
+    "ducklake": Destination(
+        "DuckLake", ducklake, DUCKLAKE_NAMES, "Outliers named in the last column are held exactly."
+    ),
     "delta": Destination("Delta Lake", delta, DELTA_NAMES, "Outliers are held where the last column says so."),
     "iceberg": Destination("Iceberg", iceberg, ICEBERG_NAMES, "No outliers are held."),
-    "files": Destination("Parquet files", files, FILES_NAMES, "No outliers are held."),
+    "files": Destination("Parquet files", files, FILES_NAMES, "No outliers are held. Objects in S3 are the same."),
 }
 _HEAD: Final = """# Types
 

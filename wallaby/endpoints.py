@@ -22,6 +22,7 @@ _GROUP: Final = "wallaby.sinks"
 _OWN: Final[Mapping[str, str]] = {
     "postgres": "sinks.postgres:FACTORY",
     "duckdb": "sinks.duckdb:FACTORY",
+    "ducklake": "sinks.ducklake:FACTORY",
     "files": "sinks.files:FACTORY",
     "iceberg": "sinks.iceberg:FACTORY",
     "pgstream": "sinks.pgstream:FACTORY",
@@ -29,10 +30,10 @@ _OWN: Final[Mapping[str, str]] = {
     "s3": "sinks.s3:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
-_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta", "iceberg": "iceberg", "s3": "s3"}
+_EXTRAS: Final[Mapping[str, str]] = {name: name for name in ("duckdb", "ducklake", "delta", "iceberg", "s3")}
 _GO_TYPES: Final = frozenset(
     {
-        *("snowflake", "snowpipe", "clickhouse", "ducklake"),
+        *("snowflake", "snowpipe", "clickhouse"),
         *("kafka", "redpanda", "bufstream", "http", "grpc", "proto"),
     }
 )

@@ -11,6 +11,7 @@ from wallaby.errors import ConfigError
 from wallaby.flow import HistoryOptions, TypeOptions, Unrepresentable
 from wallaby.sink import Capabilities, WriteMode
 
+_STAGING: Final = "changes are read where they lie in memory, and become visible with their commit"
 CAPABILITIES: Final = Capabilities(
     modes=frozenset(WriteMode),
     atomic_position=True,
@@ -23,13 +24,16 @@ CAPABILITIES: Final = Capabilities(
 """One process writes a DuckDB file, hence no parallel lanes. Infinite dates are exact, NaN numerics are not."""
 
 
-class DuckDBOptions(HistoryOptions, TypeOptions):
-    """Where the database file is and how much DuckDB may use."""
+class EngineOptions(HistoryOptions, TypeOptions):
+    """How much DuckDB may use, wherever it keeps its tables."""
 
-    secret_fields: ClassVar[frozenset[str]] = frozenset()
+    without_effect: ClassVar[Mapping[str, str]] = {
+        **HistoryOptions.without_effect,
+        "staging_schema": _STAGING,
+        "staging_table": _STAGING,
+        "staging_suffix": _STAGING,
+    }
 
-    dsn: str = Field(min_length=1)
-    """The database file; it is created when missing, its folder is not. ``path`` means the same."""
     memory_limit: str = Field(default="1GB", pattern=r"^\d+(\.\d+)? ?[kKmMgGtT][iI]?[bB]$")
     """DuckDB's own limit. Beyond it DuckDB spills beside the file; large transactions need no more."""
     threads: int = Field(default=2, ge=1, le=256)
@@ -39,6 +43,15 @@ class DuckDBOptions(HistoryOptions, TypeOptions):
     def keeps_outliers(self) -> bool:
         """True when the log has a column for values no DuckDB type holds."""
         return self.write_mode is WriteMode.APPEND and self.unrepresentable is Unrepresentable.TEXT
+
+
+class DuckDBOptions(EngineOptions):
+    """Where the database file is and how much DuckDB may use."""
+
+    secret_fields: ClassVar[frozenset[str]] = frozenset()
+
+    dsn: str = Field(min_length=1)
+    """The database file; it is created when missing, its folder is not. ``path`` means the same."""
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Self:
@@ -60,13 +73,18 @@ def read_options(options: Mapping[str, Any]) -> DuckDBOptions:
     read.require_mode(CAPABILITIES)
     if read.dsn.startswith((":memory:", "md:", "motherduck:")):
         raise ConfigError("must be a file: the position record lives in it", advice="Name a path", field="dsn")
+    require_a_place_for_text(read)
+    return read
+
+
+def require_a_place_for_text(read: EngineOptions) -> None:
+    """`ConfigError` for a mirror that shall keep outliers as text."""
     if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
             f"text needs a column of its own, which a {read.write_mode.value} does not have",
             advice="Use write_mode append, or unrepresentable refuse or null",
             field="unrepresentable",
         )
-    return read
 
 
-__all__ = ["CAPABILITIES", "DuckDBOptions", "read_options"]
+__all__ = ["CAPABILITIES", "DuckDBOptions", "EngineOptions", "read_options", "require_a_place_for_text"]

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, assert_never
 
 import pyarrow as pa
 
-from sinks.duckdb.types import duckdb_type, is_json
+from sinks.duckdb.types import FILE, Storage, duckdb_type, is_json
 from wallaby.errors import Refused
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import Column, TableName, TableSchema, quote_identifier
@@ -89,7 +89,7 @@ def target_name(source: TableName, *, schema: str | None, table: str | None, cat
 
 
 def wanted_columns(
-    schema: TableSchema, mode: WriteMode, *, keep_outliers: bool, versions: VersionColumns
+    schema: TableSchema, mode: WriteMode, *, keep_outliers: bool, versions: VersionColumns, storage: Storage = FILE
 ) -> tuple[TargetColumn, ...]:
     """The columns the target must have, in order. `Refused` when two differ by case only, and as `history_schema`."""
     match mode:
@@ -103,26 +103,26 @@ def wanted_columns(
             assert_never(never)
     if not len(fields):
         raise Refused(
-            "a table without columns cannot be made in DuckDB",
+            f"a table without columns cannot be made in {storage.name}",
             advice="Leave the table out of the publication, or use write_mode: append",
             table=schema.name,
         )
     origins: list[Column | None] = [*schema.columns, *([None] * (len(fields) - len(schema.columns)))]
-    columns = tuple(_wanted(field, origin) for field, origin in zip(fields, origins, strict=True))
+    columns = tuple(_wanted(field, origin, storage) for field, origin in zip(fields, origins, strict=True))
     seen: dict[str, str] = {}
     for column in columns:
         if (other := seen.setdefault(fold(column.name), column.name)) != column.name:
             raise Refused(
-                f"columns {other} and {column.name} have the same name in DuckDB (name-collision)",
+                f"columns {other} and {column.name} have the same name in {storage.name} (name-collision)",
                 advice="DuckDB ignores case in names: rename one of the columns, or leave it out of the publication",
                 table=schema.name,
             )
     return columns
 
 
-def _wanted(field: pa.Field, origin: Column | None) -> TargetColumn:
+def _wanted(field: pa.Field, origin: Column | None, storage: Storage) -> TargetColumn:
     json = origin is not None and is_json(origin)
-    kind = duckdb_type(field.type, is_json=json)
+    kind = duckdb_type(field.type, is_json=json, storage=storage)
     if origin is None:
         return TargetColumn(field.name, kind)
     return TargetColumn(field.name, kind, origin.attnum, missing=origin.missing)
@@ -131,7 +131,8 @@ def _wanted(field: pa.Field, origin: Column | None) -> TargetColumn:
 def read_columns(runs: Runs, target: TargetName) -> tuple[TargetColumn, ...] | None:
     """The existing table's columns in order; None when there is no such table."""
     rows = runs.query(
-        "SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL FROM duckdb_columns()"
+        "SELECT column_name, data_type, NOT is_nullable AND coalesce(column_default, 'NULL') = 'NULL'"
+        " FROM duckdb_columns()"
         " WHERE database_name = current_database() AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
         " ORDER BY column_index",
         (target.schema, target.table),
@@ -155,7 +156,13 @@ class Change:
     """What the statements do."""
 
 
-def change(target: TargetName, existing: tuple[TargetColumn, ...], wanted: tuple[TargetColumn, ...]) -> Change:
+def change(
+    target: TargetName,
+    existing: tuple[TargetColumn, ...],
+    wanted: tuple[TargetColumn, ...],
+    *,
+    storage: Storage = FILE,
+) -> Change:
     """From ``existing`` to ``wanted``: add columns, widen types. A wider type than wanted fits; nothing is dropped."""
     present = {fold(column.name): column for column in existing}
     needed = {fold(column.name) for column in wanted}
@@ -170,7 +177,7 @@ def change(target: TargetName, existing: tuple[TargetColumn, ...], wanted: tuple
         elif widens(column.type, found.type):
             continue
         elif widens(found.type, column.type):
-            statements.append(f"ALTER TABLE {target.sql} ALTER {quote_identifier(found.name)} TYPE {column.type}")
+            statements += _widened(target, found, column.type, storage)
         else:
             unfit.append(f"column {column.name} is {found.type}, the source needs {column.type}")
     unfit += [
@@ -179,6 +186,19 @@ def change(target: TargetName, existing: tuple[TargetColumn, ...], wanted: tuple
         if key not in needed and column.required
     ]
     return Change(tuple(statements), tuple(unfit))
+
+
+def _widened(target: TargetName, found: TargetColumn, kind: str, storage: Storage) -> list[str]:
+    name = quote_identifier(found.name)
+    if storage.changes_to_text or not kind.startswith("VARCHAR"):
+        return [f"ALTER TABLE {target.sql} ALTER {name} TYPE {kind}"]
+    wider = quote_identifier(f"{found.name} {kind}")
+    return [
+        f"ALTER TABLE {target.sql} ADD COLUMN {wider} {kind}",
+        f"UPDATE {target.sql} SET {wider} = CAST({name} AS {kind})",
+        f"ALTER TABLE {target.sql} DROP COLUMN {name}",
+        f"ALTER TABLE {target.sql} RENAME COLUMN {wider} TO {name}",
+    ]
 
 
 def _added(target: TargetName, column: TargetColumn) -> tuple[list[str], list[str]]:

@@ -46,9 +46,9 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
     """Our error for DuckDB's: class, advice, and no word of DuckDB's own text."""
     kind = type(error).__name__
     match error:
-        case duckdb.IOException() if "lock on file" in str(error):
+        case duckdb.IOException() if "lock on file" in str(error) and doing is not Doing.COMMIT:
             return lock_conflict(error, **where)
-        case duckdb.TransactionException():
+        case duckdb.TransactionException() if doing is Doing.WORK or _is_conflict(str(error)):
             return Conflict("another connection changed the same rows", advice="It is tried again", **where)
         case _ if doing is Doing.COMMIT:
             return OutcomeUnknown(f"DuckDB gave {kind} at COMMIT", advice="The position in the file decides", **where)
@@ -85,6 +85,11 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
             return Transient("DuckDB was interrupted", **where)
         case _:
             return Transient(f"DuckDB gave {kind} while {doing.value}", **where)
+
+
+def _is_conflict(text: str) -> bool:
+    """A lake gives every failure of its catalog at COMMIT the class of a conflict."""
+    return "DuckLake" not in text or "Transaction conflict" in text
 
 
 def lock_conflict(error: duckdb.Error, **where: Any) -> Transient:

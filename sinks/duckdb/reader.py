@@ -36,9 +36,8 @@ def read_mirror(path: str | Path, schema: TableSchema, *, target: TargetName | N
 
 def mirror_rows(connection: Any, schema: TableSchema, *, target: TargetName | None = None) -> pa.Table:
     """As `read_mirror`, over an open connection of ``duckdb``."""
-    found, arrays, outliers = _read(connection, schema, arrow_schema(schema), target)
-    fields = pa.schema([*arrow_schema(schema), pa.field("__outliers", OUTLIER_TYPE)])
-    return pa.Table.from_arrays([*arrays, outliers.as_indexes(found.num_rows)], schema=fields)
+    found, outliers = _read(connection, schema, arrow_schema(schema), target)
+    return found.append_column("__outliers", outliers.as_indexes(found.num_rows))
 
 
 def log_rows(connection: Any, schema: TableSchema, *, target: TargetName | None = None) -> pa.Table:
@@ -47,9 +46,8 @@ def log_rows(connection: Any, schema: TableSchema, *, target: TargetName | None 
     Values DuckDB holds and Arrow does not (infinite dates) are null and their text is among the outliers.
     """
     wanted = append_schema(schema, keep_outliers=True)
-    found, arrays, outliers = _read(connection, schema, pa.schema(list(wanted)[:-1]), target)
-    lists = outliers.as_names(found.num_rows, schema)
-    return pa.Table.from_arrays([*arrays, lists], schema=wanted)
+    found, outliers = _read(connection, schema, pa.schema(list(wanted)[:-1]), target)
+    return found.append_column(wanted.field(-1), outliers.as_names(found.num_rows, schema))
 
 
 def history_rows(
@@ -57,14 +55,13 @@ def history_rows(
 ) -> pa.Table:
     """The rows of the table's history, as `wallaby.transform.history` has them, and last ``__outliers``."""
     wanted = history_schema(schema, columns)
-    found, arrays, outliers = _read(connection, schema, wanted, target)
-    fields = pa.schema([*wanted, pa.field("__outliers", OUTLIER_TYPE)])
-    return pa.Table.from_arrays([*arrays, outliers.as_indexes(found.num_rows)], schema=fields)
+    found, outliers = _read(connection, schema, wanted, target)
+    return found.append_column(pa.field("__outliers", OUTLIER_TYPE), outliers.as_indexes(found.num_rows))
 
 
 def _read(
     connection: Any, schema: TableSchema, wanted: pa.Schema, target: TargetName | None
-) -> tuple[pa.Table, list[pa.Array], _Texts]:
+) -> tuple[pa.Table, _Texts]:
     name = target or TargetName(schema.name.schema, schema.name.name)
     columns = ", ".join(quote_identifier(column) for column in wanted.names)
     with translated(Doing.WORK, table=schema.name):
@@ -73,13 +70,26 @@ def _read(
         found = connection.execute(f"SELECT {columns} FROM {name.sql}").to_arrow_table().combine_chunks()
     arrays: list[pa.Array] = []
     texts = _Texts()
+    wanted = pa.schema([_stored(field, column.type) for field, column in zip(wanted, found.schema, strict=True)])
     for number, field in enumerate(wanted):
         array = _storage(found.column(number), field.type)
         for text, value in held_values(field.type).items() if number < len(schema.columns) else ():
             array, at = _without(array, value)
             texts.add(number, text, at)
         arrays.append(array)
-    return found, arrays, texts
+    return pa.Table.from_arrays(arrays, schema=wanted), texts
+
+
+def _stored(field: pa.Field, found: pa.DataType) -> pa.Field:
+    """The field, as text where the storage has text for intervals."""
+    leaf, text = field.type, pa.string()
+    while pa.types.is_list(leaf):
+        leaf, text = leaf.value_type, pa.list_(text)
+    leaf_found = found
+    while pa.types.is_list(leaf_found):
+        leaf_found = leaf_found.value_type
+    is_text = leaf == pa.month_day_nano_interval() and leaf_found != leaf
+    return field.with_type(text) if is_text else field
 
 
 class _Texts:

@@ -1,4 +1,4 @@
-"""The one connection to the database file: transactions, statements, and Arrow tables under a name for a moment."""
+"""The one connection to the database: transactions, statements, and Arrow tables under a name for a moment."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import duckdb
 import pyarrow as pa
 
-from sinks.duckdb.config import DuckDBOptions
+from sinks.duckdb.config import DuckDBOptions, EngineOptions
 from sinks.duckdb.errors import Doing, translated
+from sinks.duckdb.types import FILE, Storage
 from wallaby.errors import Transient
 from wallaby.schema import quote_identifier
+from wallaby.window import CommitToken
 
 _CHECKPOINT_AFTER: Final = "128MB"
 """Log written before DuckDB folds it into the file. At its default, 16 MB, random updates of a table of a million rows
@@ -22,61 +24,56 @@ cost three times the CPU; the price is that much log to read when a killed proce
 
 
 class Session:
-    """Connects when first used, so that checking a destination creates no file. One thread."""
+    """Connects when first used, so that checking a destination creates nothing. One thread.
 
-    def __init__(self, options: DuckDBOptions) -> None:
-        self._options = options
+    Where the database is, its kinds say: `FileSession` here, and DuckLake's.
+    """
+
+    storage: ClassVar[Storage]
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        """What errors name; holds no secret."""
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._catalog = ""
         self.in_transaction = False
 
     @property
     def catalog(self) -> str:
-        """The file's catalog, quoted; empty before the first connection.
+        """The database's catalog, quoted; empty before the first connection.
 
-        DuckDB names it after the file, so a file called like one of its schemas makes two-part names ambiguous:
+        DuckDB names it after a file, so a file called like one of its schemas makes two-part names ambiguous:
         everything is addressed with three.
         """
         return self._catalog
-
-    @property
-    def path(self) -> Path:
-        return Path(self._options.dsn)
 
     @property
     def is_connected(self) -> bool:
         return self._connection is not None
 
     def connect(self) -> duckdb.DuckDBPyConnection:
-        """The connection, made when there is none. `Transient` while another process holds the file."""
+        """The connection, made when there is none. `Transient` while another process holds the database."""
         if self._connection is None:
-            if not self.path.parent.is_dir():
-                raise Transient(
-                    "the folder of the database file does not exist",
-                    advice="Create the folder, or mount what should be there",
-                    path=self.path.parent,
-                )
-            with translated(Doing.OPEN, path=self.path):
-                self._connection = duckdb.connect(str(self.path), config=self._config())
-                self._connection.execute("SET TimeZone = 'UTC'")
-                self._catalog = catalog_of(self._connection)
+            self._connection = self._opened()
+            self._catalog = catalog_of(self._connection)
         return self._connection
 
-    def _config(self) -> dict[str, str | bool | int | float | list[str]]:
-        return {
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "memory_limit": self._options.memory_limit,
-            "threads": str(self._options.threads),
-            "wal_autocheckpoint": _CHECKPOINT_AFTER,
-        }
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        """A new connection whose current catalog is the database."""
+        raise NotImplementedError
+
+    def prepared(self) -> None:
+        """wallaby's own tables were made just now."""
+
+    def note(self, token: CommitToken) -> None:
+        """Say of the open transaction what it is, where the database keeps such notes."""
 
     def close(self) -> None:
         """Roll back and disconnect. DuckDB writes its log into the file (CHECKPOINT) as the last connection goes."""
         self.rollback()
         connection, self._connection = self._connection, None
         if connection is not None:
-            with translated(Doing.WORK, path=self.path):
+            with translated(Doing.WORK, path=self.place):
                 connection.close()
 
     def begin(self) -> None:
@@ -129,6 +126,10 @@ class Session:
         """All rows of a small answer."""
         return self._run(statement, parameters, **where).fetchall()
 
+    def run(self, statement: str, **where: Any) -> None:
+        """A statement whose answer nobody needs."""
+        self._run(statement, **where)
+
     def count(self, statement: str, **where: Any) -> int:
         """How many rows an INSERT, UPDATE or DELETE touched."""
         row = self._run(statement, **where).fetchone()
@@ -159,6 +160,45 @@ class Session:
             return connection.execute(statement, parameters) if parameters else connection.execute(statement)
 
 
+class FileSession(Session):
+    """A database file of DuckDB's own."""
+
+    storage = FILE
+
+    def __init__(self, options: DuckDBOptions) -> None:
+        super().__init__(options.dsn)
+        self._options = options
+
+    @property
+    def path(self) -> Path:
+        return Path(self._options.dsn)
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        if not self.path.parent.is_dir():
+            raise Transient(
+                "the folder of the database file does not exist",
+                advice="Create the folder, or mount what should be there",
+                path=self.path.parent,
+            )
+        with translated(Doing.OPEN, path=self.path):
+            connection = duckdb.connect(str(self.path), config=self._config())
+            connection.execute("SET TimeZone = 'UTC'")
+        return connection
+
+    def _config(self) -> dict[str, str | bool | int | float | list[str]]:
+        return {**engine_config(self._options), "wal_autocheckpoint": _CHECKPOINT_AFTER}
+
+
+def engine_config(options: EngineOptions) -> dict[str, str | bool | int | float | list[str]]:
+    """DuckDB's settings: limits as asked for, and nothing from the network."""
+    return {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "memory_limit": options.memory_limit,
+        "threads": str(options.threads),
+    }
+
+
 def catalog_of(connection: duckdb.DuckDBPyConnection) -> str:
     """The name DuckDB gave the connection's file, quoted."""
     row = connection.execute("SELECT current_database()").fetchone()
@@ -171,4 +211,4 @@ def is_writable(path: Path) -> bool:
     return os.access(path if path.exists() else path.parent, os.W_OK)
 
 
-__all__ = ["Session", "catalog_of", "is_writable"]
+__all__ = ["FileSession", "Session", "catalog_of", "engine_config", "is_writable"]

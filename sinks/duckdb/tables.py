@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sinks.duckdb.config import DuckDBOptions
+from sinks.duckdb.config import EngineOptions
 from sinks.duckdb.ddl import (
     OWN_SCHEMA,
     Change,
@@ -18,7 +18,7 @@ from sinks.duckdb.ddl import (
     target_name,
     wanted_columns,
 )
-from sinks.duckdb.lanes import own_schema
+from sinks.duckdb.lanes import LANE_TABLE, own_schema
 from sinks.duckdb.session import Session
 from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
@@ -32,7 +32,7 @@ _WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = l
 class Tables:
     """Everything runs in the open transaction if there is one, else in one of its own."""
 
-    def __init__(self, session: Session, options: DuckDBOptions) -> None:
+    def __init__(self, session: Session, options: EngineOptions) -> None:
         self.options = options
         self._session = session
 
@@ -52,7 +52,13 @@ class Tables:
             self.options.write_mode,
             keep_outliers=self.options.keeps_outliers,
             versions=self.options.version_columns,
+            storage=self._session.storage,
         )
+
+    def _change(
+        self, target: TargetName, existing: tuple[TargetColumn, ...], wanted: tuple[TargetColumn, ...]
+    ) -> Change:
+        return change(target, existing, wanted, storage=self._session.storage)
 
     def ensure(self, schema: TableSchema) -> None:
         """Create the target, or bring it to ``schema``: a mirror's columns are renamed, dropped, added and widened as
@@ -83,7 +89,7 @@ class Tables:
             moves = moved.moves
             if moved.statements:
                 existing = read_columns(self._session, target) or ()
-        self._apply(change(target, existing, wanted), schema)
+        self._apply(self._change(target, existing, wanted), schema)
         return moves
 
     def reset(self, source: TableName) -> None:
@@ -123,7 +129,7 @@ class Tables:
                 existing = read_columns(self._session, target) if can_read else None
                 if existing is not None:
                     self._require_versions(target, existing, schema)
-                    _require_fit(change(target, existing, wanted), schema)
+                    _require_fit(self._change(target, existing, wanted), schema)
             except (Refused, ConfigError) as error:
                 code = "name-collision" if "name-collision" in error.message else "table-shape"
                 found.append(
@@ -176,9 +182,12 @@ class Tables:
                 f"INSERT INTO {self._own} VALUES (?, ?, ?, ?, ?, [])",
                 (target.schema, target.table, schema.name.schema, schema.name.name, resettable),
             )
+        before = self._owned(target)
         columns = [
             {"name": column.name, "attnum": column.attnum or numbers.get(column.name, 0)} for column in schema.columns
         ]
+        if before == tuple((column.name, column.attnum or numbers.get(column.name, 0)) for column in schema.columns):
+            return
         self._session.query(f"UPDATE {self._own} SET columns = ? {_WHERE}", (columns, target.schema, target.table))
 
     def _is_empty(self, target: TargetName) -> bool:
@@ -186,7 +195,9 @@ class Tables:
 
 
 def _require_not_own(target: TargetName) -> None:
-    if target.folded[0] == OWN_SCHEMA and target.folded[1] in ("lanes", "tables", "format"):
+    if target.folded[0] == OWN_SCHEMA and (
+        target.folded[1] in ("lanes", "tables", "format") or target.folded[1].startswith(LANE_TABLE)
+    ):
         raise Refused(
             "wallaby keeps its own record under this name (name-collision)",
             advice="Choose another schema with the option schema",
@@ -206,7 +217,7 @@ def _require_fit(plan: Change, schema: TableSchema) -> None:
 def _collision(target: TargetName, source: TableName, other: TableName) -> Refused:
     return Refused(
         f"{source} and {other} would both be written to {target} (name-collision)",
-        advice="DuckDB ignores case in names, and one target holds one table: give each its own destination",
+        advice="Case in names is ignored, and one target holds one table: give each its own destination",
         table=source,
     )
 

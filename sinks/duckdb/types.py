@@ -7,6 +7,7 @@ cast to JSON, does not reject what PostgreSQL accepts (a lone surrogate in ``jso
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wallaby.content import value_texts
 from wallaby.kept_types import TEXT, Kept, printed
 from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifier
@@ -50,6 +52,30 @@ TYPE_NAMES: Final = TypeNames(
 )
 """DuckDB's own names of the types a column can be mapped to, as its catalog prints them, and then shorter ones."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """What DuckDB's engine can do with tables, by where it keeps them."""
+
+    name: str
+    """For messages."""
+    has_intervals: bool
+    """False: intervals are text, as `wallaby.content.value_texts` prints them."""
+    has_json: bool
+    """False: JSON is text, because reading it back rejects what PostgreSQL accepts (a lone surrogate)."""
+    changes_to_text: bool
+    """ALTER … TYPE VARCHAR works; else the column is made anew."""
+    has_table_per_lane: bool
+    """Lanes have a record table each, because two writers of one table exclude each other."""
+
+
+FILE: Final = Storage(name="DuckDB", has_intervals=True, has_json=True, changes_to_text=True, has_table_per_lane=False)
+"""A database file."""
+LAKE: Final = Storage(
+    name="DuckLake", has_intervals=False, has_json=False, changes_to_text=False, has_table_per_lane=True
+)
+"""Parquet files and a catalog. Parquet's interval has milliseconds and no sign."""
+_INTERVAL: Final = pa.month_day_nano_interval()
 _NAMES: Final[dict[pa.DataType, str]] = {
     pa.bool_(): "BOOLEAN",
     pa.int8(): "TINYINT",
@@ -71,17 +97,17 @@ _NAMES: Final[dict[pa.DataType, str]] = {
     pa.time64("us"): "TIME",
     pa.timestamp("us"): "TIMESTAMP",
     pa.timestamp("us", "UTC"): "TIMESTAMP WITH TIME ZONE",
-    pa.month_day_nano_interval(): "INTERVAL",
+    _INTERVAL: "INTERVAL",
 }
 _DECIMAL_DIGITS_MAX: Final = 38
 _UUID: Final = {b"ARROW:extension:name": b"arrow.uuid", b"ARROW:extension:metadata": b""}
 _JSON: Final = {b"ARROW:extension:name": b"arrow.json", b"ARROW:extension:metadata": b""}
 
 
-def duckdb_type(arrow: pa.DataType, *, is_json: bool = False) -> str:
+def duckdb_type(arrow: pa.DataType, *, is_json: bool = False, storage: Storage = FILE) -> str:
     """DuckDB's name, as its catalog prints it, of the type that holds every value of ``arrow``."""
     if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
-        return duckdb_type(arrow.value_type, is_json=is_json) + "[]"
+        return duckdb_type(arrow.value_type, is_json=is_json, storage=storage) + "[]"
     if pa.types.is_map(arrow):
         return f"MAP({duckdb_type(arrow.key_type)}, {duckdb_type(arrow.item_type)})"
     if pa.types.is_struct(arrow):
@@ -89,8 +115,10 @@ def duckdb_type(arrow: pa.DataType, *, is_json: bool = False) -> str:
         return f"STRUCT({', '.join(members)})"
     if pa.types.is_decimal(arrow):
         return f"DECIMAL({arrow.precision},{arrow.scale})" if arrow.precision <= _DECIMAL_DIGITS_MAX else "VARCHAR"
-    if is_json and pa.types.is_string(arrow):
+    if is_json and storage.has_json and pa.types.is_string(arrow):
         return "JSON"
+    if arrow == _INTERVAL and not storage.has_intervals:
+        return "VARCHAR"
     return _NAMES.get(arrow, "VARCHAR")
 
 
@@ -111,8 +139,9 @@ def _leaf(pg_type: PgType) -> PgType:
                 return pg_type
 
 
-def for_scan(rows: pa.Table, columns: tuple[Column | None, ...]) -> pa.Table:
-    """``rows`` as DuckDB shall read it: UUID and JSON marked, decimals beyond 38 digits as text. Zero-copy otherwise.
+def for_scan(rows: pa.Table, columns: tuple[Column | None, ...], *, storage: Storage = FILE) -> pa.Table:
+    """``rows`` as DuckDB shall read it: UUID and JSON marked, decimals beyond 38 digits as text, and intervals where
+    the storage has none. Zero-copy otherwise.
 
     ``columns`` says what each of ``rows`` columns is at the source; None for those that are wallaby's own. The columns
     are named by place, ``c0``, ``c1`` …: names of the source may differ by case only from each other or from ours.
@@ -122,6 +151,8 @@ def for_scan(rows: pa.Table, columns: tuple[Column | None, ...]) -> pa.Table:
         array = rows.column(i)
         if pa.types.is_decimal(array.type) and array.type.precision > _DECIMAL_DIGITS_MAX:
             array = decimal_text(array)
+        elif not storage.has_intervals:
+            array = _with_interval_texts(array)
         fields.append(_marked(pa.field(f"c{i}", array.type), column is not None and is_json(column)))
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
@@ -133,6 +164,22 @@ def _marked(field: pa.Field, json: bool) -> pa.Field:
     if field.type == pa.binary(16):
         return field.with_metadata(_UUID)
     return field.with_metadata(_JSON) if json and pa.types.is_string(field.type) else field
+
+
+def _with_interval_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if column.type == _INTERVAL:
+        return pa.chunked_array([value_texts(chunk).cast(pa.string()) for chunk in column.chunks], pa.string())
+    if pa.types.is_list(column.type) and column.type.value_type == _INTERVAL:
+        chunks = [_interval_list_texts(chunk) for chunk in column.chunks]
+        return pa.chunked_array(chunks, pa.list_(pa.string()))
+    return column
+
+
+def _interval_list_texts(chunk: pa.Array) -> pa.Array:
+    # Offsets of a copy begin at 0.
+    whole = pa.concat_arrays([chunk]) if chunk.offset else chunk
+    texts = value_texts(whole.values).cast(pa.string())
+    return pa.Array.from_buffers(pa.list_(pa.string()), len(whole), whole.buffers()[:2], children=[texts])
 
 
 def decimal_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -215,10 +262,10 @@ def _with_values(column: pa.ChunkedArray, at: npt.NDArray[np.int64], values: npt
     return pa.array(integers, storage, mask=is_null).view(array.type)
 
 
-def kept_as(pg_type: PgType, typmod: int) -> Kept:
+def kept_as(pg_type: PgType, typmod: int, *, storage: Storage = FILE) -> Kept:
     """See `wallaby.kept_types`."""
     layout = layout_of(pg_type, typmod)
-    name = duckdb_type(layout.arrow, is_json=is_json(Column("v", pg_type, typmod)))
+    name = duckdb_type(layout.arrow, is_json=is_json(Column("v", pg_type, typmod)), storage=storage)
     if layout.family is Family.DECIMAL:
         return Kept("VARCHAR", reason=TEXT) if name == "VARCHAR" else Kept(name)
     held = ", ".join(f"`{text}`" for text in held_values(layout.arrow))
@@ -226,7 +273,10 @@ def kept_as(pg_type: PgType, typmod: int) -> Kept:
 
 
 __all__ = [
+    "FILE",
+    "LAKE",
     "TYPE_NAMES",
+    "Storage",
     "decimal_text",
     "duckdb_type",
     "for_scan",

@@ -25,7 +25,7 @@ from sinks.duckdb.types import for_scan, place_outliers
 from wallaby.errors import RowRefused
 from wallaby.flow import Unrepresentable
 from wallaby.record import LaneRecord, must_apply
-from wallaby.schema import TableName, TableSchema, quote_identifier
+from wallaby.schema import Column, TableName, TableSchema, quote_identifier
 from wallaby.sink import WriteMode
 from wallaby.transform import append, history, mirror
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
@@ -102,6 +102,7 @@ class DuckDBWriter:
                 work()
                 record = LaneRecord(token.upto, token.epoch)
                 lanes.store(self._session, token.lane, record, rows=token.rows, committed_at_us=token.committed_at_us)
+                self._session.note(token)
                 self._session.commit()
         except Conflict:
             self.abort()
@@ -157,7 +158,7 @@ class DuckDBWriter:
         if not self._options.keeps_outliers:
             rows = rows.select(range(rows.num_columns - 1))
         own = rows.schema.names[len(schema.columns) :]
-        with self._session.named(**{_ROWS: for_scan(rows, (*schema.columns, *([None] * len(own))))}):
+        with self._session.named(**{_ROWS: self._scan(rows, (*schema.columns, *([None] * len(own))))}):
             self._insert(target, [*(column.name for column in schema.columns), *own])
 
     def _history(self, schema: TableSchema, target: TargetName, changes: pa.Table) -> None:
@@ -171,7 +172,7 @@ class DuckDBWriter:
         key_columns = tuple(schema.columns[i] for i in schema.key)
         ends = ", ".join(f"{quote_identifier(name)} = k.c{width + n}" for n, name in enumerate(versions.closing))
         joined = " AND ".join(f"t.{_name(schema, i)} = k.c{n}" for n, i in enumerate(schema.key))
-        with self._session.named(**{_KEYS: for_scan(plan.closes, (*key_columns, *[None] * len(versions.closing)))}):
+        with self._session.named(**{_KEYS: self._scan(plan.closes, (*key_columns, *[None] * len(versions.closing)))}):
             self._session.query(
                 f"{_held_apart(_KEYS)} UPDATE {target.sql} t SET {is_current} = false, {ends}"
                 f" FROM keys_ k WHERE {joined} AND t.{is_current}",
@@ -235,8 +236,8 @@ class DuckDBWriter:
             [*patch.origin.columns, numbers], names=[str(i) for i in range(len(schema.key) + 1)]
         )
         key_columns = tuple(schema.columns[i] for i in schema.key)
-        moved = for_scan(rows, (*schema.columns, *[None] * (len(own) + 1)))
-        with self._session.named(**{_ROWS: moved, _KEYS: for_scan(keys, (*key_columns, None))}):
+        moved = self._scan(rows, (*schema.columns, *[None] * (len(own) + 1)))
+        with self._session.named(**{_ROWS: moved, _KEYS: self._scan(keys, (*key_columns, None))}):
             found = self._session.count(
                 f"CREATE OR REPLACE TEMP TABLE {into} AS {_held_apart(_ROWS, _KEYS)} SELECT {wanted} FROM rows_ r"
                 f" JOIN keys_ k ON k.c{len(schema.key)} = r.c{last} JOIN {target.sql} t ON {joined}{only}",
@@ -249,7 +250,7 @@ class DuckDBWriter:
             return
         names = [str(i) for i in range(len(schema.key))]
         together = pa.concat_tables([pa.Table.from_arrays(table.columns, names=names) for table in keys])
-        with self._session.named(**{_KEYS: for_scan(together, tuple(schema.columns[i] for i in schema.key))}):
+        with self._session.named(**{_KEYS: self._scan(together, tuple(schema.columns[i] for i in schema.key))}):
             joined = " AND ".join(f"t.{_name(schema, i)} = k.c{n}" for n, i in enumerate(schema.key))
             self._session.query(
                 f"{_held_apart(_KEYS)} DELETE FROM {target.sql} t USING keys_ k WHERE {joined}", table=schema.name
@@ -322,8 +323,11 @@ class DuckDBWriter:
         arrays = [*placed.columns[:width], *placed.columns[width + 1 :], pa.array(np.arange(rows.num_rows))]
         numbered = pa.Table.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
         columns = (*schema.columns, *([None] * (len(arrays) - width)))
-        with self._session.named(**{_ROWS: for_scan(numbered, columns)}):
+        with self._session.named(**{_ROWS: self._scan(numbered, columns)}):
             yield
+
+    def _scan(self, rows: pa.Table, columns: tuple[Column | None, ...]) -> pa.Table:
+        return for_scan(rows, columns, storage=self._session.storage)
 
     def _placed(self, schema: TableSchema, rows: pa.Table) -> pa.Table:
         """Values Arrow does not hold put in place; `RowRefused` for one DuckDB does not hold either, if so asked."""
@@ -331,7 +335,8 @@ class DuckDBWriter:
         placed, unheld = place_outliers(schema, rows, rows.column(at))
         if unheld is not None and self._options.unrepresentable is Unrepresentable.REFUSE:
             raise RowRefused(
-                "DuckDB has no place for a value of this column (not a number, a far-away date, an odd array)",
+                f"{self._session.storage.name} has no place for a value of this column"
+                " (not a number, a far-away date, an odd array)",
                 advice="Change the value on the source, or choose unrepresentable: null"
                 + (" or text" if self._options.write_mode is WriteMode.APPEND else ""),
                 table=schema.name,

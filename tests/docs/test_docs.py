@@ -15,6 +15,7 @@ import yaml
 from cluster.cli import _parser as cli_parser
 from sinks.delta.config import DeltaOptions
 from sinks.duckdb.config import DuckDBOptions
+from sinks.ducklake.config import DuckLakeOptions
 from sinks.files.config import FilesOptions
 from sinks.iceberg.config import IcebergOptions
 from sinks.pgstream.config import PgstreamOptions
@@ -117,6 +118,7 @@ def test_every_command_is_documented() -> None:
             set(PostgresDestinationOptions.option_names()) - set(DestinationOptions.option_names()),
         ),
         ("destinations/duckdb.md", set(DuckDBOptions.option_names()) - set(DestinationOptions.option_names())),
+        ("destinations/ducklake.md", set(DuckLakeOptions.option_names()) - set(DestinationOptions.option_names())),
         ("destinations/pgstream.md", set(PgstreamOptions.option_names()) - set(DestinationOptions.option_names())),
         ("destinations/delta.md", set(DeltaOptions.option_names()) - set(DestinationOptions.option_names())),
         ("destinations/iceberg.md", set(IcebergOptions.option_names()) - set(DestinationOptions.option_names())),
@@ -125,7 +127,7 @@ def test_every_command_is_documented() -> None:
     ],
     ids=[
         *("flow", "config", "source", "destination", "transforms"),
-        *("postgres", "duckdb", "pgstream", "delta", "iceberg", "files", "s3"),
+        *("postgres", "duckdb", "ducklake", "pgstream", "delta", "iceberg", "files", "s3"),
     ],
 )
 def test_every_option_is_documented(page: str, names: list[str]) -> None:

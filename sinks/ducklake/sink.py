@@ -1,0 +1,112 @@
+"""The DuckLake destination: the sink contract over a lake's catalog."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from sinks.duckdb.engine import EngineSink
+from sinks.duckdb.sink import file_findings
+from sinks.ducklake.config import CAPABILITIES, Catalog, CatalogKind, DuckLakeOptions
+from sinks.ducklake.session import ENGINE, LakeSession
+from wallaby.errors import Refused, WallabyError
+from wallaby.schema import TableSchema
+from wallaby.sink import Capabilities, Finding, Severity
+
+_CONNECT_TIMEOUT_SECONDS: Final = 10
+
+
+class DuckLakeSink(EngineSink[LakeSession]):
+    """See `wallaby.sink.Sink`. A catalog in a DuckDB file is locked from its first use until ``close``."""
+
+    def __init__(self, options: DuckLakeOptions, *, destination: str, engine: str = ENGINE) -> None:
+        super().__init__(LakeSession(options, engine=engine), options, destination=destination)
+        self._options = options
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
+
+    def open(self) -> None:
+        """Connect to a lake whose catalog file exists; a new one is made by the first call that writes."""
+        path = self._options.catalog_place.path
+        if path is not None and path.exists():
+            self._session.connect()
+
+    def ensure_table(self, schema: TableSchema) -> None:
+        super().ensure_table(schema)
+        self._session.upkeep.watch(self._tables.target(schema.name))
+
+    def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
+        found = [*_catalog_findings(self._options.catalog_place), *_data_findings(self._options)]
+        if found:
+            return found
+        was_connected = self._session.is_connected
+        exists = _exists(self._options.catalog_place)
+        if not exists and self._options.data_path is None:
+            return [_error("data_path", "a new lake needs it", "Set the option data_path", "missing-data-path")]
+        try:
+            if exists:
+                self._session.connect()
+            return self._tables.findings(tables, can_read=exists)
+        except WallabyError as error:
+            code = "catalog" if isinstance(error, Refused) else "locked"
+            return [_error(self._session.place, error.message, error.advice, code)]
+        finally:
+            if not was_connected:
+                self._session.close()
+
+
+def _catalog_findings(catalog: Catalog) -> list[Finding]:
+    """What keeps the catalog from being opened for writing."""
+    if catalog.path is not None:
+        return file_findings(catalog.path, is_duckdb=catalog.kind is CatalogKind.DUCKDB)
+    try:
+        with psycopg.connect(catalog.address, connect_timeout=_CONNECT_TIMEOUT_SECONDS) as connection:
+            row = connection.execute(
+                "SELECT current_setting('transaction_read_only') = 'on',"
+                " to_regclass('ducklake_metadata') IS NOT NULL"
+                " OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+            ).fetchone()
+    except psycopg.Error as error:
+        # Without DuckDB's or libpq's words: they may name the login.
+        message = f"does not answer, or refuses the login ({type(error).__name__})"
+        return [_error(catalog.place, message, "Check address, login and pg_hba.conf", "destination-unreachable")]
+    assert row is not None, "a query without FROM returns one row"
+    if row[0]:
+        return [_error(catalog.place, "is read-only", "Name the primary server", "destination-read-only")]
+    if not row[1]:
+        return [_error(catalog.place, "nothing can be made in it", "GRANT CREATE on its schema", "read-only")]
+    return []
+
+
+def _exists(catalog: Catalog) -> bool:
+    if catalog.path is not None:
+        return catalog.path.exists()
+    with psycopg.connect(catalog.address, connect_timeout=_CONNECT_TIMEOUT_SECONDS) as connection:
+        return connection.execute("SELECT 1 WHERE to_regclass('ducklake_metadata') IS NOT NULL").fetchone() is not None
+
+
+def _data_findings(options: DuckLakeOptions) -> list[Finding]:
+    """What keeps a local data path from being written. DuckLake makes the folder itself, but not its parents."""
+    if options.data_path is None or options.is_remote:
+        return []
+    path = Path(options.data_path)
+    nearest = path if path.is_dir() else path.parent
+    if path.exists() and not path.is_dir():
+        return [_error(str(path), "is not a folder", "Name a folder", "not-a-folder")]
+    if not nearest.is_dir():
+        return [_error(str(nearest), "the folder does not exist", f"Create {nearest}", "missing-folder")]
+    if not os.access(nearest, os.W_OK):
+        return [_error(str(nearest), "cannot be written", "Give this user write permission", "read-only")]
+    return []
+
+
+def _error(subject: str, message: str, advice: str, code: str) -> Finding:
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
+
+
+__all__ = ["DuckLakeSink"]
