@@ -77,20 +77,24 @@ class Tables:
             if table is None:
                 return
             require_epoch(lanes.read(table, lane).record, lane, epoch)
-            resettable = _configuration(table, source).get(_RESETTABLE)
-            if resettable != "true" if resettable is not None else not is_empty(table):
-                raise Refused(
-                    "the target table held rows before wallaby first saw it, so it is not emptied",
-                    advice="Empty or remove the table yourself, or choose another schema with the option schema",
-                    table=source,
-                )
-            versions = self.options.version_columns
-            if self.options.write_mode is WriteMode.HISTORY and set(versions.names) <= set(shape(table).names):
-                require_only_copied(holds_only_copies(table, versions, name=source), source)
+            self.require_resettable(source, table)
             empty = Mark(LaneRecord(START, epoch), mark.copy)
             self.truncate(table, source, lane, empty, details={"wallaby.lane": str(lane)})
 
         self._retried(source, work)
+
+    def require_resettable(self, source: TableName, table: DeltaTable) -> None:
+        """`Refused` as `reset`."""
+        resettable = _configuration(table, source).get(_RESETTABLE)
+        if resettable != "true" if resettable is not None else not is_empty(table):
+            raise Refused(
+                "the target table held rows before wallaby first saw it, so it is not emptied",
+                advice="Empty or remove the table yourself, or choose another schema with the option schema",
+                table=source,
+            )
+        versions = self.options.version_columns
+        if self.options.write_mode is WriteMode.HISTORY and set(versions.names) <= set(shape(table).names):
+            require_only_copied(holds_only_copies(table, versions, name=source), source)
 
     def truncate(
         self, table: DeltaTable, source: TableName, lane: LaneId, mark: Mark, *, details: dict[str, str]

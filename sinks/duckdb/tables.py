@@ -92,6 +92,17 @@ class Tables:
         with self._session.transaction():
             if not self.exists(target):
                 return
+            self.require_resettable(source)
+            self._session.query(f"DELETE FROM {target.sql}", table=target)
+            # What the columns were before matters no more.
+            self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
+
+    def require_resettable(self, source: TableName) -> None:
+        """`Refused` as `reset`."""
+        target = self.target(source)
+        with self._session.transaction():
+            if not self.exists(target):
+                return
             known = self._session.query(f"SELECT resettable FROM {self._own} {_WHERE}", (target.schema, target.table))
             if not (known[0][0] if known else self._is_empty(target)):
                 raise Refused(
@@ -104,9 +115,6 @@ class Tables:
                 more = f"{quote_identifier(columns.opened_by)} <> 'r' OR NOT {quote_identifier(columns.is_current)}"
                 found = self._session.query(f"SELECT 1 FROM {target.sql} WHERE {more} LIMIT 1", table=target)
                 require_only_copied(not found, source)
-            self._session.query(f"DELETE FROM {target.sql}", table=target)
-            # What the columns were before matters no more.
-            self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
 
     def findings(self, schemas: tuple[TableSchema, ...], *, can_read: bool) -> list[Finding]:
         """What does not fit: names that collide in DuckDB, existing tables of another shape."""

@@ -124,8 +124,7 @@ class MemorySink:
             targets[schema.name] = self._reshaped(target, schema)
         self.destination.targets = targets
 
-    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
-        self._fenced(lane, epoch)
+    def require_resettable(self, table: TableName) -> None:
         target = self.destination.targets.get(table)
         if target is None:
             return
@@ -139,6 +138,13 @@ class MemorySink:
             opened_by = single(target.rows[_VERSIONS.opened_by]).to_pylist()
             is_current = single(target.rows[_VERSIONS.is_current]).to_pylist()
             require_only_copied(all(is_current) and set(opened_by) <= {"r"}, table)
+
+    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
+        self._fenced(lane, epoch)
+        target = self.destination.targets.get(table)
+        if target is None:
+            return
+        self.require_resettable(table)
         emptied = replace(target, rows=self._empty(target.schema))
         self.destination.targets = {**self.destination.targets, table: emptied}
 

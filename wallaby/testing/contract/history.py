@@ -10,7 +10,7 @@ import pytest
 from wallaby.errors import ConfigError, Refused
 from wallaby.lsn import START
 from wallaby.schema import ReplicaIdentity, TableSchema
-from wallaby.sink import Severity, WriteMode
+from wallaby.sink import Guarding, Severity, WriteMode
 from wallaby.testing.changes import NewShape, Stream, Truncate, delete, insert, table, update
 from wallaby.testing.contract.hooks import FIRST_EPOCH, LANE, PARCELS, VERSIONS, SinkHooks, raised, story, tables_for
 from wallaby.testing.history import RandomHistory, row_table
@@ -238,6 +238,9 @@ class HistoryContract(SinkHooks):
             process.apply(window)
         error = raised(Refused, lambda: process.sink.reset_table(schema.name, LANE, FIRST_EPOCH))
         assert error.advice
+        assert isinstance(process.sink, Guarding)
+        with pytest.raises(Refused):
+            process.sink.require_resettable(schema.name)
         self.assert_versions(schema, history.stream)
 
 
