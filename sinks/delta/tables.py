@@ -23,7 +23,7 @@ from wallaby.lsn import START
 from wallaby.record import LaneRecord, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
-from wallaby.transform.history import require_only_copied
+from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, require_only_copied
 from wallaby.window import LaneId
 
 HANDLES_MAX: Final = 256
@@ -179,9 +179,10 @@ class Tables:
 
     def _change(self, table: DeltaTable, wanted: pa.Schema, schema: TableSchema) -> Change:
         existing = shape(table)
-        mode, own = self.options.write_mode, self.options.version_columns.names
-        if mode is WriteMode.HISTORY and set(own) - set(existing.names) and not is_empty(table):
-            return Change(unfit=("it holds rows that are no versions of a history",))
+        mode = self.options.write_mode
+        is_history = mode is WriteMode.HISTORY
+        if is_history != holds_versions(existing.names, schema, self.options.version_columns) and not is_empty(table):
+            return Change(unfit=(NO_VERSIONS if is_history else VERSIONS,))
         plan = change(existing, wanted, schema, mode=mode)
         is_ours = _configuration(table, schema.name).get(_RESETTABLE) == "true"
         if (plan.unfit or plan.columns) and is_ours and not table.file_uris():

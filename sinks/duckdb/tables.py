@@ -23,7 +23,7 @@ from sinks.duckdb.session import Session
 from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import Finding, Severity, WriteMode
-from wallaby.transform.history import require_only_copied
+from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, require_only_copied
 from wallaby.transform.moves import NO_MOVES, Moves, known_numbers
 
 _WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = lower(?)"
@@ -146,10 +146,11 @@ class Tables:
         return found
 
     def _require_versions(self, target: TargetName, existing: tuple[TargetColumn, ...], schema: TableSchema) -> None:
-        """`Refused` when a history would be put among rows that are no versions."""
+        """`Refused` when a history would be put among rows that are no versions, or other rows among versions."""
         is_history = self.options.write_mode is WriteMode.HISTORY
-        if is_history and not self._has_versions(existing) and not self._is_empty(target):
-            _require_fit(Change((), ("it holds rows that are no versions of a history",)), schema)
+        has_versions = holds_versions((column.name for column in existing), schema, self.options.version_columns)
+        if is_history != has_versions and not self._is_empty(target):
+            _require_fit(Change((), (NO_VERSIONS if is_history else VERSIONS,)), schema)
 
     def _has_versions(self, existing: tuple[TargetColumn, ...]) -> bool:
         names = {fold(name) for name in self.options.version_columns.names}

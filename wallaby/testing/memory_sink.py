@@ -21,7 +21,16 @@ from wallaby.testing.versions import apply_history, truncate_history
 from wallaby.transform.append import append_rows, append_truncate
 from wallaby.transform.columns import single
 from wallaby.transform.grouping import dense, group_ids
-from wallaby.transform.history import history_schema, plan_history, plan_truncate, require_only_copied, version_fields
+from wallaby.transform.history import (
+    NO_VERSIONS,
+    VERSIONS,
+    history_schema,
+    holds_versions,
+    plan_history,
+    plan_truncate,
+    require_only_copied,
+    version_fields,
+)
 from wallaby.transform.mirror import COUNT, OUTLIERS, InsertPlan, MirrorPlan, MultisetPlan, complete, plan
 from wallaby.transform.moves import NO_MOVES, KnownColumn, column_moves, known_numbers
 from wallaby.versions import VersionColumns
@@ -182,6 +191,13 @@ class MemorySink:
     def _reshaped(self, target: Target, schema: TableSchema) -> Target:
         if target.is_ours and not len(target.rows):
             return replace(target, schema=schema, rows=self._empty(schema))
+        is_history = self.mode is WriteMode.HISTORY
+        if is_history != holds_versions(target.rows.column_names, schema, _VERSIONS) and len(target.rows):
+            raise Refused(
+                NO_VERSIONS if is_history else VERSIONS,
+                advice="Drop or rename the target, or copy the table again",
+                table=schema.name,
+            )
         known = [KnownColumn(column.name, column.attnum, column.type.name) for column in target.schema.columns]
         now = [KnownColumn(column.name, column.attnum, column.type.name) for column in schema.columns]
         is_log = self.mode is WriteMode.APPEND
