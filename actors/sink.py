@@ -55,6 +55,12 @@ class SinkShell:
         return self._lane.recover(), self._lane.commit_interval_ms
 
     @ray.method(concurrency_group=WRITE)
+    def require_resettable(self, tables: tuple[TableName, ...]) -> None:
+        """See `Lane.require_resettable`."""
+        assert self._lane is not None
+        self._lane.require_resettable(tables)
+
+    @ray.method(concurrency_group=WRITE)
     def reset(self, tables: tuple[TableName, ...]) -> None:
         """Empty this lane's tables and forget its position."""
         assert self._lane is not None

@@ -92,9 +92,15 @@ class RayLedger:
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
         self._call("put_source_identity", self._flow, {**_plain(identity), "slot": slot}, epoch=self._epoch)
 
+    def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
+        self._ask({lane: self._sinks[lane].require_resettable.remote(names) for lane, names in tables.items()})
+
     def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
+        self._ask({lane: self._sinks[lane].reset.remote(names) for lane, names in tables.items()})
+
+    @staticmethod
+    def _ask(refs: Mapping[LaneId, Any]) -> None:
         # Without a limit: emptying a large table takes its time, and the supervisor asks the sinks whether they live.
-        refs = {lane: self._sinks[lane].reset.remote(names) for lane, names in tables.items()}
         for lane, ref in refs.items():
             try:
                 ray.get(ref)

@@ -23,7 +23,7 @@ from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.resume import drop_applied
 from wallaby.schema import TableName, TableSchema
 from wallaby.set_aside import SetAside
-from wallaby.sink import PASSING_CODES, Finding, Rehearsing, Severity, Sink, SinkWriter
+from wallaby.sink import PASSING_CODES, Finding, Guarding, Rehearsing, Severity, Sink, SinkWriter
 from wallaby.transformed import opened
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
 from wallaby.window_builder import encode_part
@@ -81,6 +81,12 @@ class Lane:
         self._committed = self._written_upto = self._sink.recover(self._lane, self._epoch)
         self._writer = self._sink.writer(self._lane, self._epoch)
         return self._committed
+
+    def require_resettable(self, tables: tuple[TableName, ...]) -> None:
+        """`Refused` when ``reset`` would refuse to empty one of them. Changes nothing."""
+        if isinstance(self._sink, Guarding):
+            for table in self._transform.names(tables):
+                self._sink.require_resettable(table)
 
     def reset(self, tables: tuple[TableName, ...]) -> None:
         """Back to nothing before a repeated initial copy; see `Sink.reset_table` for which tables may be emptied."""

@@ -19,7 +19,7 @@ from wallaby.errors import Refused, RowRefused
 from wallaby.lsn import Position
 from wallaby.pgtypes.types import change_schema
 from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Capabilities, Finding, Rehearsing, Severity, Sink, SinkWriter
+from wallaby.sink import Capabilities, Finding, Guarding, Rehearsing, Severity, Sink, SinkWriter
 from wallaby.transform.casts import Cast
 from wallaby.type_map import MappedColumn, MappedTable, TypeMap
 from wallaby.window import BEFORE_OUTLIER_BIT, OUTLIER_TYPE, Barrier, CommitToken, LaneId, Receipt, TablePart, Window
@@ -76,6 +76,11 @@ class MappedSink:
 
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
         self.inside.reset_table(table, lane, epoch)
+
+    def require_resettable(self, table: TableName) -> None:
+        """See `wallaby.sink.Guarding`."""
+        if isinstance(self.inside, Guarding):
+            self.inside.require_resettable(table)
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
         return self.inside.recover(lane, epoch)

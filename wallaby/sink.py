@@ -139,6 +139,15 @@ class Rehearsing(Protocol):
         ...
 
 
+@runtime_checkable
+class Guarding(Protocol):
+    """A `Sink` that does not empty every target: it can say so before the flow gives up what it has for a new copy."""
+
+    def require_resettable(self, table: TableName) -> None:
+        """`Refused` where `Sink.reset_table` would refuse what the target holds. Changes nothing in it."""
+        ...
+
+
 class Sink(Protocol):
     """A destination of one flow in one process."""
 
@@ -171,7 +180,8 @@ class Sink(Protocol):
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
         """Empty the target before a (repeated) initial copy, of the rows that came by `LaneId.beside` too.
 
-        Only a target wallaby created, or that was empty when first seen, may be emptied; otherwise `Refused`.
+        Only a target wallaby created, or that was empty when first seen, may be emptied; otherwise `Refused`, and the
+        sink is `Guarding`.
         """
         ...
 

@@ -15,7 +15,7 @@ from wallaby.endpoints import sink_factory
 from wallaby.flow.transforms import TransformOptions, sink_options, write_mode
 from wallaby.lsn import Position
 from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Capabilities, Finding, Rehearsing, Severity, Sink, SinkWriter
+from wallaby.sink import Capabilities, Finding, Guarding, Rehearsing, Severity, Sink, SinkWriter
 from wallaby.transform.stage import Stage
 from wallaby.window import Barrier, CommitToken, LaneId, Receipt, TablePart, Window
 from wallaby.window_builder import encode_part
@@ -121,6 +121,12 @@ class TransformedSink:
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
         for target in self._transform.names((table,)):
             self.sink.reset_table(target, lane, epoch)
+
+    def require_resettable(self, table: TableName) -> None:
+        """See `wallaby.sink.Guarding`."""
+        if isinstance(self.sink, Guarding):
+            for target in self._transform.names((table,)):
+                self.sink.require_resettable(target)
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
         return self.sink.recover(lane, epoch)

@@ -75,6 +75,11 @@ class DeltaSink:
         require_epoch(mark.record, lane, epoch)
         self._tables.reset(table, lane, mark, epoch)
 
+    def require_resettable(self, table: TableName) -> None:
+        """See `wallaby.sink.Guarding`."""
+        if (found := self._tables.opened(table)) is not None:
+            self._tables.require_resettable(table, found)
+
     def recover(self, lane: LaneId, epoch: int) -> Position:
         self._abandon(lane)
         position = self._records.take(lane, epoch).record.position

@@ -23,7 +23,7 @@ from wallaby.lsn import START
 from wallaby.record import LaneRecord, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
-from wallaby.transform.history import require_only_copied
+from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, require_only_copied
 from wallaby.window import LaneId
 
 HANDLES_MAX: Final = 256
@@ -77,20 +77,24 @@ class Tables:
             if table is None:
                 return
             require_epoch(lanes.read(table, lane).record, lane, epoch)
-            resettable = _configuration(table, source).get(_RESETTABLE)
-            if resettable != "true" if resettable is not None else not is_empty(table):
-                raise Refused(
-                    "the target table held rows before wallaby first saw it, so it is not emptied",
-                    advice="Empty or remove the table yourself, or choose another schema with the option schema",
-                    table=source,
-                )
-            versions = self.options.version_columns
-            if self.options.write_mode is WriteMode.HISTORY and set(versions.names) <= set(shape(table).names):
-                require_only_copied(holds_only_copies(table, versions, name=source), source)
+            self.require_resettable(source, table)
             empty = Mark(LaneRecord(START, epoch), mark.copy)
             self.truncate(table, source, lane, empty, details={"wallaby.lane": str(lane)})
 
         self._retried(source, work)
+
+    def require_resettable(self, source: TableName, table: DeltaTable) -> None:
+        """`Refused` as `reset`."""
+        resettable = _configuration(table, source).get(_RESETTABLE)
+        if resettable != "true" if resettable is not None else not is_empty(table):
+            raise Refused(
+                "the target table held rows before wallaby first saw it, so it is not emptied",
+                advice="Empty or remove the table yourself, or choose another schema with the option schema",
+                table=source,
+            )
+        versions = self.options.version_columns
+        if self.options.write_mode is WriteMode.HISTORY and set(versions.names) <= set(shape(table).names):
+            require_only_copied(holds_only_copies(table, versions, name=source), source)
 
     def truncate(
         self, table: DeltaTable, source: TableName, lane: LaneId, mark: Mark, *, details: dict[str, str]
@@ -175,9 +179,10 @@ class Tables:
 
     def _change(self, table: DeltaTable, wanted: pa.Schema, schema: TableSchema) -> Change:
         existing = shape(table)
-        mode, own = self.options.write_mode, self.options.version_columns.names
-        if mode is WriteMode.HISTORY and set(own) - set(existing.names) and not is_empty(table):
-            return Change(unfit=("it holds rows that are no versions of a history",))
+        mode = self.options.write_mode
+        is_history = mode is WriteMode.HISTORY
+        if is_history != holds_versions(existing.names, schema, self.options.version_columns) and not is_empty(table):
+            return Change(unfit=(NO_VERSIONS if is_history else VERSIONS,))
         plan = change(existing, wanted, schema, mode=mode)
         is_ours = _configuration(table, schema.name).get(_RESETTABLE) == "true"
         if (plan.unfit or plan.columns) and is_ours and not table.file_uris():

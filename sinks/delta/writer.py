@@ -267,7 +267,8 @@ class DeltaWriter:
         at = rows.schema.names.index(mirror.OUTLIERS, width)
         lists = rows.column(at)
         names = [column.name for column in schema.columns] + rows.schema.names[width:]
-        place = {name: i for i, name in enumerate(names)}
+        # The first of a name: the source may call a column as the plan calls its outliers.
+        place = {name: i for i, name in reversed(list(enumerate(names)))}
         lacking = [name for name in names[:width] if name not in fields.names]
         if lacking:
             raise Refused(

@@ -52,6 +52,11 @@ class EngineSink(Generic[S]):
             require_epoch(lanes.read(self._session, lane), lane, epoch)
             self._tables.reset(table)
 
+    def require_resettable(self, table: TableName) -> None:
+        """See `wallaby.sink.Guarding`."""
+        lanes.prepare(self._session)
+        self._tables.require_resettable(table)
+
     def recover(self, lane: LaneId, epoch: int) -> Position:
         self._abandon()
         lanes.prepare(self._session)

@@ -23,7 +23,7 @@ from sinks.duckdb.session import Session
 from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import Finding, Severity, WriteMode
-from wallaby.transform.history import require_only_copied
+from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, require_only_copied
 from wallaby.transform.moves import NO_MOVES, Moves, known_numbers
 
 _WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = lower(?)"
@@ -98,6 +98,17 @@ class Tables:
         with self._session.transaction():
             if not self.exists(target):
                 return
+            self.require_resettable(source)
+            self._session.query(f"DELETE FROM {target.sql}", table=target)
+            # What the columns were before matters no more.
+            self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
+
+    def require_resettable(self, source: TableName) -> None:
+        """`Refused` as `reset`."""
+        target = self.target(source)
+        with self._session.transaction():
+            if not self.exists(target):
+                return
             known = self._session.query(f"SELECT resettable FROM {self._own} {_WHERE}", (target.schema, target.table))
             if not (known[0][0] if known else self._is_empty(target)):
                 raise Refused(
@@ -110,9 +121,6 @@ class Tables:
                 more = f"{quote_identifier(columns.opened_by)} <> 'r' OR NOT {quote_identifier(columns.is_current)}"
                 found = self._session.query(f"SELECT 1 FROM {target.sql} WHERE {more} LIMIT 1", table=target)
                 require_only_copied(not found, source)
-            self._session.query(f"DELETE FROM {target.sql}", table=target)
-            # What the columns were before matters no more.
-            self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
 
     def findings(self, schemas: tuple[TableSchema, ...], *, can_read: bool) -> list[Finding]:
         """What does not fit: names that collide in DuckDB, existing tables of another shape."""
@@ -144,10 +152,11 @@ class Tables:
         return found
 
     def _require_versions(self, target: TargetName, existing: tuple[TargetColumn, ...], schema: TableSchema) -> None:
-        """`Refused` when a history would be put among rows that are no versions."""
+        """`Refused` when a history would be put among rows that are no versions, or other rows among versions."""
         is_history = self.options.write_mode is WriteMode.HISTORY
-        if is_history and not self._has_versions(existing) and not self._is_empty(target):
-            _require_fit(Change((), ("it holds rows that are no versions of a history",)), schema)
+        has_versions = holds_versions((column.name for column in existing), schema, self.options.version_columns)
+        if is_history != has_versions and not self._is_empty(target):
+            _require_fit(Change((), (NO_VERSIONS if is_history else VERSIONS,)), schema)
 
     def _has_versions(self, existing: tuple[TargetColumn, ...]) -> bool:
         names = {fold(name) for name in self.options.version_columns.names}

@@ -76,18 +76,18 @@ class LakeSession(Session):
         return connection
 
     def _attach(self, connection: duckdb.DuckDBPyConnection) -> None:
-        options = self._options
+        options, catalog = self._options, self._options.catalog_place
         name = quote_identifier(options.catalog_name)
         settings = ["DATA_INLINING_ROW_LIMIT 0"]
         if options.data_path is not None:
             settings.append(f"DATA_PATH {literal(options.data_path)}")
         if options.override_data_path:
             settings.append("OVERRIDE_DATA_PATH true")
-        if options.catalog_place.kind is CatalogKind.SQLITE:
+        if catalog.kind is CatalogKind.SQLITE:
             settings += ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}"]
         try:
             connection.execute(
-                f"ATTACH IF NOT EXISTS {literal(options.catalog_place.attached)} AS {name} ({', '.join(settings)}); USE {name}"
+                f"ATTACH IF NOT EXISTS {literal(catalog.attached)} AS {name} ({', '.join(settings)}); USE {name}"
             )
         except duckdb.Error as error:
             # Without a cause on purpose: DuckDB's text holds the connection string.

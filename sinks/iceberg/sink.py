@@ -99,6 +99,11 @@ class IcebergSink:
             return
         raise Transient("others commit to the table faster than it can be emptied", table=table)
 
+    def require_resettable(self, table: TableName) -> None:
+        """See `wallaby.sink.Guarding`."""
+        if (found := self._tables.load(table)) is not None:
+            self._tables.require_resettable(found, table)
+
     def recover(self, lane: LaneId, epoch: int) -> Position:
         self._abandon(lane)
 

@@ -42,7 +42,7 @@ from sinks.iceberg.versions import ROW_GROUP_ROWS, holds_only_copies
 from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
-from wallaby.transform.history import require_only_copied
+from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, require_only_copied
 from wallaby.transform.moves import known_numbers
 
 SOURCE: Final = "wallaby.source"
@@ -127,7 +127,7 @@ class Tables:
                     self._layout(new_schema(wanted), schema.name)
                 else:
                     _require_source(table, schema.name, target)
-                    _require_fit(self._reshape(table, wanted), schema)
+                    _require_fit(self._reshape(table, wanted, schema), schema)
             except (Refused, ConfigError) as error:
                 code = "name-collision" if "name-collision" in error.message else "table-shape"
                 found.append(
@@ -163,7 +163,7 @@ class Tables:
     def _fit(self, table: Table, wanted: tuple[WantedColumn, ...], schema: TableSchema) -> None:
         target = self.target(schema.name)
         _require_source(table, schema.name, target)
-        plan = self._reshape(table, wanted)
+        plan = self._reshape(table, wanted, schema)
         _require_fit(plan, schema)
         numbers = known_numbers(dict(_owned(table)), plan.moves)
         properties = {
@@ -184,13 +184,13 @@ class Tables:
         if updates:
             commit(table, updates, requirements)
 
-    def _reshape(self, table: Table, wanted: tuple[WantedColumn, ...]) -> Reshape:
+    def _reshape(self, table: Table, wanted: tuple[WantedColumn, ...], schema: TableSchema) -> Reshape:
         if table.format_version != FORMAT_VERSION:
             return Reshape(None, (f"it has format version {table.format_version}, wallaby writes {FORMAT_VERSION}",))
-        if self.options.write_mode is WriteMode.HISTORY and not is_empty(table):
-            own = set(self.options.version_columns.names)
-            if own - set(table.schema().column_names):
-                return Reshape(None, ("it holds rows that are no versions of a history",))
+        is_history = self.options.write_mode is WriteMode.HISTORY
+        has_versions = holds_versions(table.schema().column_names, schema, self.options.version_columns)
+        if is_history != has_versions and not is_empty(table):
+            return Reshape(None, (NO_VERSIONS if is_history else VERSIONS,))
         bound = {field.source_id for spec in table.specs().values() for field in spec.fields}
         bound |= {field.source_id for order in table.sort_orders().values() for field in order.fields}
         return reshape(
@@ -200,7 +200,7 @@ class Tables:
             last_id=table.metadata.last_column_id,
             bound_ids=frozenset(bound),
             is_empty=is_empty(table),
-            keeps_dropped=self.options.write_mode is WriteMode.HISTORY,
+            keeps_dropped=is_history,
         )
 
     def _require_not_own(self, target: TargetName) -> None:

@@ -183,7 +183,9 @@ class TableApply:
         keys = [(i, history.closes.column(place)) for place, i in enumerate(self.schema.key)]
         ends = [(self._place(name), history.closes[name]) for name in self.versions.closing]
         slots = tuple(self._slot(f"c{i}", self.shape.transports[i], column) for i, column in (*keys, *ends))
-        statement = self.shape.end(SOURCE, [i for i, _ in ends], self._place(self.versions.is_current))
+        versions = self.versions
+        order = [self._place(name) for name in (versions.valid_to_lsn, versions.valid_to_ordinal, versions.closed_by)]
+        statement = self.shape.end(SOURCE, [i for i, _ in ends], self._place(versions.is_current), order)
         return Step(slots, statement, None, f"{self.shape.table} ends")
 
     def _begin(self, history: HistoryPlan) -> Iterator[Step]:

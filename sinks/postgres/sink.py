@@ -111,19 +111,14 @@ class PostgresSink:
         name = self._options.target_of(table)
         with self._changing() as connection:
             self._lanes.fence(connection, lane, epoch)
-            if (target := read_target(connection, name)) is None:
-                return
-            if self._tables.entry(connection, name) is None:
-                if self._tables.is_empty(connection, target):
-                    return
-                raise Refused(
-                    "the target held rows before wallaby first saw it, so it is not emptied",
-                    advice="Empty or drop it yourself, then start again",
-                    table=name,
-                )
-            require_only_copied(self._tables.holds_only_copies(connection, target), table)
-            connection.execute(f"TRUNCATE {qualified(name)}")
-            self._tables.forget_columns(connection, name)
+            if self._holds_ours(connection, table):
+                connection.execute(f"TRUNCATE {qualified(name)}")
+                self._tables.forget_columns(connection, name)
+
+    def require_resettable(self, table: TableName) -> None:
+        """See `wallaby.sink.Guarding`."""
+        with self._changing() as connection:
+            self._holds_ours(connection, table)
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
         """See `wallaby.sink.Sink.recover`.
@@ -157,6 +152,23 @@ class PostgresSink:
         writer = PostgresWriter(self._options, lane, epoch)
         self._writers.append(writer)
         return writer
+
+    def _holds_ours(self, connection: psycopg.Connection[Any], table: TableName) -> bool:
+        """False when there is nothing to empty. `Refused` for rows from before wallaby came, and for a history no copy
+        brings back."""
+        name = self._options.target_of(table)
+        if (target := read_target(connection, name)) is None:
+            return False
+        if self._tables.entry(connection, name) is None:
+            if self._tables.is_empty(connection, target):
+                return False
+            raise Refused(
+                "the target held rows before wallaby first saw it, so it is not emptied",
+                advice="Empty or drop it yourself, then start again",
+                table=name,
+            )
+        require_only_copied(self._tables.holds_only_copies(connection, target), table)
+        return True
 
     @contextmanager
     def _changing(self, *, lock_timeout_ms: int = _LOCK_TIMEOUT_MS) -> Iterator[psycopg.Connection[Any]]:

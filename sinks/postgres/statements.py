@@ -76,11 +76,18 @@ class Shape:
         condition = self._same_key("o") if only is None else f"{self._same_key('o')} AND t.{self._name(only)}"
         return f"UPDATE {stage} AS s SET {values} FROM {self.table} AS t WHERE {condition}"
 
-    def end(self, source: str, closing: Sequence[int], is_current: int) -> str:
-        """End the open versions of the source's keys."""
+    def end(self, source: str, closing: Sequence[int], is_current: int, order: Sequence[int]) -> str:
+        """End the open versions of the source's keys.
+
+        Keys that differ may be equal to PostgreSQL (``1.0`` and ``1.00``, letters of citext): of theirs the first by
+        the columns ``order`` ends the version.
+        """
         values = ", ".join(f"{self._name(i)} = {self._value(i, ())}" for i in closing)
+        keys = ", ".join(self._value(i, ()) for i in self.key)
+        first = ", ".join(self._value(i, ()) for i in order)
+        once = f"(SELECT DISTINCT ON ({keys}) s.* FROM {source} ORDER BY {keys}, {first}) AS s"
         return (
-            f"UPDATE {self.table} AS t SET {self._name(is_current)} = false, {values} FROM {source}"
+            f"UPDATE {self.table} AS t SET {self._name(is_current)} = false, {values} FROM {once}"
             f" WHERE {self._same_key('c')} AND t.{self._name(is_current)}"
         )
 

@@ -14,6 +14,7 @@ from sinks.postgres.config import PostgresDestinationOptions
 from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
 from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.transform.history import VERSIONS, holds_versions
 from wallaby.transform.moves import NO_MOVES
 
 _InUse: Final = psycopg.errors.DependentObjectsStillExist
@@ -89,6 +90,8 @@ class Tables:
                 table=name,
                 source=entry.source,
             )
+        if not is_history and self._holds_versions(connection, target, schema):
+            raise unfit(name, ddl.Fit((), (VERSIONS,)))
         is_ours = entry is not None and entry.created
         if is_history and is_ours and (lacks := ddl.lacks_versions(target, options.version_columns)):
             raise unfit(name, ddl.Fit((), lacks))
@@ -205,6 +208,13 @@ class Tables:
         differences = fit.differences
         if options.write_mode is WriteMode.HISTORY and is_ours:
             differences += ddl.lacks_versions(target, options.version_columns)
+        can_read = _may(connection, "has_table_privilege(%s, 'SELECT')", target.sql)
+        if (
+            can_read
+            and options.write_mode is not WriteMode.HISTORY
+            and self._holds_versions(connection, target, schema)
+        ):
+            differences += (VERSIONS,)
         found = [
             _error(
                 "table-shape",
@@ -253,6 +263,10 @@ class Tables:
                 connection.execute(f"DROP INDEX {quote_identifier(schema)}.{quote_identifier(name)}")
         if wanted not in present:
             connection.execute(statement)
+
+    def _holds_versions(self, connection: psycopg.Connection[Any], target: Target, schema: TableSchema) -> bool:
+        names = (column.column for column in target.columns)
+        return holds_versions(names, schema, self._options.version_columns) and not self.is_empty(connection, target)
 
     def holds_only_copies(self, connection: psycopg.Connection[Any], target: Target) -> bool:
         """True when no row of a history says more than a copy would; also for what is no history."""

@@ -55,6 +55,10 @@ class Ledger:
             database=identity.database,
         )
 
+    def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
+        for lane, names in tables.items():
+            self.lanes[lane].require_resettable(names)
+
     def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         for lane, names in tables.items():
             self.lanes[lane].reset(names)

@@ -53,7 +53,8 @@ def test_a_history_knows_the_table_as_it_was_at_every_lsn(world: World) -> None:
 
 @pytest.mark.must_not_fail(19)
 def test_a_history_is_not_lost_to_a_new_copy(world: World) -> None:
-    """What only the history knows is not emptied; out of the way, it stays, and another begins."""
+    """What only the history knows is not emptied, and the flow can go on; out of the way, it stays, and another
+    begins."""
     world.destinations = ("mirror", "history")
     world.execute(*_TABLE)
     world.start()
@@ -64,6 +65,11 @@ def test_a_history_is_not_lost_to_a_new_copy(world: World) -> None:
     error = world.start_and_fail(resnapshot=True)
     assert "holds history" in str(error)
     world.require_history(before)
+    world.start()
+    world.execute("UPDATE items SET price = price + 1")
+    world.require_equal("items")
+    world.require_history(before, world.moment("items"))
+    world.stop()
     world.rename_history("items", "items_until_now")
     world.start(resnapshot=True)
     after = world.moment("items")

@@ -61,6 +61,10 @@ class Ledger(Protocol):
         """Which server this flow reads, to notice another one later."""
         ...
 
+    def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
+        """`Refused` when ``reset_lanes`` would refuse to empty one of the tables. Changes nothing."""
+        ...
+
     def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         """Empty every lane's tables and forget its position."""
         ...
@@ -198,11 +202,13 @@ class SourceSession:
         options = self._options
         is_slot_ours = plan.drop_slot
         for attempts_left in reversed(range(self._limits.copy_attempts_max)):
+            tables = tuple(catalog.published_tables([options.publication]))
+            # Before slot and checkpoint are given up: without them a flow that may not copy could not go on either.
+            self._ledger.require_resettable(self._tables_per_lane(tables))
             # Also a fence: a leftover of an older epoch must not drop the slot a newer one made.
             self._ledger.begin_copy(identity, options.slot)
             if is_slot_ours:
                 drop_slot(options.login, options.slot, application_name=self._application)
-            tables = tuple(catalog.published_tables([options.publication]))
             self._ledger.reset_lanes(self._tables_per_lane(tables))
             relay = self._start_relay(START, stop_at, is_reset=True)
             try:

@@ -21,7 +21,16 @@ from wallaby.testing.versions import apply_history, truncate_history
 from wallaby.transform.append import append_rows, append_truncate
 from wallaby.transform.columns import single
 from wallaby.transform.grouping import dense, group_ids
-from wallaby.transform.history import history_schema, plan_history, plan_truncate, require_only_copied, version_fields
+from wallaby.transform.history import (
+    NO_VERSIONS,
+    VERSIONS,
+    history_schema,
+    holds_versions,
+    plan_history,
+    plan_truncate,
+    require_only_copied,
+    version_fields,
+)
 from wallaby.transform.mirror import COUNT, OUTLIERS, InsertPlan, MirrorPlan, MultisetPlan, complete, plan
 from wallaby.transform.moves import NO_MOVES, KnownColumn, column_moves, known_numbers
 from wallaby.versions import VersionColumns
@@ -124,8 +133,7 @@ class MemorySink:
             targets[schema.name] = self._reshaped(target, schema)
         self.destination.targets = targets
 
-    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
-        self._fenced(lane, epoch)
+    def require_resettable(self, table: TableName) -> None:
         target = self.destination.targets.get(table)
         if target is None:
             return
@@ -139,6 +147,13 @@ class MemorySink:
             opened_by = single(target.rows[_VERSIONS.opened_by]).to_pylist()
             is_current = single(target.rows[_VERSIONS.is_current]).to_pylist()
             require_only_copied(all(is_current) and set(opened_by) <= {"r"}, table)
+
+    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
+        self._fenced(lane, epoch)
+        target = self.destination.targets.get(table)
+        if target is None:
+            return
+        self.require_resettable(table)
         emptied = replace(target, rows=self._empty(target.schema))
         self.destination.targets = {**self.destination.targets, table: emptied}
 
@@ -176,6 +191,13 @@ class MemorySink:
     def _reshaped(self, target: Target, schema: TableSchema) -> Target:
         if target.is_ours and not len(target.rows):
             return replace(target, schema=schema, rows=self._empty(schema))
+        is_history = self.mode is WriteMode.HISTORY
+        if is_history != holds_versions(target.rows.column_names, schema, _VERSIONS) and len(target.rows):
+            raise Refused(
+                NO_VERSIONS if is_history else VERSIONS,
+                advice="Drop or rename the target, or copy the table again",
+                table=schema.name,
+            )
         known = [KnownColumn(column.name, column.attnum, column.type.name) for column in target.schema.columns]
         now = [KnownColumn(column.name, column.attnum, column.type.name) for column in schema.columns]
         is_log = self.mode is WriteMode.APPEND

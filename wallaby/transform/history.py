@@ -21,6 +21,7 @@ a version too, as the source sent it, and an interval that is empty, because a t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,10 @@ from wallaby.versions import VersionColumns
 from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE, Barrier
 
 CLOSED_BY_TRUNCATE: Final = "t"
+NO_VERSIONS: Final = "it holds rows that are no versions of a history"
+"""Why a history is not put there."""
+VERSIONS: Final = "it holds versions of a history, which another write_mode would destroy"
+"""Why nothing else is put there."""
 _TIME: Final = pa.timestamp("us", tz="UTC")
 _LETTERS: Final = (OP_DELETE, OP_INSERT, OP_COPY, OP_UPDATE)
 assert tuple(sorted(_LETTERS)) == _LETTERS, _LETTERS
@@ -103,6 +108,13 @@ def history_schema(schema: TableSchema, columns: VersionColumns) -> pa.Schema:
             column=", ".join(sorted(taken)),
         )
     return pa.schema([*arrow_schema(schema), *version_fields(columns)])
+
+
+def holds_versions(names: Iterable[str], schema: TableSchema, columns: VersionColumns) -> bool:
+    """True when a target of ``schema`` with the columns ``names`` is a history: to a mirror its versions would be rows
+    of the present, which it replaces and deletes."""
+    own = set(columns.names)
+    return own <= set(names) and own.isdisjoint(column.name for column in schema.columns)
 
 
 def plan_history(schema: TableSchema, changes: pa.Table, columns: VersionColumns) -> HistoryPlan:
@@ -270,10 +282,13 @@ def _beside(rows: pa.Table, own: list[tuple[pa.Field, pa.Array]]) -> pa.Table:
 
 __all__ = [
     "CLOSED_BY_TRUNCATE",
+    "NO_VERSIONS",
+    "VERSIONS",
     "HistoryPlan",
     "close_fields",
     "closed",
     "history_schema",
+    "holds_versions",
     "plan_history",
     "plan_truncate",
     "require_only_copied",

@@ -364,3 +364,13 @@ def test_columns_called_like_parts_of_the_merge_are_columns_like_any_other(make_
     ):
         lane.apply(window)
     assert_rows(delta(schema).to_pyarrow_table(), schema, [(0, 7, 7, 7, 4, 7, None)])
+
+
+@pytest.mark.must_not_fail(7)
+@pytest.mark.parametrize("mode", ["mirror", "history"])
+def test_a_column_called_like_the_plan_s_own_keeps_its_values(mode: str, make_sink: MakeSink, delta: Delta) -> None:
+    schema = table("public.named", {"id": "int8", "__outliers": "text"}, key=["id"])
+    lane = TestLane(make_sink(write_mode=mode), LANE)
+    [window] = windows_of([(schema, insert(1, "a")), (schema, insert(2, "b"))])
+    lane.apply(window)
+    assert_rows(delta(schema).to_pyarrow_table(), schema, [(1, "a"), (2, "b")])

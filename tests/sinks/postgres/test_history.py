@@ -132,3 +132,27 @@ def test_a_table_somebody_made_with_the_columns_of_a_history_is_one(drive: Drive
     driver.apply(*a_life().windows())
     assert indexes(driver) == []
     assert driver.database.fetch("SELECT count(*), sum(theirs) FROM parcels") == [(10, 70)]
+
+
+@pytest.mark.must_not_fail(8, 25)
+def test_of_keys_the_target_calls_equal_the_first_that_goes_ends_the_version(drive: Drive) -> None:
+    """1.0 and 1.00 are two keys by their text and one by PostgreSQL's order: a commit may end one version twice."""
+    schema = table("public.rates", {"id": "numeric", "note": "text"}, key=["id"])
+    stream = Stream()
+    stream.transaction([(schema, insert(f"{n}.0", "a")) for n in range(50)])
+    gone = stream.transaction([(schema, delete(f"{n}.0")) for n in range(50)])
+    stream.transaction([(schema, insert(f"{n}.00", "b")) for n in range(50)])
+    moved = stream.transaction([(schema, update(f"{n}.000", "c", old=[f"{n}.00"])) for n in range(50)])
+    driver = drive(write_mode="history")
+    first, *others = stream.windows()
+    driver.apply(first)
+    driver.write(others[0])
+    driver.write(others[1])
+    driver.commit(others[1].upto)
+    driver.apply(others[2])
+    ends = "SELECT DISTINCT note, closed_by, valid_to_lsn::text FROM rates ORDER BY note"
+    assert driver.database.fetch(ends) == [
+        ("a", "d", str(gone.commit_lsn)),
+        ("b", "d", str(moved.commit_lsn)),
+        ("c", None, None),
+    ]

@@ -52,6 +52,9 @@ class Notes:
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
         self.calls.append("remember_source")
 
+    def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
+        self.lane.require_resettable(tables[LANE])
+
     def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         self.emptied = set(tables[LANE])
         self.lane.reset(tables[LANE])

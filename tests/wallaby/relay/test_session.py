@@ -237,6 +237,10 @@ class World:
             database=identity.database,
         )
 
+    def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
+        for lane, names in tables.items():
+            self.fate.take(lambda lane=lane, names=names: self.lanes[lane].require_resettable(names))  # type: ignore[misc]
+
     def reset_lanes(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         for lane, names in tables.items():
             self.fate.take(lambda lane=lane, names=names: self.lanes[lane].reset(names))  # type: ignore[misc]

@@ -10,7 +10,7 @@ import pytest
 from wallaby.errors import ConfigError, Refused
 from wallaby.lsn import START
 from wallaby.schema import ReplicaIdentity, TableSchema
-from wallaby.sink import Severity, WriteMode
+from wallaby.sink import Guarding, Severity, WriteMode
 from wallaby.testing.changes import NewShape, Stream, Truncate, delete, insert, table, update
 from wallaby.testing.contract.hooks import FIRST_EPOCH, LANE, PARCELS, VERSIONS, SinkHooks, raised, story, tables_for
 from wallaby.testing.history import RandomHistory, row_table
@@ -198,6 +198,27 @@ class HistoryContract(SinkHooks):
                 sink.ensure_table(schema)
             assert [f for f in sink.check((schema,)) if f.severity is Severity.ERROR]
 
+    @pytest.mark.must_not_fail(19)
+    @pytest.mark.usefixtures("history_mode")
+    def test_a_history_is_no_target_of_another_mode(self) -> None:
+        """Whoever takes ``write_mode`` out of a flow has a mirror, to which versions are rows to replace and delete."""
+        stream = Stream()
+        stream.transaction([(PARCELS, insert(1, "a", 1))])
+        process = self.start(MODE, [PARCELS])
+        [window] = stream.windows()
+        process.apply(window)
+        self.crash(process.sink)
+        for mode in self.modes:
+            if mode is not MODE:
+                sink = self.make_sink(mode=mode)
+                sink.open()
+                error = raised(Refused, lambda sink=sink: sink.ensure_table(PARCELS))  # type: ignore[misc]
+                assert error.advice
+                assert "history" in error.message
+                assert [f for f in sink.check((PARCELS,)) if f.severity is Severity.ERROR]
+                self.crash(sink)
+        self.assert_versions(PARCELS, stream)
+
     @pytest.mark.usefixtures("history_mode")
     def test_a_column_named_as_one_of_the_history_is_refused(self) -> None:
         schema = table("public.taken", {"id": "int4", "valid_to": "text"}, key=["id"])
@@ -238,6 +259,9 @@ class HistoryContract(SinkHooks):
             process.apply(window)
         error = raised(Refused, lambda: process.sink.reset_table(schema.name, LANE, FIRST_EPOCH))
         assert error.advice
+        assert isinstance(process.sink, Guarding)
+        with pytest.raises(Refused):
+            process.sink.require_resettable(schema.name)
         self.assert_versions(schema, history.stream)
 
 
