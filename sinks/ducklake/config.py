@@ -17,7 +17,7 @@ from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
 from wallaby.sink import WriteMode
 
-CAPABILITIES: Final = replace(OF_FILES, modes=frozenset({WriteMode.MIRROR, WriteMode.APPEND}))
+CAPABILITIES: Final = OF_FILES
 _S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
 
 

@@ -38,6 +38,7 @@ def read_options(options: Mapping[str, Any]) -> S3Options:
     """Validated options; `ConfigError` with the field's path otherwise."""
     refuse_mirror(options)
     read = S3Options.parse(options)
+    read.require_mode(CAPABILITIES)
     if (read.access_key is None) != (read.secret_key is None):
         missing = "secret_key" if read.secret_key is None else "access_key"
         raise ConfigError("access_key and secret_key come together", advice=f"Add {missing}", field=missing)

@@ -13,8 +13,10 @@ import pytest
 from sinks.delta.config import DeltaOptions
 from sinks.delta.reader import read_mirror
 from sinks.duckdb.reader import mirror_rows as duckdb_rows
+from sinks.ducklake.config import CatalogKind
 from sinks.files.reader import read_log as files_log
 from sinks.iceberg.reader import mirror_rows as iceberg_rows
+from tests.sinks.ducklake.conftest import lake_options, reading
 from tests.sinks.iceberg.lake import Lake
 from tests.sinks.postgres.conftest import read_rows
 from wallaby.endpoints import sink_factory
@@ -58,6 +60,16 @@ def new_place(kind: str, folder: Path, request: pytest.FixtureRequest) -> Place:
 
             made = Place(kind, {"dsn": str(file)}, read)
             return made
+        case "ducklake":
+            lake = lake_options(folder, CatalogKind.DUCKDB)
+
+            def read_lake(schema: TableSchema) -> pa.Table:
+                made_lake.sinks[-1].close()
+                with reading(lake) as connection:
+                    return duckdb_rows(connection, schema)
+
+            made_lake = Place(kind, lake, read_lake)
+            return made_lake
         case "delta":
             options = {"path": str(folder)}
             return Place(kind, options, lambda schema: read_mirror(DeltaOptions.parse(options), schema))

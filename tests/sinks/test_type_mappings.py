@@ -57,6 +57,15 @@ TARGETS: dict[str, dict[str, str]] = {
         "uuid": "VARCHAR",
         "int2[]": "BIGINT[]",
     },
+    "ducklake": {
+        "numeric(10,2)": "DECIMAL(9,1)",
+        "int8": "DECIMAL(20,0)",
+        "float8": "FLOAT",
+        "timestamptz": "DATE",
+        "numeric": "DOUBLE",
+        "uuid": "VARCHAR",
+        "int2[]": "BIGINT[]",
+    },
     "delta": {
         "numeric(10,2)": "decimal(9,1)",
         "int8": "decimal(20,0)",

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pytest
 
-from sinks.duckdb.reader import log_rows, mirror_rows
+from sinks.duckdb.reader import history_rows, log_rows, mirror_rows
 from sinks.ducklake.config import CatalogKind
 from sinks.ducklake.sink import DuckLakeSink
 from tests.sinks.ducklake.conftest import lake_options, new_sink, reading
@@ -18,7 +18,7 @@ from wallaby.schema import Column, TableName, TableSchema
 from wallaby.sink import Sink, WriteMode
 from wallaby.testing.changes import Outlier, insert, table, update
 from wallaby.testing.contract.commits import CrashContract, RaceContract
-from wallaby.testing.contract.hooks import SinkHooks, raised, windows_of
+from wallaby.testing.contract.hooks import VERSIONS, SinkHooks, raised, windows_of
 from wallaby.testing.contract.tables import AWKWARD_NAMES
 from wallaby.testing.contract.values import ValuesContract
 from wallaby.testing.history import row_table
@@ -56,6 +56,10 @@ class _Lake(SinkHooks):
         with reading(self.options) as connection:
             return log_rows(connection, schema)
 
+    def read_history(self, schema: TableSchema) -> pa.Table:
+        with reading(self.options) as connection:
+            return history_rows(connection, schema, VERSIONS)
+
     def crash(self, sink: Sink) -> None:
         assert isinstance(sink, DuckLakeSink)
         sink._session._discard()
@@ -63,6 +67,7 @@ class _Lake(SinkHooks):
 
 class TestDuckLakeContract(_Lake, SinkContract):
     kind = CatalogKind.DUCKDB
+    modes = tuple(WriteMode)
     seeds = 1
     bulk_rows = 20_000
 

@@ -221,7 +221,6 @@ RULES = [
     ("destinations/0/options/soft_delete", "perhaps", "destinations[0].options.soft_delete", "true or false"),
     ("destinations/0/options/soft_delet", "true", "destinations[0].options.soft_delet", "soft_delete"),
     ("destinations/0/options/meta_op", "__op", "destinations[0].options.meta_op", "reserved"),
-    ("destinations/0/options/type_mappings", "{}", "destinations[0].options.type_mappings", "not supported yet"),
     ("destinations/0/type", "kafka", "destinations[0].type", "not supported yet"),
     ("destinations/0/type", "", "destinations[0].type", "is required"),
 ]
