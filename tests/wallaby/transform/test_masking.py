@@ -155,6 +155,20 @@ def test_old_and_new_keys_are_masked_alike() -> None:
     assert [column.name for column in target(stage.shape(USERS)) if column.is_key] == ["email"]
 
 
+@pytest.mark.must_not_fail(12)
+@pytest.mark.parametrize("options", [{"mask_columns": "k = hash"}, {"meta_enabled": True}])
+def test_a_key_outside_its_type_that_was_not_sent_again_is_that_of_the_old_row(options: dict[str, Any]) -> None:
+    schema = table("shop.t", {"k": "int4[]", "n": "int4"}, key=["k"])
+    shape = Outlier("{{1},{2}}")
+    stage = staged(WriteMode.APPEND, **options)
+    changes = change_table(schema, [insert(shape, 1), update(None, 2, old=[shape], unchanged=["k"])])
+    first, *others = stage.changed(shaped(stage, schema), changes).to_pylist()
+    for row in others:
+        assert row["after"]["k"] == first["after"]["k"]
+        if "mask_columns" not in options:
+            assert {"column": 0, "text": shape.text} in row["outliers"]
+
+
 def target(shape: Shape | None) -> tuple[Column, ...]:
     assert shape is not None
     return shape.target.columns
