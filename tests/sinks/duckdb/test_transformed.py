@@ -5,11 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sinks.duckdb.reader import log_rows, mirror_rows
+from sinks.duckdb.reader import history_rows, log_rows, mirror_rows
 from tests.sinks.duckdb.test_contract import TestDuckDBContract as PlainContract
 from wallaby.flow.transforms import NAME_FIELDS, OFF, TransformOptions
 from wallaby.schema import Column, TableSchema
 from wallaby.sink import Sink, WriteMode
+from wallaby.testing.contract.hooks import VERSIONS
 from wallaby.transform.stage import Stage
 from wallaby.transformed import TransformedSink, make_sink
 
@@ -41,6 +42,10 @@ class TestTransformedContract(PlainContract):
         changes = rows.filter(pc.not_equal(rows["__op"], "t"))
         assert all(changes[name].null_count == 0 for name in self._metadata_names())
         return self._as_source(schema, rows.drop_columns(self._metadata_names()))
+
+    def read_history(self, schema: TableSchema) -> pa.Table:
+        with self._connection() as connection:
+            return self._as_source(schema, history_rows(connection, self._target(schema, WriteMode.HISTORY), VERSIONS))
 
     def make_misfit(self, schema: TableSchema) -> bool:
         return super().make_misfit(self._target(schema, WriteMode.MIRROR))
