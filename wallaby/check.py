@@ -43,7 +43,7 @@ def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Fi
 
 
 def check_names(flow: FlowSpec) -> list[Finding]:
-    """Errors only: tables of the source that would be one in a destination. ``flow`` has its secrets resolved.
+    """Errors only: tables or columns that would be one in a destination. ``flow`` has its secrets resolved.
 
     A table may come to be while a flow runs. The lane that meets it stops, but knows no longer, when it starts again,
     whose the target is. A destination that cannot be asked, or a source, has other ways to say so.
