@@ -27,7 +27,7 @@ from cluster.backoff import Backoff
 from cluster.share import Share
 from cluster.supervisor import FlowSupervisor, Outcome, RunMode
 from wallaby import secret
-from wallaby.check import check_flow
+from wallaby.check import check_flow, check_names
 from wallaby.errors import AlreadyExists, CheckFailed, Fenced, NotFound, Retry, Superseded, Transient, WallabyError
 from wallaby.flow import FlowSpec
 from wallaby.flow.resolution import resolved, stored_secrets
@@ -267,10 +267,14 @@ class Driver:
             self._tell(f"{record.id}: another wallaby runs it now")
 
     async def _require_fit(self, flow: FlowSpec, *, copies_anew: bool) -> None:
-        """`CheckFailed` when a flow that never ran cannot run as things are; what may pass is left to retries."""
+        """`CheckFailed` when a flow cannot run as things are; what may pass is left to retries.
+
+        Of a flow that ran before, only names are looked at: see `check_names`.
+        """
         if await self._call("get_snapshot_state", flow.id) or await self._call("get_checkpoint", flow.id):
-            return
-        found = await asyncio.to_thread(check_flow, flow, own_application=application_name(flow.id))
+            found = await asyncio.to_thread(check_names, flow)
+        else:
+            found = await asyncio.to_thread(check_flow, flow, own_application=application_name(flow.id))
         passing = _MAY_PASS | _REPAIRED if copies_anew else _MAY_PASS
         errors = [item for item in found if item.severity is Severity.ERROR and item.code not in passing]
         if errors:

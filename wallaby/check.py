@@ -10,7 +10,8 @@ from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.checks import check_source, tables_to_publish
 from wallaby.schema import TableSchema
 from wallaby.sink import Finding, Severity
-from wallaby.transformed import make_sink
+from wallaby.transform.stage import Stage
+from wallaby.transformed import make_sink, make_stage
 
 
 def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Finding]:
@@ -39,6 +40,22 @@ def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Fi
     for i, destination in enumerate(flow.destinations):
         findings += _check_destination(destination, f"destinations[{i}]", tables)
     return findings
+
+
+def check_names(flow: FlowSpec) -> list[Finding]:
+    """Errors only: tables or columns that would be one in a destination. ``flow`` has its secrets resolved.
+
+    A table may come to be while a flow runs. The lane that meets it stops, but knows no longer, when it starts again,
+    whose the target is. A destination that cannot be asked, or a source, has other ways to say so.
+    """
+    found: list[Finding] = []
+    stages = [_stage(destination) for destination in flow.destinations]
+    tables = _published(flow) if any(stages) else ()
+    for i, (destination, stage) in enumerate(zip(flow.destinations, stages, strict=True)):
+        findings = stage.findings(tables) if stage else []
+        collisions = [finding for finding in findings if finding.code == "transform-collision"]
+        found += [_placed(finding, destination, f"destinations[{i}]") for finding in collisions]
+    return found
 
 
 def has_errors(findings: list[Finding]) -> bool:
@@ -75,6 +92,13 @@ def _published(flow: FlowSpec) -> tuple[TableSchema, ...]:
         return ()  # the source's own findings say why
     finally:
         catalog.close()
+
+
+def _stage(destination: EndpointSpec) -> Stage | None:
+    try:
+        return make_stage(destination.type, destination.options)
+    except WallabyError:
+        return None  # the lane says why
 
 
 def _check_destination(destination: EndpointSpec, field: str, tables: tuple[TableSchema, ...]) -> list[Finding]:

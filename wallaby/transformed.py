@@ -26,12 +26,16 @@ def make_sink(kind: str, options: Mapping[str, Any], *, destination: str) -> Sin
 
     `ConfigError` with the field's path for a wrong option; `MissingExtra` for a package that is not there.
     """
-    factory = sink_factory(kind)
-    own = sink_options(options)
-    mode = write_mode(options, factory.describe(own).modes)
+    stage = make_stage(kind, options)
+    sink = sink_factory(kind).create(sink_options(options), destination=destination)
+    return sink if stage is None else TransformedSink(sink, stage)
+
+
+def make_stage(kind: str, options: Mapping[str, Any]) -> Stage | None:
+    """What the options of a destination do to rows, None: nothing. Fails as `make_sink` does."""
+    mode = write_mode(options, sink_factory(kind).describe(sink_options(options)).modes)
     transforms = TransformOptions.of(options, mode=mode)
-    sink = factory.create(own, destination=destination)
-    return sink if transforms.is_nothing else TransformedSink(sink, Stage(transforms, mode))
+    return None if transforms.is_nothing else Stage(transforms, mode)
 
 
 class Transform:
@@ -176,4 +180,4 @@ def opened(sink: Sink) -> tuple[Sink, Transform]:
     return sink, Transform(None)
 
 
-__all__ = ["Transform", "TransformedSink", "make_sink", "opened"]
+__all__ = ["Transform", "TransformedSink", "make_sink", "make_stage", "opened"]

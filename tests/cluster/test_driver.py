@@ -14,10 +14,12 @@ import pytest
 from cluster.driver import Driver, is_finished
 from wallaby.errors import StoreUnavailable
 from wallaby.lifecycle import Command, FlowState
+from wallaby.lsn import Lsn
 from wallaby.settings import Limits, Settings
 from wallaby.status import FlowStatus
-from wallaby.store import Store
+from wallaby.store import SnapshotStatus, Store
 from wallaby.store.opening import open_sqlite
+from wallaby.testing.postgres import ScratchDatabase
 from wallaby.testing.store_contract import a_flow
 
 WAIT_S = 30
@@ -166,6 +168,30 @@ async def test_a_flow_that_cannot_work_fails_with_the_reason_and_is_not_tried_ag
         await coordinator.until(lambda: coordinator.asked["active_flows"] >= 3)
         assert coordinator.asked["get_flow"] == asked == 1
     assert "FLOW0" in store.get_flow("flow0").reason
+
+
+@pytest.mark.must_not_fail(22)
+async def test_a_flow_does_not_go_on_where_a_new_table_would_be_written_into_an_old_ones_target(
+    store: Store, database: ScratchDatabase
+) -> None:
+    """The lane that met the new table stopped; a new one does not know any more whose the target is."""
+    database.execute(
+        "CREATE SCHEMA crm",
+        "CREATE TABLE orders (id int PRIMARY KEY)",
+        "CREATE TABLE crm.orders (id int PRIMARY KEY)",
+        "CREATE PUBLICATION wallaby_shop FOR ALL TABLES",
+    )
+    flow = a_flow("shop", dsn=database.dsn)
+    [copy] = flow.destinations
+    merged = copy.model_copy(update={"options": {**copy.options, "rename_schema": "lake"}})
+    store.create_flow(flow.model_copy(update={"destinations": (merged,)}))
+    epoch = store.begin_epoch("shop").epoch
+    store.set_snapshot_state("shop", epoch, SnapshotStatus.DONE, Lsn(1), "wallaby_shop")
+    store.move_flow("shop", Command.START)
+    coordinator = Coordinator(store)
+    async with serving(coordinator):
+        await coordinator.until(lambda: store.get_flow("shop").state is FlowState.FAILED)
+    assert "two tables would be written into one" in store.get_flow("shop").reason
 
 
 @pytest.mark.parametrize("is_followed", [True, False])

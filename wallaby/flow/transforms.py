@@ -54,7 +54,7 @@ class TransformOptions(OptionsModel):
     meta_deleted: str = "__ds_is_deleted"
     """Name of the column that is true in the row of a deletion (``bool``)."""
     meta_op: str = "__ds_op"
-    """Name of the column with ``insert``, ``update``, ``delete`` or ``load`` (``text``); null in a mirror."""
+    """Name of the column with ``insert``, ``update``, ``delete`` or ``load`` (``text``); null but in a log."""
     meta_watermark: str = "__ds_watermark"
     """Name of the column with the watermark, see ``watermark_source``."""
     meta_commit_lsn: str = OFF
@@ -201,7 +201,11 @@ class TransformOptions(OptionsModel):
             found.append(Problem("append_mode", "contradicts write_mode", "Leave write_mode out, or write append"))
         if self.soft_delete and mode is not WriteMode.MIRROR:
             found.append(
-                Problem("soft_delete", "belongs to a mirror", "Leave it out: in a log every deletion is a row already")
+                Problem(
+                    "soft_delete",
+                    "belongs to a mirror",
+                    "Leave it out: a log or a history tells every deletion already",
+                )
             )
         if self.soft_delete and self.where:
             found.append(

@@ -95,7 +95,7 @@ class Changes:
         """The outliers of the new (or old) versions of ``rows``, in the shape of ``__outliers``."""
         outliers = Outliers.of(self.outliers, before=before)
         entry, place = outliers.of_rows(rows, self.rows)
-        if before or not self.schema.is_keyless_full or self.has_unchanged is None or not len(self.outliers):
+        if before or self.has_unchanged is None or not len(self.outliers):
             return outliers.moved(entry, place, len(rows))
         # A column taken from ``before`` brings its outlier along.
         old = Outliers.of(self.outliers, before=True)

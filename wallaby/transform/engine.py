@@ -3,7 +3,9 @@
 An expression is a function of one row and nothing else: no other table, no file, no network, no clock, no chance, no
 setting. DuckDB is opened without access to anything outside and with its configuration locked; and before it sees an
 expression as SQL, its own parser gives us the tree, of which we know every node: columns of the table, constants,
-operators, casts, CASE, and scalar functions DuckDB calls consistent. What is not known is refused.
+operators, casts, CASE, and scalar functions DuckDB calls consistent. What is not known is refused. So are times with a
+zone: DuckDB moves one to a named zone by that zone's offset of *today*. And so is a numeric that comes as text where it
+would be compared as text, or by a cast DuckDB chooses: ``IN (1)`` would be true for 1.4.
 
 A dry run on no rows tells the type. DuckDB's texts about rows are never passed on: they quote values. What it says of a
 dry run quotes the expression only.
@@ -27,7 +29,7 @@ import pyarrow.compute as pc
 from wallaby.content import value_texts
 from wallaby.errors import MissingExtra, Refused
 from wallaby.pgtypes.builtin import builtin_type
-from wallaby.pgtypes.layout import layout_of
+from wallaby.pgtypes.layout import Family, layout_of
 from wallaby.pgtypes.types import arrow_field
 from wallaby.schema import Column, PgType, TableSchema, quote_identifier
 
@@ -50,6 +52,9 @@ _MACROS: Final = frozenset(
     {"nullif", "split_part", "array_to_string", "days_in_month", "round_even", "fdiv", "fmod", "date_add"}
 )
 """Those of DuckDB's macros that are functions of their arguments."""
+_AS_THEY_ARE: Final = frozenset({"OPERATOR_CAST", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"})
+"""Nodes to which it does not matter that a numeric comes as text."""
+_CLOCKED: Final = "TIME WITH TIME ZONE"
 _SURROUNDINGS: Final = re.compile(
     r"(current_|pg_|has_|txid|inet_|json_(de)?serialize|json_execute).*|version|getenv|getvariable|age|alias"
     r"|.*_(privilege|description|visible)|parse_duckdb_log_message|vector_type|__internal_.*"
@@ -175,12 +180,17 @@ class Engine:
         if node["type"] != "SELECT_NODE" or len(node["select_list"]) != 1:
             raise NotAnExpression("must be one expression")
         found: set[int] = set()
-        for inner in _nodes(node["select_list"]):
+        for inner, parent in _nodes(node["select_list"]):
             match inner["class"]:
                 case "COLUMN_REF":
-                    found.add(_column(schema, inner["column_names"]))
+                    i = _column(schema, inner["column_names"])
+                    if parent is not None and parent["type"] not in _AS_THEY_ARE:
+                        _require_no_text_of_numeric(schema.columns[i])
+                    found.add(i)
                 case "FUNCTION":
                     self._require_function(inner["function_name"].lower())
+                case "CAST" if _CLOCKED in json.dumps(inner["cast_type"]):
+                    raise NotAnExpression(f"must hold no {_CLOCKED}: what it is in another zone depends on the clock")
                 case kind if kind not in _NODES:
                     raise NotAnExpression(f"must be made of columns, constants, operators and functions; {kind} is not")
         return tuple(sorted(found))
@@ -239,15 +249,27 @@ def _scanned(name: str, field: pa.Field, array: pa.Array) -> tuple[pa.Field, pa.
     return pa.field(name, array.type, metadata=metadata if is_scalar else None), array
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def _nodes(tree: Any, parent: dict[str, Any] | None = None) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Each node of the tree, and the one it is in."""
     if isinstance(tree, dict):
         if "class" in tree:
-            yield tree
+            yield tree, parent
+            parent = tree
         for inner in tree.values():
-            yield from _nodes(inner)
+            yield from _nodes(inner, parent)
     elif isinstance(tree, list):
         for inner in tree:
-            yield from _nodes(inner)
+            yield from _nodes(inner, parent)
+
+
+def _require_no_text_of_numeric(column: Column) -> None:
+    layout = layout_of(column.type, column.typmod)
+    if layout.family is Family.NUMERIC_TEXT or (
+        layout.family is Family.DECIMAL and layout.precision > _DECIMAL_DIGITS_MAX
+    ):
+        raise NotAnExpression(
+            f"{column.name} comes as text and is to be cast, for example {column.name}::DECIMAL(38,9)"
+        )
 
 
 def _column(schema: TableSchema, names: Sequence[str]) -> int:

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from wallaby.content import value_texts
 from wallaby.flow.masks import MaskKind, MaskRule
 from wallaby.pgtypes.builtin import builtin_type
+from wallaby.pgtypes.layout import layout_of
 from wallaby.schema import Column
 from wallaby.transform.outliers import Outliers
 from wallaby.transform.rows import Cells, Rows, chosen_outliers
@@ -53,7 +54,7 @@ class Mask:
             return replace(column, nullable=True, missing=None)
         kind = builtin_type(_TEXT)
         assert kind is not None
-        missing = column.missing
+        missing = _as_in_rows(column)
         if missing is not None or self.rule.kind is MaskKind.REDACT:
             missing = self.applied(pa.array([missing], pa.string()))[0].as_py()
         return replace(column, type=kind, typmod=-1, missing=missing, generated=False)
@@ -100,6 +101,15 @@ def masked(rows: Rows, masks: Mapping[int, Mask]) -> Rows:
         outliers=chosen_outliers(rows.outliers, ~np.isin(rows.outliers.column, gone)),
         old_outliers=chosen_outliers(rows.old_outliers, ~np.isin(rows.old_outliers.column, gone)),
     )
+
+
+def _as_in_rows(column: Column) -> str | None:
+    """The column's default as `value_texts` spells it, so that it is masked like the same value of a row."""
+    layout = layout_of(column.type, column.typmod)
+    if column.missing is None or not pa.types.is_floating(layout.arrow):
+        return column.missing
+    [text] = value_texts(pa.array([column.missing], pa.string()).cast(layout.arrow)).to_pylist()
+    return str(text)
 
 
 def _of_column(outliers: Outliers, index: int) -> Outliers:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ from tests.wallaby.transform.stages import replayed, shaped, staged
 from wallaby.content import value_texts
 from wallaby.errors import ConfigError, Refused
 from wallaby.flow.transforms import TransformOptions
-from wallaby.schema import Column, ReplicaIdentity
+from wallaby.schema import Column, ReplicaIdentity, TableName
 from wallaby.sink import WriteMode
 from wallaby.testing.changes import Outlier, change_table, delete, insert, table, update, values
 from wallaby.testing.history import RandomHistory
@@ -154,6 +155,20 @@ def test_old_and_new_keys_are_masked_alike() -> None:
     assert [column.name for column in target(stage.shape(USERS)) if column.is_key] == ["email"]
 
 
+@pytest.mark.must_not_fail(12)
+@pytest.mark.parametrize("options", [{"mask_columns": "k = hash"}, {"meta_enabled": True}])
+def test_a_key_outside_its_type_that_was_not_sent_again_is_that_of_the_old_row(options: dict[str, Any]) -> None:
+    schema = table("shop.t", {"k": "int4[]", "n": "int4"}, key=["k"])
+    shape = Outlier("{{1},{2}}")
+    stage = staged(WriteMode.APPEND, **options)
+    changes = change_table(schema, [insert(shape, 1), update(None, 2, old=[shape], unchanged=["k"])])
+    first, *others = stage.changed(shaped(stage, schema), changes).to_pylist()
+    for row in others:
+        assert row["after"]["k"] == first["after"]["k"]
+        if "mask_columns" not in options:
+            assert {"column": 0, "text": shape.text} in row["outliers"]
+
+
 def target(shape: Shape | None) -> tuple[Column, ...]:
     assert shape is not None
     return shape.target.columns
@@ -216,12 +231,58 @@ def test_the_key_of_a_mirror_is_never_redacted() -> None:
 
 @pytest.mark.must_not_fail(24)
 def test_a_mask_whose_column_is_gone_stops_the_table() -> None:
-    """The source renamed the column: under its new name it would arrive as it is."""
+    """The source renamed the column, before this life: under its new name it would arrive as it is."""
     stage = staged(WriteMode.MIRROR, mask_columns="shop.users.name = hash")
-    stage.shape(USERS)
     renamed = table("shop.users", {"email": "text", "full_name": "text"}, key=["email"], version=2)
     with pytest.raises(Refused, match="mask_columns is not there"):
         stage.shape(renamed)
+
+
+@pytest.mark.must_not_fail(24)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mask_columns": "shop.users.name = hash"},
+        {"mask_columns": ["shop.users.* = hash", "people.* = hash"]},
+        {"exclude_columns": "shop.users.name"},
+        {"exclude_tables": "shop.users"},
+        {"where": "shop.users: name <> 'x'"},
+    ],
+)
+def test_what_a_rule_hides_does_not_arrive_when_the_table_is_renamed(options: dict[str, Any]) -> None:
+    stage = staged(WriteMode.MIRROR, **options)
+    stage.shape(USERS)
+    with pytest.raises(Refused, match="was renamed"):
+        stage.shape(replace(USERS, name=TableName("shop", "people"), version=2))
+
+
+@pytest.mark.must_not_fail(24)
+@pytest.mark.parametrize("option", [{"mask_columns": "name = hash"}, {"exclude_columns": "*.*.name"}])
+def test_what_a_rule_for_many_tables_hides_does_not_arrive_when_the_column_is_renamed(option: dict[str, str]) -> None:
+    stage = staged(WriteMode.MIRROR, **option)
+    stage.shape(USERS)
+    renamed = tuple(replace(c, name="full_name") if c.name == "name" else c for c in USERS.columns)
+    with pytest.raises(Refused, match="was renamed"):
+        stage.shape(replace(USERS, columns=renamed, version=2))
+    dropped = tuple(column for column in USERS.columns if column.name != "name")
+    assert stage.shape(replace(USERS, columns=dropped, version=2)) is not None
+
+
+def test_a_renamed_table_goes_on_where_rules_hold_for_both_names() -> None:
+    stage = staged(WriteMode.MIRROR, mask_columns="shop.*.name = hash", where="shop.*: name <> 'x'")
+    stage.shape(USERS)
+    assert stage.shape(replace(USERS, name=TableName("shop", "people"), version=2)) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "same"), [("float8", "5", 5.0), ("float4", "1e+20", 1e20), ("bool", "t", True)]
+)
+def test_a_default_is_masked_like_the_same_value_of_a_row(kind: str, text: str, same: Any) -> None:
+    schema = table("shop.t", {"id": "int8", "x": kind}, key=["id"])
+    schema = replace(schema, columns=(schema.columns[0], replace(schema.columns[1], missing=text)))
+    stage = staged(WriteMode.MIRROR, mask_columns="x = hash")
+    [row] = stage.changed(shaped(stage, schema), change_table(schema, [insert(1, same)])).to_pylist()
+    assert target(stage.shape(schema))[1].missing == row["after"]["x"]
 
 
 def test_equal_rows_of_a_table_without_a_key_stay_equal() -> None:
