@@ -23,16 +23,17 @@ _OWN: Final[Mapping[str, str]] = {
     "postgres": "sinks.postgres:FACTORY",
     "duckdb": "sinks.duckdb:FACTORY",
     "files": "sinks.files:FACTORY",
+    "s3": "sinks.s3:FACTORY",
     "iceberg": "sinks.iceberg:FACTORY",
     "pgstream": "sinks.pgstream:FACTORY",
     "delta": "sinks.delta:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
-_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta", "iceberg": "iceberg"}
+_EXTRAS: Final[Mapping[str, str]] = {"duckdb": "duckdb", "delta": "delta", "iceberg": "iceberg", "s3": "aws"}
 _GO_TYPES: Final = frozenset(
     {
         *("snowflake", "snowpipe", "clickhouse", "ducklake"),
-        *("kafka", "redpanda", "bufstream", "s3", "http", "grpc", "proto"),
+        *("kafka", "redpanda", "bufstream", "http", "grpc", "proto"),
     }
 )
 TYPE_ALIASES: Final[Mapping[str, str]] = {"postgresql": "postgres", "parquet": "files", "file": "files"}

@@ -1,4 +1,4 @@
-"""Parquet files in a local directory as a destination: an append log per table, exactly once, readable by anything."""
+"""Files in a local directory as a destination: an append log per table, exactly once, readable by anything."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ class _Factory:
 
     def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
         """A sink, not yet open."""
+        from sinks.files.directory import Directory
         from sinks.files.sink import FilesSink
 
-        return FilesSink(read_options(options), destination=destination)
+        read = read_options(options)
+        return FilesSink(read, Directory(read.path, fsync=read.fsync), destination=destination)
 
 
 FACTORY = _Factory()

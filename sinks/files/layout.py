@@ -1,23 +1,23 @@
-"""Where things lie in the directory, and how names become file names.
+"""Where things lie below the root, and how names become file names.
 
 ::
 
-    <path>/<schema>/<table>/<after>-<upto>-l<lane>-<mark>.parquet        committed rows, nothing else matches *.parquet
+    <path>/<schema>/<table>/<after>-<upto>-l<lane>-<mark>.parquet        rows; of a directory committed ones only
     <path>/_wallaby/format.json                                          version of this layout
     <path>/_wallaby/lanes/<flow>/<destination>/<lane>/<seq>.json         the lane's log: one manifest per commit
     <path>/_wallaby/lanes/<flow>/<destination>/<lane>/archive/…jsonl     older manifests, many to a file
-    <path>/_wallaby/staging/<flow>/<destination>/<lane>/<epoch>/…part    rows that are not committed (yet)
+    <path>/_wallaby/staging/<flow>/<destination>/<lane>/<epoch>/…        what is not committed (yet)
 
-Positions are printed as `wallaby.lsn.Position` prints them, so file names sort in stream order. ``mark`` tells files
-of different flows and of repeated copies apart. Names are percent-encoded where a file system or a glob could misread
-them; the longest PostgreSQL name, 63 bytes, fits even when every byte is encoded.
+Positions are printed as `wallaby.lsn.Position` prints them, so file names sort in stream order. ``mark`` tells files of
+different flows, epochs, repeated copies and contents apart: whoever makes a key again makes the same bytes. Names are
+percent-encoded where a file system or a glob could misread them; the longest PostgreSQL name, 63 bytes, fits even when
+every byte is encoded.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -26,6 +26,8 @@ from wallaby.schema import TableName
 from wallaby.window import LaneId
 
 OWN_FOLDER: Final = "_wallaby"
+LANES_FOLDER: Final = f"{OWN_FOLDER}/lanes"
+FORMAT_KEY: Final = f"{OWN_FOLDER}/format.json"
 FORMAT_VERSION: Final = 1
 _NAME_BYTES_MAX: Final = 200
 
@@ -53,39 +55,58 @@ def table_folder(table: TableName) -> str:
     return f"{encode_name(table.schema)}/{encode_name(table.name)}"
 
 
-def data_file(table: TableName, lane: LaneId, *, after: Position, upto: Position, sequence: int, number: int) -> str:
+def data_file(
+    table: TableName,
+    lane: LaneId,
+    *,
+    after: Position,
+    upto: Position,
+    epoch: int,
+    sequence: int,
+    number: int,
+    sha256: str,
+    suffix: str,
+) -> str:
     """The final place of the ``number``-th file of the lane's manifest ``sequence``, relative to the root."""
-    mark = hashlib.sha256(f"{lane.flow}\0{lane.destination}\0{lane.index}\0{sequence}\0{number}".encode()).hexdigest()[
-        :12
-    ]
-    return f"{table_folder(table)}/{after}-{upto}-l{lane.index}-{mark}.parquet"
+    what = f"{lane.flow}\0{lane.destination}\0{lane.index}\0{epoch}\0{sequence}\0{number}\0{sha256}"
+    mark = hashlib.sha256(what.encode()).hexdigest()[:12]
+    return f"{table_folder(table)}/{after}-{upto}-l{lane.index}-{mark}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
 class LaneFolders:
-    """A lane's own folders under ``root``."""
+    """A lane's own folders, relative to the root."""
 
-    root: Path
     lane: LaneId
 
     @property
-    def log(self) -> Path:
-        return self.root / OWN_FOLDER / "lanes" / self._relative
+    def log(self) -> str:
+        return f"{LANES_FOLDER}/{self._relative}"
 
     @property
-    def archive(self) -> Path:
-        return self.log / "archive"
+    def archive(self) -> str:
+        return f"{self.log}/archive"
 
     @property
-    def staging(self) -> Path:
-        return self.root / OWN_FOLDER / "staging" / self._relative
+    def staging(self) -> str:
+        return f"{OWN_FOLDER}/staging/{self._relative}"
 
-    def staging_of(self, epoch: int) -> Path:
-        return self.staging / f"{epoch:020d}"
+    def staging_of(self, epoch: int) -> str:
+        return f"{self.staging}/{epoch:020d}"
 
     @property
-    def _relative(self) -> Path:
-        return Path(encode_name(self.lane.flow), encode_name(self.lane.destination), str(self.lane.index))
+    def _relative(self) -> str:
+        return f"{encode_name(self.lane.flow)}/{encode_name(self.lane.destination)}/{self.lane.index}"
 
 
-__all__ = ["FORMAT_VERSION", "OWN_FOLDER", "LaneFolders", "data_file", "decode_name", "encode_name", "table_folder"]
+__all__ = [
+    "FORMAT_KEY",
+    "FORMAT_VERSION",
+    "LANES_FOLDER",
+    "OWN_FOLDER",
+    "LaneFolders",
+    "data_file",
+    "decode_name",
+    "encode_name",
+    "table_folder",
+]

@@ -1,28 +1,31 @@
-"""One lane's writes: Parquet files under staging, then one manifest that makes them all count, then their final names.
+"""One lane's writes: files in the making, then one manifest that makes them all count.
 
-A commit is: finish and fsync the files; link the manifest (the only step that decides); rename the files into place. A
-crash before the link leaves files nobody looks at, a crash after it leaves files under their staged names, which the
-manifest gives too; ``recover`` removes the former and renames the latter.
+A commit is: finish the files and bring them to the storage; make the manifest (the only step that decides); settle the
+files. A crash before the manifest leaves files nobody looks at, a crash after it leaves files that are not settled,
+which readers find all the same; ``recover`` removes the former and settles the latter.
 """
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, assert_never
 
-from sinks.files.config import FilesOptions
+from sinks.files.config import LogOptions
 from sinks.files.errors import outcome_unknown, translated
-from sinks.files.layout import LaneFolders, data_file
-from sinks.files.manifests import DataFile, Entry, Kind, ManifestLog, next_entry, sync_folder
-from sinks.files.parquet import ParquetFile
+from sinks.files.layout import data_file
+from sinks.files.log_file import LogFile
+from sinks.files.manifests import Entry, Kind, ManifestLog, next_entry
+from sinks.files.storage import DataFile, Storage
 from wallaby.errors import OutcomeUnknown, Transient
 from wallaby.record import must_apply, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.transform.append import append_truncate
-from wallaby.window import Barrier, BarrierKind, CommitToken, Receipt, TablePart, Window
+from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
+from wallaby.wire import WireFormat
 
 _RESTORED: Final = "manifests were removed"
 
@@ -35,29 +38,34 @@ class FilesWriter:
 
     def __init__(
         self,
-        folders: LaneFolders,
+        storage: Storage,
         log: ManifestLog,
-        options: FilesOptions,
+        options: LogOptions,
         *,
+        lane: LaneId,
         epoch: int,
         schemas: dict[TableName, TableSchema],
         target: Callable[[TableSchema], TableSchema],
     ) -> None:
-        self._folders = folders
+        self._storage = storage
+        self._lane = lane
         self._log = log
         self._options = options
         self._epoch = epoch
         self._schemas = schemas
         self._target = target
         self._last: Entry = log.last()
-        self._open: dict[TableName, ParquetFile] = {}
-        self._finished: list[ParquetFile] = []
+        self._open: dict[TableName, LogFile] = {}
+        self._finished: list[LogFile] = []
         self._numbers = itertools.count()
 
     def write(self, window: Window) -> None:
         assert window.barrier is None, "barriers go to apply_barrier"
         for part in window.parts:
-            self._file_for(part).write(part)
+            file = self._file_for(part)
+            file.write(part)
+            if file.is_large:
+                self._finished.append(self._open.pop(file.schema.name))
 
     def commit(self, token: CommitToken) -> Receipt:
         return self._settle(token, Kind.COMMIT)
@@ -110,6 +118,7 @@ class FilesWriter:
             )
             if not self._log.append(entry):
                 self._last = self._log.last()
+                self._withdraw(files)
                 self.abort()
                 if must_apply(self._last.record, token, restored=_RESTORED):
                     raise Transient("the lane's log moved on without moving the position", lane=token.lane)
@@ -122,42 +131,58 @@ class FilesWriter:
         except BaseException:
             self.abort()
             raise
-        self._finished.clear()
+        done, self._finished = self._finished, []
         self._last = entry
         with outcome_unknown(lane=token.lane):
-            put_in_place(self._folders.root, entry.files)
+            self._storage.settle(token.lane, token.epoch, entry.files)
+            for file in done:
+                file.discard()
         return receipt
 
+    def _withdraw(self, files: tuple[DataFile, ...]) -> None:
+        """Remove what was brought for nothing, if its keys are certainly nobody else's: they hold our epoch."""
+        if self._last.epoch > self._epoch:
+            with translated(lane=self._lane):
+                self._storage.remove(file.path for file in files)
+
     def _seal(self, token: CommitToken) -> tuple[DataFile, ...]:
-        """Finish the staged files and name their final places."""
+        """Finish the files, name their final places, and bring them to the storage."""
         self._finished += self._open.values()
         self._open.clear()
-        sealed: list[DataFile] = []
+        sealed: list[tuple[Path, DataFile]] = []
         for number, file in enumerate(self._finished):
+            file.seal(_footer(token, file.schema))
             name = data_file(
                 file.schema.name,
                 token.lane,
                 after=token.after,
                 upto=token.upto,
+                epoch=token.epoch,
                 sequence=self._last.sequence + 1,
                 number=number,
+                sha256=file.sha256,
+                suffix=self._options.suffix,
             )
-            file.seal(_footer(token, file.schema))
-            sealed.append(
-                DataFile(
-                    path=name,
-                    staged=str(file.path.relative_to(self._folders.root)),
-                    schema=file.schema.name.schema,
-                    table=file.schema.name.name,
-                    rows=file.rows,
-                    bytes=file.bytes,
-                    sha256=file.sha256,
-                )
-            )
-        if sealed and self._options.fsync:
-            with translated(lane=token.lane):
-                sync_folder(self._folders.staging_of(self._epoch))
-        return tuple(sealed)
+            sealed.append((file.path, self._data_file(file, name)))
+        if sealed:
+            self._storage.bring(token.lane, token.epoch, sealed)
+        return tuple(file for _, file in sealed)
+
+    def _data_file(self, file: LogFile, path: str) -> DataFile:
+        arrow_schema = ""
+        if self._options.format is WireFormat.JSON:
+            arrow_schema = base64.b64encode(file.arrow_schema.serialize()).decode()
+        return DataFile(
+            path=path,
+            staged=self._storage.staged_name(file.path),
+            schema=file.schema.name.schema,
+            table=file.schema.name.name,
+            rows=file.rows,
+            bytes=file.bytes,
+            sha256=file.sha256,
+            format=self._options.format.value,
+            arrow_schema=arrow_schema,
+        )
 
     def _write_truncates(self, barrier: Barrier) -> None:
         for table in map(self._target_name, barrier.tables):
@@ -169,7 +194,7 @@ class FilesWriter:
     def _target_name(self, table: TableName) -> TableName:
         return self._target(TableSchema(oid=0, name=table, columns=())).name
 
-    def _file_for(self, part: TablePart) -> ParquetFile:
+    def _file_for(self, part: TablePart) -> LogFile:
         schema = self._target(part.schema)
         file = self._open.get(schema.name)
         if file is not None and file.schema.fingerprint != schema.fingerprint:
@@ -180,25 +205,11 @@ class FilesWriter:
             file = self._open[schema.name] = self._new_file(schema)
         return file
 
-    def _new_file(self, schema: TableSchema) -> ParquetFile:
-        folder = self._folders.staging_of(self._epoch)
-        with translated(folder=folder):
-            folder.mkdir(parents=True, exist_ok=True)
+    def _new_file(self, schema: TableSchema) -> LogFile:
+        with translated(lane=self._lane):
+            folder = self._storage.scratch(self._lane, self._epoch)
         path = folder / f"{os.getpid()}-{id(self)}-{next(self._numbers)}.part"
-        return ParquetFile(path, schema, self._options)
-
-
-def put_in_place(root: Path, files: tuple[DataFile, ...]) -> None:
-    """Give committed files their final names. Twice is once."""
-    for file in files:
-        final = root / file.path
-        try:
-            os.replace(root / file.staged, final)
-        except FileNotFoundError:
-            if final.exists():
-                continue
-            final.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(root / file.staged, final)
+        return LogFile(path, schema, self._options, fsync=self._storage.syncs_scratch)
 
 
 def _footer(token: CommitToken, schema: TableSchema) -> dict[str, str]:
@@ -216,4 +227,4 @@ def _footer(token: CommitToken, schema: TableSchema) -> dict[str, str]:
     return {f"wallaby.{name}": str(value) for name, value in content.items()}
 
 
-__all__ = ["FilesWriter", "put_in_place"]
+__all__ = ["FilesWriter"]

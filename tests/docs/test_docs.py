@@ -19,6 +19,7 @@ from sinks.files.config import FilesOptions
 from sinks.iceberg.config import IcebergOptions
 from sinks.pgstream.config import PgstreamOptions
 from sinks.postgres.config import PostgresDestinationOptions
+from sinks.s3.config import S3Options
 from wallaby.cli import long_flags
 from wallaby.flow import FlowSpec
 from wallaby.flow.file import read_flow_documents
@@ -118,8 +119,21 @@ def test_every_command_is_documented() -> None:
         ("destinations/delta.md", set(DeltaOptions.option_names()) - set(DestinationOptions.option_names())),
         ("destinations/iceberg.md", set(IcebergOptions.option_names()) - set(DestinationOptions.option_names())),
         ("destinations/files.md", set(FilesOptions.option_names()) - set(DestinationOptions.option_names())),
+        ("destinations/s3.md", set(S3Options.option_names()) - set(DestinationOptions.option_names())),
     ],
-    ids=["flow", "config", "source", "destination", "postgres", "duckdb", "pgstream", "delta", "iceberg", "files"],
+    ids=[
+        "flow",
+        "config",
+        "source",
+        "destination",
+        "postgres",
+        "duckdb",
+        "pgstream",
+        "delta",
+        "iceberg",
+        "files",
+        "s3",
+    ],
 )
 def test_every_option_is_documented(page: str, names: list[str]) -> None:
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One Parquet file in the making: rows are gathered into row groups, bytes are hashed on their way to the disk."""
+"""One file in the making: changes are gathered into log rows, bytes are hashed on their way to the disk."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 
 import pyarrow as pa
 
-from sinks.files.config import FilesOptions
+from sinks.files.config import LogOptions
 from sinks.files.errors import translated
 from wallaby.flow import Unrepresentable
 from wallaby.schema import TableSchema
 from wallaby.transform.append import append_rows, append_schema
 from wallaby.transform.outliers import refuse_outliers
 from wallaby.window import TablePart
-from wallaby.wire import Compression, WireFormat, WireOptions, writer
+from wallaby.wire import writer
 
 GATHER_BYTES_MAX: Final = 32 << 20
-"""Bytes of changes kept per file before they become a row group."""
+"""Bytes of changes kept per file before they become log rows."""
 _DIRECT_ROWS: Final = 65_536
-"""Windows from this size on become a row group at once, without a copy."""
+"""Windows from this size on become log rows at once, without a copy."""
 
 
 class _HashedFile:
@@ -44,28 +44,36 @@ class _HashedFile:
         self._file.close()
 
 
-class ParquetFile:
+class LogFile:
     """A staged file of one table and shape. After any error: `discard`."""
 
-    def __init__(self, path: Path, schema: TableSchema, options: FilesOptions) -> None:
+    def __init__(self, path: Path, schema: TableSchema, options: LogOptions, *, fsync: bool) -> None:
         self.path = path
         self.schema = schema
         self.rows = 0
         self._options = options
+        self._fsync = fsync
         self._arrow = append_schema(schema, keep_outliers=options.keeps_outliers)
         self._gathered: list[pa.Table] = []
         self._gathered_rows = self._gathered_bytes = 0
         with translated(table=schema.name):
             self._file = _HashedFile(path)
-            wanted = WireOptions(
-                table=schema.name, compression=Compression(options.compression), row_group_rows=options.row_group_rows
-            )
-            self._writer = writer(self._file, self._arrow, WireFormat.PARQUET, wanted)
+            self._writer = writer(self._file, self._arrow, options.format, options.wire(schema))
 
     @property
     def bytes(self) -> int:
         """Bytes in the file; complete after `seal`."""
         return self._writer.bytes_written
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """Of the rows in the file."""
+        return self._arrow
+
+    @property
+    def is_large(self) -> bool:
+        """True when the file has the size that files shall have."""
+        return self.bytes >= self._options.target_file_size
 
     @property
     def sha256(self) -> str:
@@ -88,7 +96,7 @@ class ParquetFile:
             self.flush()
 
     def flush(self) -> None:
-        """Make a row group of what is gathered."""
+        """Make log rows of what is gathered."""
         gathered, self._gathered = self._gathered, []
         self._gathered_rows = self._gathered_bytes = 0
         if gathered:
@@ -106,7 +114,7 @@ class ParquetFile:
         self.flush()
         with translated(table=self.schema.name):
             self._writer.finish(metadata)
-            if self._options.fsync:
+            if self._fsync:
                 self._file.sync()
             self._file.close()
 
@@ -124,4 +132,4 @@ class ParquetFile:
         self.write_rows(append_rows(self.schema, changes, keep_outliers=self._options.keeps_outliers))
 
 
-__all__ = ["GATHER_BYTES_MAX", "ParquetFile"]
+__all__ = ["GATHER_BYTES_MAX", "LogFile"]
