@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator
 
+from sinks.files.partition import Partition
 from wallaby.errors import ConfigError
 from wallaby.flow import DestinationOptions, Unrepresentable, WireFormat
 from wallaby.flow.duration import Duration
 from wallaby.flow.size import ByteSize
+from wallaby.flow.tables import split_list
 from wallaby.schema import TableSchema
 from wallaby.sink import Capabilities, WriteMode
 from wallaby.wire.options import Compression, WireOptions
@@ -43,10 +45,26 @@ class LogOptions(DestinationOptions):
     """One the format knows; default: the format's first, zstd (Avro: snappy)."""
     commit_interval: Duration = timedelta(seconds=1)
     """A file per table and commit: one second keeps the number of files bearable."""
+    partition_by: Annotated[tuple[str, ...], BeforeValidator(split_list)] = ()
+    """Folders below a table's: columns (text, whole numbers, booleans, dates) and times with a width, such as
+    ``region`` and ``__committed_at:day`` (year, month, day or hour, in UTC); every table has them."""
     target_file_size: ByteSize = 128 << 20
     """A commit that writes more of a table writes several files of about this size."""
     row_group_rows: int = Field(default=262_144, ge=1_024, le=16_777_216)
     """Rows buffered before a row group is written: bounds memory per table."""
+
+    @field_validator("partition_by")
+    @classmethod
+    def _are_partitions(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        labels = [Partition.parse(entry).label for entry in entries]
+        if len(set(labels)) < len(labels):
+            raise ValueError("must name each folder once")
+        return entries
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """`partition_by`, read."""
+        return tuple(map(Partition.parse, self.partition_by))
 
     @property
     def keeps_outliers(self) -> bool:

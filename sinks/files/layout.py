@@ -3,6 +3,7 @@
 ::
 
     <path>/<schema>/<table>/<after>-<upto>-l<lane>-<mark>.parquet        rows; of a directory committed ones only
+    <path>/<schema>/<table>/<column>=<value>/…                           the same with ``partition_by``
     <path>/_wallaby/format.json                                          version of this layout
     <path>/_wallaby/lanes/<flow>/<destination>/<lane>/<seq>.json         the lane's log: one manifest per commit
     <path>/_wallaby/lanes/<flow>/<destination>/<lane>/archive/…jsonl     older manifests, many to a file
@@ -18,12 +19,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote
 
-from wallaby.lsn import Position
-from wallaby.schema import TableName
-from wallaby.window import LaneId
+if TYPE_CHECKING:  # options are read without Arrow, which windows need
+    from wallaby.lsn import Position
+    from wallaby.schema import TableName
+    from wallaby.window import LaneId
 
 OWN_FOLDER: Final = "_wallaby"
 LANES_FOLDER: Final = f"{OWN_FOLDER}/lanes"
@@ -59,6 +61,7 @@ def data_file(
     table: TableName,
     lane: LaneId,
     *,
+    folder: str = "",
     after: Position,
     upto: Position,
     epoch: int,
@@ -67,10 +70,14 @@ def data_file(
     sha256: str,
     suffix: str,
 ) -> str:
-    """The final place of the ``number``-th file of the lane's manifest ``sequence``, relative to the root."""
+    """The final place of the ``number``-th file of the lane's manifest ``sequence``, relative to the root.
+
+    ``folder`` is its partition's, below the table's.
+    """
     what = f"{lane.flow}\0{lane.destination}\0{lane.index}\0{epoch}\0{sequence}\0{number}\0{sha256}"
     mark = hashlib.sha256(what.encode()).hexdigest()[:12]
-    return f"{table_folder(table)}/{after}-{upto}-l{lane.index}-{mark}{suffix}"
+    place = f"{table_folder(table)}/{folder}" if folder else table_folder(table)
+    return f"{place}/{after}-{upto}-l{lane.index}-{mark}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sinks.files.config import CAPABILITIES, LogOptions
-from sinks.files.ddl import file_schema
+from sinks.files.ddl import require_log
 from sinks.files.errors import error_finding, translated
 from sinks.files.layout import FORMAT_KEY, FORMAT_VERSION
 from sinks.files.manifests import Entry, Kind, ManifestLog, live_files, next_entry
@@ -63,7 +63,7 @@ class FilesSink:
                 found.append(error_finding(str(self._storage), error.message, error.advice, "format-version"))
         for schema in tables:
             try:
-                file_schema(schema, keep_outliers=self._options.keeps_outliers)
+                require_log(schema, self._options)
             except ConfigError as error:
                 found.append(error_finding(f"table {schema.name}", error.message, error.advice, "table-shape"))
         if self._options.table is not None and len({schema.name for schema in tables}) > 1:
@@ -74,7 +74,7 @@ class FilesSink:
 
     def ensure_table(self, schema: TableSchema) -> None:
         target = self._target(schema)
-        file_schema(target, keep_outliers=self._options.keeps_outliers)
+        require_log(target, self._options)
         self._schemas[target.name] = target
 
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:

@@ -20,6 +20,7 @@ from sinks.files.layout import data_file
 from sinks.files.log_file import LogFile
 from sinks.files.manifests import Entry, Kind, ManifestLog, next_entry
 from sinks.files.storage import DataFile, Storage
+from sinks.files.table_files import TableFiles
 from wallaby.errors import OutcomeUnknown, Transient
 from wallaby.record import must_apply, require_epoch
 from wallaby.schema import TableName, TableSchema
@@ -55,17 +56,14 @@ class FilesWriter:
         self._schemas = schemas
         self._target = target
         self._last: Entry = log.last()
-        self._open: dict[TableName, LogFile] = {}
-        self._finished: list[LogFile] = []
+        self._open: dict[TableName, TableFiles] = {}
+        self._finished: list[TableFiles] = []
         self._numbers = itertools.count()
 
     def write(self, window: Window) -> None:
         assert window.barrier is None, "barriers go to apply_barrier"
         for part in window.parts:
-            file = self._file_for(part)
-            file.write(part)
-            if file.is_large:
-                self._finished.append(self._open.pop(file.schema.name))
+            self._files_for(part).write(part)
 
     def commit(self, token: CommitToken) -> Receipt:
         return self._settle(token, Kind.COMMIT)
@@ -149,12 +147,14 @@ class FilesWriter:
         """Finish the files, name their final places, and bring them to the storage."""
         self._finished += self._open.values()
         self._open.clear()
+        positions = {"wallaby.after": str(token.after), "wallaby.upto": str(token.upto)}
+        files = [file for table in self._finished for file in table.seal(positions)]
         sealed: list[tuple[Path, DataFile]] = []
-        for number, file in enumerate(self._finished):
-            file.seal(_footer(token, file.schema))
+        for number, file in enumerate(files):
             name = data_file(
                 file.schema.name,
                 token.lane,
+                folder=file.folder,
                 after=token.after,
                 upto=token.upto,
                 epoch=token.epoch,
@@ -188,38 +188,43 @@ class FilesWriter:
         for table in map(self._target_name, barrier.tables):
             # Without a known shape the row has the log's own columns only: they say it all.
             schema = self._schemas.get(table) or TableSchema(oid=0, name=table, columns=())
-            file = self._open[table] = self._new_file(schema)
-            file.write_rows(append_truncate(schema, barrier, keep_outliers=self._options.keeps_outliers))
+            files = self._open[table] = self._new_files(schema)
+            files.write_rows(append_truncate(schema, barrier, keep_outliers=self._options.keeps_outliers))
 
     def _target_name(self, table: TableName) -> TableName:
         return self._target(TableSchema(oid=0, name=table, columns=())).name
 
-    def _file_for(self, part: TablePart) -> LogFile:
+    def _files_for(self, part: TablePart) -> TableFiles:
         schema = self._target(part.schema)
-        file = self._open.get(schema.name)
-        if file is not None and file.schema.fingerprint != schema.fingerprint:
+        files = self._open.get(schema.name)
+        if files is not None and files.schema.fingerprint != schema.fingerprint:
+            files.finish()
             self._finished.append(self._open.pop(schema.name))
-            file = None
-        if file is None:
+            files = None
+        if files is None:
             self._schemas[schema.name] = schema
-            file = self._open[schema.name] = self._new_file(schema)
-        return file
+            files = self._open[schema.name] = self._new_files(schema)
+        return files
 
-    def _new_file(self, schema: TableSchema) -> LogFile:
+    def _new_files(self, schema: TableSchema) -> TableFiles:
         with translated(lane=self._lane):
             folder = self._storage.scratch(self._lane, self._epoch)
-        path = folder / f"{os.getpid()}-{id(self)}-{next(self._numbers)}.part"
-        return LogFile(path, schema, self._options, fsync=self._storage.syncs_scratch)
+        return TableFiles(
+            schema,
+            self._options,
+            place=lambda: folder / f"{os.getpid()}-{id(self)}-{next(self._numbers)}.part",
+            origin=_origin(self._lane, self._epoch, schema),
+            fsync=self._storage.syncs_scratch,
+        )
 
 
-def _footer(token: CommitToken, schema: TableSchema) -> dict[str, str]:
+def _origin(lane: LaneId, epoch: int, schema: TableSchema) -> dict[str, str]:
+    """What a file's footer says of where it is from, where the format has a footer."""
     content: dict[str, Any] = {
-        "flow": token.lane.flow,
-        "destination": token.lane.destination,
-        "lane": token.lane.index,
-        "epoch": token.epoch,
-        "after": token.after,
-        "upto": token.upto,
+        "flow": lane.flow,
+        "destination": lane.destination,
+        "lane": lane.index,
+        "epoch": epoch,
         "schema": schema.name.schema,
         "table": schema.name.name,
         "schema_version": schema.version,
