@@ -59,8 +59,9 @@ class Directory:
         folders = LaneFolders(lane)
         with translated(folder=folders.log):
             (self._root / folders.archive).mkdir(parents=True, exist_ok=True)
-            for leftover in (self._root / folders.log).glob(f"{_PREPARED}*"):
-                leftover.unlink(missing_ok=True)
+            for folder in (folders.log, folders.archive):
+                for leftover in (self._root / folder).glob(f"{_PREPARED}*"):
+                    leftover.unlink(missing_ok=True)
 
     def names(self, folder: str) -> list[str]:
         return self._entries(folder, are_folders=False)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sinks.files.errors import error_finding
-from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders
+from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
 from sinks.files.storage import DataFile
 from sinks.s3.config import S3Options
 from wallaby.errors import MissingExtra, OutcomeUnknown, Transient
@@ -164,7 +164,10 @@ class Bucket:
     def scratch(self, lane: LaneId, epoch: int) -> Path:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="wallaby-s3-")
-        return Path(self._scratch.name)
+        own = (encode_name(lane.flow), encode_name(lane.destination), str(lane.index))
+        folder = Path(self._scratch.name, *own)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def staged_name(self, made: Path) -> str:
         return ""
@@ -181,6 +184,9 @@ class Bucket:
             self.remove([_intent(lane, epoch, [file.path for file in files])])
 
     def tidy(self, lane: LaneId, epoch: int, live: Callable[[], Iterable[DataFile]]) -> None:
+        # What a commit without an answer left here is not needed: objects are whole in the bucket or not there.
+        for made in self.scratch(lane, epoch).iterdir():
+            made.unlink()
         staging = LaneFolders(lane).staging
         intents = [
             f"{staging}/{folder}/{name}"
@@ -245,12 +251,10 @@ class Bucket:
 
     def _upload(self, file: tuple[Path, DataFile]) -> None:
         made, named = file
-        self._client.upload_file(
-            str(made),
-            self._options.bucket,
-            self._prefix + named.path,
-            Config=TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False),
-        )
+        parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
+        with made.open("rb") as content:
+            # Not upload_file, which hides the store's answer.
+            self._client.upload_fileobj(content, self._options.bucket, self._prefix + named.path, Config=parts)
 
     def _is_marked(self, key: str, mark: str) -> bool:
         try:

@@ -9,16 +9,19 @@ from typing import Any, Final
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from wallaby.errors import Transient, WallabyError
+from wallaby.errors import Refused, Transient, WallabyError
 
 ANY: Final = (ClientError, BotoCoreError, Boto3Error)
 """What boto3 raises for a request that did not succeed."""
+_NOT_IMPLEMENTED: Final = 501
 _ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
 @contextmanager
 def translated(**where: Any) -> Iterator[None]:
-    """Around requests that change nothing that counts: FileNotFoundError for an absent key, `Transient` else."""
+    """Around requests that change nothing that counts: FileNotFoundError for an absent key, `Transient` (`Refused`
+
+    for a request the store does not know) else."""
     try:
         yield
     except ANY as error:
@@ -42,7 +45,7 @@ def status(error: Exception) -> int:
 
 def is_unanswered(error: Exception) -> bool:
     """True when the store may have done what was asked."""
-    return status(error) == 0 or status(error) >= 500
+    return status(error) == 0 or (status(error) >= 500 and status(error) != _NOT_IMPLEMENTED)
 
 
 def translate(error: Exception, **where: Any) -> WallabyError:
@@ -59,6 +62,12 @@ def translate(error: Exception, **where: Any) -> WallabyError:
         return Transient(
             "the store refuses access",
             advice="Look at the keys or the permissions: reading, writing, listing and deleting are needed",
+            **where,
+        )
+    if status(error) == _NOT_IMPLEMENTED:
+        return Refused(
+            "the store does not know a request that is needed",
+            advice="Use a store that honours If-None-Match when an object is written",
             **where,
         )
     if status(error) in (301, 307, 400):

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from botocore.exceptions import ClientError
 
 from sinks.files.layout import OWN_FOLDER
 from sinks.files.manifests import EMPTY, Kind, ManifestLog, next_entry
@@ -118,7 +119,10 @@ def test_an_object_that_no_manifest_came_to_name_is_removed_by_recovery(
         lane.writer.commit(lane.token(second.upto, 1))
     monkeypatch.undo()
     assert len([key for key in keys() if key.endswith(".parquet")]) == 2
+    storage: Any = sink
+    assert list(storage._storage.scratch(LANE, 1).iterdir())
     assert sink.recover(LANE, 2) == first.upto
+    assert not list(storage._storage.scratch(LANE, 2).iterdir())
     assert {key for key in keys() if key.endswith(".parquet")} == {file.path for file in committed_files(reading())}
     assert read_log(reading(), "public", "orders").num_rows == 1
 
@@ -170,21 +174,46 @@ def test_wrong_keys_are_found_and_not_shown(make_sink: Make, s3_endpoint: str) -
     assert "hunter2" not in f"{finding}{sink!r}"
 
 
-def test_a_bucket_that_may_only_be_read_is_a_passing_error(make_sink: Make, s3_endpoint: str, place: Any) -> None:
-    sink = make_sink()
-    ours: Any = sink
-    client = ours._storage._client
+def refusing(code: str, status: int) -> Callable[..., None]:
+    """A request that the store refuses."""
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
 
-    def refuse(**_: Any) -> None:
-        from botocore.exceptions import ClientError
-
-        answer: Any = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    def refuse(*_: Any, **__: Any) -> None:
         raise ClientError(answer, "PutObject")
 
-    client.put_object = refuse
+    return refuse
+
+
+def test_a_bucket_that_may_only_be_read_is_a_passing_error(make_sink: Make) -> None:
+    sink: Any = make_sink()
+    sink._storage._client.put_object = refusing("AccessDenied", 403)
     with pytest.raises(Transient, match="refuses access") as refused:
         sink.recover(LANE, 1)
     assert "writing" in refused.value.advice
+
+
+def test_data_that_may_not_be_written_leaves_the_lane_where_it_was(
+    make_sink: Make, reading: Callable[[], Place]
+) -> None:
+    [window] = windows()
+    sink: Any = make_sink()
+    lane = TestLane(sink, LANE)
+    client = sink._storage._client
+    upload, client.upload_fileobj = client.upload_fileobj, refusing("AccessDenied", 403)
+    with pytest.raises(Transient, match="refuses access"):
+        lane.apply(window)
+    assert committed_files(reading()) == ()
+    client.upload_fileobj = upload
+    lane.apply(window)
+    assert read_log(reading(), "public", "orders").num_rows == 1
+
+
+@pytest.mark.must_not_fail(20)
+def test_a_store_that_does_not_know_conditions_is_refused(make_sink: Make) -> None:
+    sink: Any = make_sink()
+    sink._storage._client.put_object = refusing("NotImplemented", 501)
+    with pytest.raises(Refused, match="does not know"):
+        sink.recover(LANE, 1)
 
 
 def test_a_store_that_does_not_answer_is_found(make_sink: Make) -> None:
