@@ -30,7 +30,10 @@ _OWN: Final[Mapping[str, str]] = {
     "s3": "sinks.s3:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
-_EXTRAS: Final[Mapping[str, str]] = {name: name for name in ("duckdb", "ducklake", "delta", "iceberg", "s3")}
+_EXTRAS: Final[Mapping[str, str]] = {
+    **{name: name for name in ("duckdb", "ducklake", "delta", "iceberg")},
+    "s3": "aws",
+}
 _GO_TYPES: Final = frozenset(
     {
         *("snowflake", "snowpipe", "clickhouse"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
@@ -15,7 +15,6 @@ from sinks.duckdb.config import CAPABILITIES as OF_FILES
 from sinks.duckdb.config import EngineOptions, require_a_place_for_text
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.sink import WriteMode
 
 CAPABILITIES: Final = OF_FILES
 _S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")

@@ -1,9 +1,8 @@
-"""Parquet files in a local directory as a destination: an append log per table, exactly once, readable by anything."""
+"""Files in a local directory as a destination: an append log per table, exactly once, readable by anything."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sinks.files.config import CAPABILITIES, FilesOptions, read_options
@@ -33,8 +32,9 @@ class _Factory:
         from sinks.files.sink import FilesSink
 
         read = read_options(options)
-        sink = FilesSink(read, Directory(Path(read.path), fsync=read.fsync), destination=destination)
-        return with_types(sink, read, _type_names)
+        return with_types(
+            FilesSink(read, Directory(read.path, fsync=read.fsync), destination=destination), read, _type_names
+        )
 
     def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
         """What a type of PostgreSQL becomes there."""

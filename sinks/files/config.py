@@ -1,18 +1,22 @@
-"""Options of a destination of Parquet files."""
+"""Options of destinations of files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, field_validator
 
+from sinks.files.partition import Partition
 from wallaby.errors import ConfigError
-from wallaby.flow import TypeOptions, Unrepresentable
+from wallaby.flow import TypeOptions, Unrepresentable, WireFormat
 from wallaby.flow.duration import Duration
+from wallaby.flow.size import ByteSize
+from wallaby.flow.tables import split_list
+from wallaby.schema import TableSchema
 from wallaby.sink import Capabilities, WriteMode
+from wallaby.wire.options import Compression, WireOptions
 
 CAPABILITIES: Final = Capabilities(
     modes=frozenset({WriteMode.APPEND}),
@@ -23,35 +27,69 @@ CAPABILITIES: Final = Capabilities(
     parallel_lanes=True,
     exact_outliers=False,
 )
-"""Transactions are whole for readers that follow the manifests (`sinks.files.reader`), not for ``*.parquet`` globs."""
-
-
-class Compression(StrEnum):
-    """Codecs every Parquet reader knows."""
-
-    ZSTD = "zstd"
-    SNAPPY = "snappy"
-    LZ4 = "lz4"
-    GZIP = "gzip"
-    NONE = "none"
+"""Transactions are whole for readers that follow the manifests (`sinks.files.reader`), not for globs."""
 
 
 class LogOptions(TypeOptions):
-    """How a log of Parquet files is written, wherever it lies."""
+    """How a log's files are written, wherever they lie."""
+
+    without_effect: ClassVar[Mapping[str, str]] = {
+        name: reason for name, reason in TypeOptions.without_effect.items() if name != "format"
+    }
 
     write_mode: WriteMode = WriteMode.APPEND
     """``append`` only: files are immutable, the state is derived from the log."""
-    compression: Compression = Compression.ZSTD
-    """zstd: the smallest of the fast ones."""
+    format: WireFormat = WireFormat.PARQUET
+    """``parquet``, ``arrow``, ``avro``, ``json`` or ``proto``."""
+    compression: Compression | None = None
+    """One the format knows; default: the format's first, zstd (Avro: snappy)."""
     commit_interval: Duration = timedelta(seconds=1)
     """A file per table and commit: one second keeps the number of files bearable."""
+    partition_by: Annotated[tuple[str, ...], BeforeValidator(split_list)] = ()
+    """Folders below a table's: columns (text, whole numbers, booleans, dates) and times with a width, such as
+    ``region`` and ``__committed_at:day`` (year, month, day or hour, in UTC); every table has them."""
+    target_file_size: ByteSize = 128 << 20
+    """A commit that writes more of a table writes several files of about this size."""
     row_group_rows: int = Field(default=262_144, ge=1_024, le=16_777_216)
     """Rows buffered before a row group is written: bounds memory per table."""
 
+    @field_validator("partition_by")
+    @classmethod
+    def _are_partitions(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        labels = [Partition.parse(entry).label for entry in entries]
+        if len(set(labels)) < len(labels):
+            raise ValueError("must name each folder once")
+        return entries
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """`partition_by`, read."""
+        return tuple(map(Partition.parse, self.partition_by))
+
     @property
     def keeps_outliers(self) -> bool:
-        """True when the log has a column for values no Parquet type holds."""
+        """True when the log has a column for values the format has no place for."""
         return self.unrepresentable is Unrepresentable.TEXT
+
+    @property
+    def suffix(self) -> str:
+        """How the names of the files end."""
+        return WireOptions(compression=self.compression).suffix(self.format)
+
+    def wire(self, schema: TableSchema) -> WireOptions:
+        """What the codec is told about a file of the table."""
+        return WireOptions(
+            compression=self.compression,
+            table=schema.name,
+            schema_version=schema.version,
+            key=tuple(schema.columns[index].name for index in schema.key),
+            row_group_rows=self.row_group_rows,
+        )
+
+    def require_log(self) -> None:
+        """`ConfigError` for what no storage can have."""
+        self.require_mode(CAPABILITIES)
+        WireOptions(compression=self.compression).codec(self.format)
 
 
 class FilesOptions(LogOptions):
@@ -66,7 +104,7 @@ class FilesOptions(LogOptions):
 
 
 def refuse_mirror(options: Mapping[str, Any]) -> None:
-    """`ConfigError` for a mirror."""
+    """`ConfigError` for a mode that would change files."""
     if str(options.get("write_mode", "")).lower() in ("mirror", "target"):
         raise ConfigError(
             "files are never changed once written, so they cannot mirror a table",
@@ -80,9 +118,14 @@ def read_options(options: Mapping[str, Any]) -> FilesOptions:
     refuse_mirror(options)
     read = FilesOptions.parse(options)
     read.require_mode(CAPABILITIES)
+    read.require_log()
     if "://" in read.path:
-        raise ConfigError("must be a local directory", advice="Name a path without a scheme", field="path")
+        raise ConfigError(
+            "must be a local directory",
+            advice="Name a path without a scheme; buckets are destinations of type s3",
+            field="path",
+        )
     return read
 
 
-__all__ = ["CAPABILITIES", "Compression", "FilesOptions", "LogOptions", "read_options", "refuse_mirror"]
+__all__ = ["CAPABILITIES", "FilesOptions", "LogOptions", "read_options", "refuse_mirror"]

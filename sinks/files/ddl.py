@@ -1,4 +1,4 @@
-"""What a table's files look like: the log's columns in Parquet types. A new shape needs no change, only new files.
+"""Which tables can be logged as asked. A new shape needs no change, only new files.
 
 Readers put files of different shapes together by column name (`sinks.files.reader`; DuckDB: ``union_by_name = true``);
 columns a file lacks are null there.
@@ -6,16 +6,17 @@ columns a file lacks are null there.
 
 from __future__ import annotations
 
-import pyarrow as pa
-
+from sinks.files.config import LogOptions
+from sinks.files.split import require_column
 from wallaby.schema import TableSchema
 from wallaby.transform.append import append_schema
-from wallaby.wire.parquet_types import parquet_schema
 
 
-def file_schema(schema: TableSchema, *, keep_outliers: bool) -> pa.Schema:
-    """The Parquet file's Arrow schema; `ConfigError` when a source column has a name of the log's own."""
-    return parquet_schema(append_schema(schema, keep_outliers=keep_outliers))
+def require_log(schema: TableSchema, options: LogOptions) -> None:
+    """`ConfigError` when a source column has a name of the log's own, or the log no column to partition by."""
+    log = append_schema(schema, keep_outliers=options.keeps_outliers)
+    for partition in options.partitions:
+        require_column(partition, log, schema.name)
 
 
-__all__ = ["file_schema"]
+__all__ = ["require_log"]

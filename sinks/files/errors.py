@@ -1,4 +1,4 @@
-"""Errors of the file system as ours: the one place that knows both."""
+"""Errors of the file system as ours: the one place that knows both, and how findings about a root look."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from wallaby.errors import OutcomeUnknown, RowRefused, Transient, WallabyError
+from wallaby.sink import Finding, Severity
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -24,17 +25,17 @@ def translated(**where: Any) -> Iterator[None]:
         raise translate(error, **where) from error
     except pa.ArrowException as error:
         # Without a cause on purpose: Arrow's texts may quote values.
-        raise RowRefused(f"Parquet cannot hold the rows ({type(error).__name__})", **where) from None
+        raise RowRefused(f"the format cannot hold the rows ({type(error).__name__})", **where) from None
 
 
 @contextmanager
 def outcome_unknown(**where: Any) -> Iterator[None]:
-    """Around what follows the linking of a manifest: it may or may not survive a crash of the machine."""
+    """Around what follows the making of a manifest: it is there, but what belongs to it was not finished."""
     try:
         yield
-    except OSError as error:
+    except (OSError, Transient) as error:
         raise OutcomeUnknown(
-            "the directory failed right after the commit", advice="The manifests decide: recover", **where
+            "the storage failed right after the commit", advice="The manifests decide: recover", **where
         ) from error
 
 
@@ -50,4 +51,9 @@ def translate(error: OSError, **where: Any) -> WallabyError:
     return Transient(f"the file system answered {name}", advice="Look at the disk and the mount", **where)
 
 
-__all__ = ["outcome_unknown", "translate", "translated"]
+def error_finding(subject: str, message: str, advice: str, code: str) -> Finding:
+    """A finding that keeps the flow from starting."""
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
+
+
+__all__ = ["error_finding", "outcome_unknown", "translate", "translated"]

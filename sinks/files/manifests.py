@@ -1,14 +1,14 @@
 """The lane's log: one small JSON file per commit, created only if its number is free. The log is the position record.
 
-Entry ``n`` is ``<n>.json``, which `sinks.files.store.Store.create` makes whole and only if it is absent: exactly one of
-any number of racing writers gets number ``n``; the others see that the lane moved on. A newer epoch announces itself
-by an entry of its own (``fence``): a leftover writer of an older epoch then finds its number taken, however long it
-slept. There is no moment in between, which is why no lock and no separate epoch file exists.
+Entry ``n`` is ``<n>.json``, and the storage makes it only if it is absent, so exactly one of any number of racing
+writers gets number ``n``; the others see that the lane moved on. A newer epoch announces itself by an entry of its own
+(``fence``): a leftover writer of an older epoch then finds its number taken, however long it slept. There is no moment
+in between, which is why no lock and no separate epoch file exists.
 
 Old entries are gathered into immutable archives of `ARCHIVE_ENTRIES`, then removed, so the folder stays small. A writer
-that slept through that could find its number free again. It therefore looks, after linking, for the archive that would
-hold the number: archives are made before entries are removed, so either the link fails or the archive is seen. Entries
-numbered at or below the last archive's end are not part of the log.
+that slept through that could find its number free again. It therefore looks, after making its entry, for the archive
+that would hold the number: archives are made before entries are removed, so either making it fails or the archive is
+seen. Entries numbered at or below the last archive's end are not part of the log.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from sinks.files.layout import FORMAT_VERSION, lane_archive, lane_log
-from sinks.files.store import Store
+from sinks.files.errors import outcome_unknown, translated
+from sinks.files.layout import FORMAT_VERSION, LaneFolders
+from sinks.files.storage import DataFile, Storage
 from wallaby.errors import Refused, Transient
 from wallaby.lsn import START, Position
 from wallaby.record import LaneRecord
@@ -47,23 +48,6 @@ class Kind(StrEnum):
     """The lane's earlier files of ``tables`` are void."""
     RESET_LANE = "reset-lane"
     """The position went back to the start, on purpose."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataFile:
-    """A committed Parquet file; paths are relative to the root. A local file is ``staged`` until it is renamed."""
-
-    path: str
-    staged: str
-    schema: str
-    table: str
-    rows: int
-    bytes: int
-    sha256: str
-
-    @property
-    def name(self) -> TableName:
-        return TableName(self.schema, self.table)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +109,7 @@ class Entry:
         except (KeyError, TypeError, ValueError) as error:
             raise Refused(
                 f"a manifest cannot be read ({type(error).__name__})",
-                advice="It was changed or cut by something else; restore the directory or copy the tables again",
+                advice="It was changed or cut by something else; restore it or copy the tables again",
             ) from error
 
 
@@ -136,10 +120,10 @@ EMPTY: Final = Entry(sequence=0, kind=Kind.FENCE, epoch=0, after=START, upto=STA
 class ManifestLog:
     """The log of one lane, for one writer or any number of readers."""
 
-    def __init__(self, store: Store, lane: LaneId) -> None:
-        self._store = store
-        self._log = lane_log(lane)
-        self._archives = lane_archive(lane)
+    def __init__(self, storage: Storage, lane: LaneId) -> None:
+        self._storage = storage
+        self._lane = lane
+        self._folders = LaneFolders(lane)
 
     def last(self) -> Entry:
         """The newest entry, or `EMPTY`."""
@@ -163,38 +147,43 @@ class ManifestLog:
         raise self._unreadable()
 
     def prepare(self) -> None:
-        """Finish or remove what crashed writers left half made."""
-        self._store.prepare(self._log)
-        self._store.prepare(self._archives)
-        self._finish_archiving()
+        """Make the lane's folders; finish or remove what crashed writers left half made."""
+        self._storage.prepare(self._lane)
+        with translated(folder=self._folders.log):
+            self._finish_archiving()
 
     def append(self, entry: Entry) -> bool:
         """Add the entry if its number is free: True, durable; False, nothing happened and the log moved on.
 
-        `Transient`: nothing happened. `OutcomeUnknown`: it may be in the log, or not survive a power cut.
+        `Transient`: nothing happened. `OutcomeUnknown`: it is in the log now but may not survive a power cut, or it
+        may be in the log.
         """
-        final = f"{self._log}/{entry.sequence:020d}.json"
-        if not self._store.create(final, entry.to_json() + "\n"):
+        final = self._entry(entry.sequence)
+        with translated(folder=self._folders.log):
+            is_made = self._storage.create(final, f"{entry.to_json()}\n".encode())
+        if not is_made:
             return False
-        with self._store.committed(self._log):
-            if self._store.exists(self._archive_of(entry.sequence)):
-                self._store.remove([final])
+        with outcome_unknown(folder=self._folders.log):
+            if self._storage.exists(self._archive_of(entry.sequence)):
+                self._storage.remove([final])
                 return False
-            if entry.sequence % ARCHIVE_ENTRIES == 0:
+            self._storage.sync(self._folders.log)
+        if entry.sequence % ARCHIVE_ENTRIES == 0:
+            with outcome_unknown(folder=self._folders.archive):
                 self._archive(entry.sequence)
         return True
 
     def _archive(self, upto: int) -> None:
-        numbers = range(upto - ARCHIVE_ENTRIES + 1, upto + 1)
-        files = [f"{self._log}/{number:020d}.json" for number in numbers]
-        self._store.create(self._archive_of(upto), "".join(self._store.read(file) for file in files))
-        self._store.remove(files)
+        keys = [self._entry(number) for number in range(upto - ARCHIVE_ENTRIES + 1, upto + 1)]
+        self._storage.create(self._archive_of(upto), b"".join(map(self._storage.read, keys)))
+        self._storage.sync(self._folders.archive)
+        self._storage.remove(keys)
 
     def _finish_archiving(self) -> None:
         """A writer may die between an archive's last entry and the archive, or before its entries are removed."""
-        tail = self._numbered(self._log, ".json")
+        tail = self._numbered(self._folders.log, ".json")
         for end in sorted({-(-number // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES for number, _ in tail}):
-            if not self._store.exists(self._archive_of(end)):
+            if not self._storage.exists(self._archive_of(end)):
                 if end > tail[-1][0]:
                     return
                 try:
@@ -202,39 +191,45 @@ class ManifestLog:
                 except FileNotFoundError:
                     # Another process archives the same entries, or some are missing: readers tell which.
                     continue
-            self._store.remove([file for number, file in tail if end - ARCHIVE_ENTRIES < number <= end])
+            self._storage.remove([key for number, key in tail if end - ARCHIVE_ENTRIES < number <= end])
+
+    def _entry(self, sequence: int) -> str:
+        return f"{self._folders.log}/{sequence:020d}.json"
 
     def _archive_of(self, sequence: int) -> str:
-        return f"{self._archives}/{-(-sequence // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES:020d}.jsonl"
+        return f"{self._folders.archive}/{-(-sequence // ARCHIVE_ENTRIES) * ARCHIVE_ENTRIES:020d}.jsonl"
 
     def _last_once(self) -> Entry:
         tail, archives = self._listing()
         archived_upto = archives[-1][0] if archives else 0
         if tail and tail[-1][0] > archived_upto:
-            return Entry.from_json(self._store.read(tail[-1][1]))
-        return Entry.from_json(self._store.read(archives[-1][1]).splitlines()[-1]) if archives else EMPTY
+            return Entry.from_json(self._text(tail[-1][1]))
+        return Entry.from_json(self._text(archives[-1][1]).splitlines()[-1]) if archives else EMPTY
 
     def _read_once(self) -> tuple[Entry, ...]:
         tail, archives = self._listing()
         archived_upto = archives[-1][0] if archives else 0
-        entries = [Entry.from_json(line) for _, file in archives for line in self._store.read(file).splitlines()]
-        entries += [Entry.from_json(self._store.read(file)) for number, file in tail if number > archived_upto]
+        entries = [Entry.from_json(line) for _, key in archives for line in self._text(key).splitlines()]
+        entries += [Entry.from_json(self._text(key)) for number, key in tail if number > archived_upto]
         return tuple(entries)
+
+    def _text(self, key: str) -> str:
+        return self._storage.read(key).decode()
 
     def _listing(self) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
         """Single entries, then archives: in this order nothing can be in neither."""
-        return self._numbered(self._log, ".json"), self._numbered(self._archives, ".jsonl")
+        return self._numbered(self._folders.log, ".json"), self._numbered(self._folders.archive, ".jsonl")
 
     def _numbered(self, folder: str, suffix: str) -> list[tuple[int, str]]:
-        names = [name for name in self._store.names(folder) if name.endswith(suffix)]
-        numbers = [(name[: -len(suffix)], name) for name in names if name[: -len(suffix)].isdigit()]
-        return sorted((int(number), f"{folder}/{name}") for number, name in numbers)
+        names = [name for name in self._storage.names(folder) if name.endswith(suffix)]
+        numbers = [name.removesuffix(suffix) for name in names]
+        return sorted((int(number), f"{folder}/{number}{suffix}") for number in numbers if number.isdigit())
 
     def _unreadable(self) -> Transient:
         return Transient(
             "the lane's log has a gap, or changes faster than it can be read",
-            advice="If nothing else writes there, manifests were removed: restore them or copy the tables again",
-            folder=self._log,
+            advice="If nothing writes there, manifests were removed: restore them or copy the tables again",
+            folder=self._folders.log,
         )
 
 
@@ -257,7 +252,6 @@ def next_entry(last: Entry, kind: Kind, **changes: Any) -> Entry:
 __all__ = [
     "ARCHIVE_ENTRIES",
     "EMPTY",
-    "DataFile",
     "Entry",
     "Kind",
     "ManifestLog",

@@ -1,18 +1,20 @@
-"""The log of files: the sink contract over a directory or a bucket. What lies where: `sinks.files.layout`."""
+"""The sink contract over files behind the storage port, see `sinks.files.layout` for what lies where."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
 from sinks.files.config import CAPABILITIES, LogOptions
-from sinks.files.ddl import file_schema
+from sinks.files.ddl import require_log
+from sinks.files.errors import error_finding, translated
+from sinks.files.layout import FORMAT_KEY, FORMAT_VERSION
 from sinks.files.manifests import Entry, Kind, ManifestLog, live_files, next_entry
-from sinks.files.root import Root
-from sinks.files.root import error_finding as _error
+from sinks.files.storage import Storage
 from sinks.files.writer import FilesWriter
-from wallaby.errors import ConfigError, Transient
+from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.lsn import START, Position
 from wallaby.record import require_epoch
 from wallaby.schema import TableName, TableSchema
@@ -25,15 +27,15 @@ _APPEND_ATTEMPTS_MAX: Final = 100
 class FilesSink:
     """See `wallaby.sink.Sink`. Holds no lock and no open file between commits."""
 
-    def __init__(self, options: LogOptions, root: Root, *, destination: str) -> None:
+    def __init__(self, options: LogOptions, storage: Storage, *, destination: str) -> None:
         self._options = options
         self._destination = destination
-        self._root = root
+        self._storage = storage
         self._schemas: dict[TableName, TableSchema] = {}
         self._writers: dict[LaneId, FilesWriter] = {}
 
     def __repr__(self) -> str:
-        return f"FilesSink({self._destination!r}, {self._root!r})"
+        return f"FilesSink({self._destination!r}, {str(self._storage)!r})"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -44,28 +46,35 @@ class FilesSink:
         return self._options.commit_interval // timedelta(milliseconds=1)
 
     def open(self) -> None:
-        """Nothing to connect to; `check` and the first write tell whether the directory is there."""
+        """Nothing to connect to; `check` and the first write tell whether the storage is there."""
 
     def close(self) -> None:
         for writer in self._writers.values():
             writer.abort()
         self._writers.clear()
-        self._root.close()
+        self._storage.close()
 
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
-        found = self._root.findings()
+        found = self._storage.findings()
+        if not found:
+            try:
+                _require_known_format(self._storage)
+            except Refused as error:
+                found.append(error_finding(str(self._storage), error.message, error.advice, "format-version"))
         for schema in tables:
             try:
-                file_schema(schema, keep_outliers=self._options.keeps_outliers)
+                require_log(schema, self._options)
             except ConfigError as error:
-                found.append(_error(f"table {schema.name}", error.message, error.advice, "table-shape"))
+                found.append(error_finding(f"table {schema.name}", error.message, error.advice, "table-shape"))
         if self._options.table is not None and len({schema.name for schema in tables}) > 1:
-            found.append(_error("options.table", "one name for several tables", "Leave table out", "name-collision"))
+            found.append(
+                error_finding("options.table", "one name for several tables", "Leave table out", "name-collision")
+            )
         return found
 
     def ensure_table(self, schema: TableSchema) -> None:
         target = self._target(schema)
-        file_schema(target, keep_outliers=self._options.keeps_outliers)
+        require_log(target, self._options)
         self._schemas[target.name] = target
 
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
@@ -75,7 +84,9 @@ class FilesSink:
         """
         name = self._target_name(table)
         self._reset_table(name, lane, epoch)
-        if ManifestLog(self._root.store, lane.beside).last().sequence:
+        with translated(path=str(self._storage)):
+            has_replays = ManifestLog(self._storage, lane.beside).last().sequence > 0
+        if has_replays:
             self._reset_table(name, lane.beside, epoch)
 
     def _reset_table(self, name: TableName, lane: LaneId, epoch: int) -> None:
@@ -84,7 +95,9 @@ class FilesSink:
         void = [file for file in live_files(log.all()) if file.name == name]
         self._append(log, lane, epoch, Kind.RESET_TABLE, tables=(name,))
         earlier = [file for entry in log.all() for file in entry.files if file.name == name]
-        self._root.remove((*void, *earlier))
+        with translated(table=name):
+            gone = (*void, *earlier)
+            self._storage.remove(dict.fromkeys(key for file in gone for key in (file.path, file.staged) if key))
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
         self._abandon(lane)
@@ -94,7 +107,7 @@ class FilesSink:
         if last.epoch < epoch:
             last = self._append(log, lane, epoch, Kind.FENCE)
         # After the fence: no older writer can add to the log any more, so what it does not name is refuse.
-        self._root.tidy(lane, log, epoch)
+        self._storage.tidy(lane, epoch, lambda: live_files(log.all()))
         return last.upto
 
     def reset_lane(self, lane: LaneId, epoch: int) -> None:
@@ -105,8 +118,15 @@ class FilesSink:
     def writer(self, lane: LaneId, epoch: int) -> SinkWriter:
         self._abandon(lane)
         log = self._prepared(lane)
-        places = self._root.places(lane, epoch)
-        writer = FilesWriter(places, log, self._options, schemas=self._schemas, target=self._target)
+        writer = FilesWriter(
+            self._storage,
+            log,
+            self._options,
+            lane=lane,
+            epoch=epoch,
+            schemas=self._schemas,
+            target=self._target,
+        )
         self._writers[lane] = writer
         return writer
 
@@ -125,8 +145,9 @@ class FilesSink:
             writer.abort()
 
     def _prepared(self, lane: LaneId) -> ManifestLog:
-        self._root.require()
-        log = ManifestLog(self._root.store, lane)
+        self._storage.require()
+        _require_format(self._storage)
+        log = ManifestLog(self._storage, lane)
         log.prepare()
         return log
 
@@ -139,6 +160,38 @@ class FilesSink:
             if log.append(entry):
                 return entry
         raise Transient("the lane's log grows faster than it can be taken over", lane=lane)
+
+
+def _require_format(storage: Storage) -> None:
+    """Mark the root as ours, or read the mark; `Refused` for a storage that lets two writers make the same key."""
+    mark = json.dumps({"version": FORMAT_VERSION}).encode()
+    with translated(path=str(storage)):
+        storage.create(FORMAT_KEY, mark)
+    _require_known_format(storage)
+    with translated(path=str(storage)):
+        if storage.create(FORMAT_KEY, mark):
+            raise Refused(
+                "the storage makes a key that is there already: commits would not be safe",
+                advice="Use a store that honours If-None-Match when an object is written",
+                path=str(storage),
+            )
+
+
+def _require_known_format(storage: Storage) -> None:
+    with translated(path=str(storage)):
+        if not storage.exists(FORMAT_KEY):
+            return
+        content = storage.read(FORMAT_KEY)
+    try:
+        version = json.loads(content)["version"]
+    except (ValueError, KeyError, TypeError):
+        version = "unknown"
+    if version != FORMAT_VERSION:
+        raise Refused(
+            f"the files there have format {version}, this wallaby knows {FORMAT_VERSION}",
+            advice="Use the wallaby that wrote them, or another place",
+            path=str(storage),
+        )
 
 
 __all__ = ["FilesSink"]

@@ -1,56 +1,34 @@
-"""One lane's writes: Parquet files under staging, then one manifest that makes them all count, then their final names.
+"""One lane's writes: files in the making, then one manifest that makes them all count.
 
-A commit is: finish and fsync the files; link the manifest (the only step that decides); rename the files into place. A
-crash before the link leaves files nobody looks at, a crash after it leaves files under their staged names, which the
-manifest gives too; ``recover`` removes the former and renames the latter.
+A commit is: finish the files and bring them to the storage; make the manifest (the only step that decides); settle the
+files. A crash before the manifest leaves files nobody looks at, a crash after it leaves files that are not settled,
+which readers find all the same; ``recover`` removes the former and settles the latter.
 """
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, assert_never
 
 from sinks.files.config import LogOptions
 from sinks.files.errors import outcome_unknown, translated
-from sinks.files.layout import LaneFolders, data_file
-from sinks.files.manifests import DataFile, Entry, Kind, ManifestLog, next_entry
-from sinks.files.parquet import ParquetFile
-from sinks.files.store import sync_folder
+from sinks.files.layout import data_file
+from sinks.files.log_file import LogFile
+from sinks.files.manifests import Entry, Kind, ManifestLog, next_entry
+from sinks.files.storage import DataFile, Storage
+from sinks.files.table_files import TableFiles
 from wallaby.errors import OutcomeUnknown, Transient
 from wallaby.record import must_apply, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.transform.append import append_truncate
-from wallaby.window import Barrier, BarrierKind, CommitToken, Receipt, TablePart, Window
+from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
+from wallaby.wire import WireFormat
 
 _RESTORED: Final = "manifests were removed"
-
-
-class Places(Protocol):
-    """Where one writer's files lie before and after its commits."""
-
-    @property
-    def fsync(self) -> bool:
-        """Whether files in the making must survive the machine."""
-        ...
-
-    def staging(self) -> Path:
-        """A local folder, which exists, for files in the making."""
-        ...
-
-    def staged(self, file: ParquetFile, final: str) -> str:
-        """Where the file is from its sealing until `settle`, relative to the root."""
-        ...
-
-    def publish(self, files: list[tuple[ParquetFile, DataFile]]) -> None:
-        """Before the manifest: the files are durable where it will say they are."""
-        ...
-
-    def settle(self, files: tuple[DataFile, ...]) -> None:
-        """After the manifest: the files get their final names. Twice is once."""
-        ...
 
 
 class FilesWriter:
@@ -61,27 +39,31 @@ class FilesWriter:
 
     def __init__(
         self,
-        places: Places,
+        storage: Storage,
         log: ManifestLog,
         options: LogOptions,
         *,
+        lane: LaneId,
+        epoch: int,
         schemas: dict[TableName, TableSchema],
         target: Callable[[TableSchema], TableSchema],
     ) -> None:
-        self._places = places
+        self._storage = storage
+        self._lane = lane
         self._log = log
         self._options = options
+        self._epoch = epoch
         self._schemas = schemas
         self._target = target
         self._last: Entry = log.last()
-        self._open: dict[TableName, ParquetFile] = {}
-        self._finished: list[ParquetFile] = []
+        self._open: dict[TableName, TableFiles] = {}
+        self._finished: list[TableFiles] = []
         self._numbers = itertools.count()
 
     def write(self, window: Window) -> None:
         assert window.barrier is None, "barriers go to apply_barrier"
         for part in window.parts:
-            self._file_for(part).write(part)
+            self._files_for(part).write(part)
 
     def commit(self, token: CommitToken) -> Receipt:
         return self._settle(token, Kind.COMMIT)
@@ -134,6 +116,7 @@ class FilesWriter:
             )
             if not self._log.append(entry):
                 self._last = self._log.last()
+                self._withdraw(files)
                 self.abort()
                 if must_apply(self._last.record, token, restored=_RESTORED):
                     raise Transient("the lane's log moved on without moving the position", lane=token.lane)
@@ -146,113 +129,102 @@ class FilesWriter:
         except BaseException:
             self.abort()
             raise
-        self._finished.clear()
+        done, self._finished = self._finished, []
         self._last = entry
         with outcome_unknown(lane=token.lane):
-            self._places.settle(entry.files)
+            self._storage.settle(token.lane, token.epoch, entry.files)
+            for file in done:
+                file.discard()
         return receipt
 
+    def _withdraw(self, files: tuple[DataFile, ...]) -> None:
+        """Remove what was brought for nothing, if its keys are certainly nobody else's: they hold our epoch."""
+        if self._last.epoch > self._epoch:
+            with translated(lane=self._lane):
+                self._storage.remove(file.path for file in files)
+
     def _seal(self, token: CommitToken) -> tuple[DataFile, ...]:
-        """Finish the staged files and name their final places."""
+        """Finish the files, name their final places, and bring them to the storage."""
         self._finished += self._open.values()
         self._open.clear()
-        sealed: list[tuple[ParquetFile, DataFile]] = []
-        for number, file in enumerate(self._finished):
-            file.seal(_footer(token, file.schema))
+        positions = {"wallaby.after": str(token.after), "wallaby.upto": str(token.upto)}
+        files = [file for table in self._finished for file in table.seal(positions)]
+        sealed: list[tuple[Path, DataFile]] = []
+        for number, file in enumerate(files):
             name = data_file(
                 file.schema.name,
                 token.lane,
+                folder=file.folder,
                 after=token.after,
                 upto=token.upto,
-                mark=(token.epoch, self._last.sequence + 1, number, file.sha256),
-            )
-            content = DataFile(
-                path=name,
-                staged=self._places.staged(file, name),
-                schema=file.schema.name.schema,
-                table=file.schema.name.name,
-                rows=file.rows,
-                bytes=file.bytes,
+                epoch=token.epoch,
+                sequence=self._last.sequence + 1,
+                number=number,
                 sha256=file.sha256,
+                suffix=self._options.suffix,
             )
-            sealed.append((file, content))
+            sealed.append((file.path, self._data_file(file, name)))
         if sealed:
-            self._places.publish(sealed)
-        return tuple(content for _, content in sealed)
+            self._storage.bring(token.lane, token.epoch, sealed)
+        return tuple(file for _, file in sealed)
+
+    def _data_file(self, file: LogFile, path: str) -> DataFile:
+        arrow_schema = ""
+        if self._options.format is WireFormat.JSON:
+            arrow_schema = base64.b64encode(file.arrow_schema.serialize()).decode()
+        return DataFile(
+            path=path,
+            staged=self._storage.staged_name(file.path),
+            schema=file.schema.name.schema,
+            table=file.schema.name.name,
+            rows=file.rows,
+            bytes=file.bytes,
+            sha256=file.sha256,
+            format=self._options.format.value,
+            arrow_schema=arrow_schema,
+        )
 
     def _write_truncates(self, barrier: Barrier) -> None:
         for table in map(self._target_name, barrier.tables):
             # Without a known shape the row has the log's own columns only: they say it all.
             schema = self._schemas.get(table) or TableSchema(oid=0, name=table, columns=())
-            file = self._open[table] = self._new_file(schema)
-            file.write_rows(append_truncate(schema, barrier, keep_outliers=self._options.keeps_outliers))
+            files = self._open[table] = self._new_files(schema)
+            files.write_rows(append_truncate(schema, barrier, keep_outliers=self._options.keeps_outliers))
 
     def _target_name(self, table: TableName) -> TableName:
         return self._target(TableSchema(oid=0, name=table, columns=())).name
 
-    def _file_for(self, part: TablePart) -> ParquetFile:
+    def _files_for(self, part: TablePart) -> TableFiles:
         schema = self._target(part.schema)
-        file = self._open.get(schema.name)
-        if file is not None and file.schema.fingerprint != schema.fingerprint:
+        files = self._open.get(schema.name)
+        if files is not None and files.schema.fingerprint != schema.fingerprint:
+            files.finish()
             self._finished.append(self._open.pop(schema.name))
-            file = None
-        if file is None:
+            files = None
+        if files is None:
             self._schemas[schema.name] = schema
-            file = self._open[schema.name] = self._new_file(schema)
-        return file
+            files = self._open[schema.name] = self._new_files(schema)
+        return files
 
-    def _new_file(self, schema: TableSchema) -> ParquetFile:
-        folder = self._places.staging()
-        path = folder / f"{os.getpid()}-{id(self)}-{next(self._numbers)}.part"
-        return ParquetFile(path, schema, self._options, fsync=self._places.fsync)
-
-
-class InPlace:
-    """A directory: files are staged in it and renamed."""
-
-    def __init__(self, folders: LaneFolders, epoch: int, *, fsync: bool) -> None:
-        self._root = folders.root
-        self._staging = folders.staging_of(epoch)
-        self.fsync = fsync
-
-    def staging(self) -> Path:
-        with translated(folder=self._staging):
-            self._staging.mkdir(parents=True, exist_ok=True)
-        return self._staging
-
-    def staged(self, file: ParquetFile, final: str) -> str:
-        return str(file.path.relative_to(self._root))
-
-    def publish(self, files: list[tuple[ParquetFile, DataFile]]) -> None:
-        if self.fsync:
-            with translated(folder=self._staging):
-                sync_folder(self._staging)
-
-    def settle(self, files: tuple[DataFile, ...]) -> None:
-        put_in_place(self._root, files)
+    def _new_files(self, schema: TableSchema) -> TableFiles:
+        with translated(lane=self._lane):
+            folder = self._storage.scratch(self._lane, self._epoch)
+        return TableFiles(
+            schema,
+            self._options,
+            place=lambda: folder / f"{os.getpid()}-{id(self)}-{next(self._numbers)}.part",
+            origin=_origin(self._lane, self._epoch, schema),
+            fsync=self._storage.syncs_scratch,
+        )
 
 
-def put_in_place(root: Path, files: tuple[DataFile, ...]) -> None:
-    """Give committed files their final names. Twice is once."""
-    for file in files:
-        final = root / file.path
-        try:
-            os.replace(root / file.staged, final)
-        except FileNotFoundError:
-            if final.exists():
-                continue
-            final.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(root / file.staged, final)
-
-
-def _footer(token: CommitToken, schema: TableSchema) -> dict[str, str]:
+def _origin(lane: LaneId, epoch: int, schema: TableSchema) -> dict[str, str]:
+    """What a file's footer says of where it is from, where the format has a footer."""
     content: dict[str, Any] = {
-        "flow": token.lane.flow,
-        "destination": token.lane.destination,
-        "lane": token.lane.index,
-        "epoch": token.epoch,
-        "after": token.after,
-        "upto": token.upto,
+        "flow": lane.flow,
+        "destination": lane.destination,
+        "lane": lane.index,
+        "epoch": epoch,
         "schema": schema.name.schema,
         "table": schema.name.name,
         "schema_version": schema.version,
@@ -260,4 +232,4 @@ def _footer(token: CommitToken, schema: TableSchema) -> dict[str, str]:
     return {f"wallaby.{name}": str(value) for name, value in content.items()}
 
 
-__all__ = ["FilesWriter", "InPlace", "Places", "put_in_place"]
+__all__ = ["FilesWriter"]

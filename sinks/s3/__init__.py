@@ -1,13 +1,12 @@
-"""Parquet objects in a bucket as a destination: the log of `sinks.files`, with S3's conditional PUT as its commit."""
+"""Files in an S3 bucket as a destination: an append log per table, exactly once, readable by anything."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import obstore  # noqa: F401 - what is missing is said when the type is asked for
-
-from sinks.s3.config import CAPABILITIES, S3Options, read_options
+from sinks.files.config import CAPABILITIES
+from sinks.s3.config import S3Options, read_options
 from wallaby.sink import Capabilities, Sink
 from wallaby.type_options import check_types, with_types
 

@@ -1,251 +1,278 @@
-"""A bucket as the root of logs: the keys are the file names of `sinks.files.layout`.
+"""A bucket of an S3 store as `sinks.files.storage.Storage`.
 
-There is no rename on S3. A file is made on the local disk (in the temporary folder), and uploaded by the commit under
-its final key, which holds a digest of its content, of the epoch and of the manifest's number: two writers never write
-different bytes to one key. An upload in parts appears whole or not at all. Only a manifest makes an object count, and
-a manifest is a PUT that fails when the key exists (``If-None-Match: *``).
+Objects are uploaded, several at a time and large ones in parts, once a commit knows their keys; until then rows wait in
+a local scratch folder. Before the first object an intent is written that lists them all; it goes when the manifest is
+there. Whatever a dead writer left is in an intent, and `tidy` removes what no manifest names.
 
-Before it uploads, a writer notes the keys in an object of its own under ``_wallaby/staging``, one per writer, written
-anew at each commit. Once the lane is fenced, a writer of an older epoch can have no manifest any more: what its note
-names and the log does not is removed, without listing the bucket. A writer that wakes up after that leaves objects
-nobody looks at, and a note by which the next epoch removes them.
-
-What we dislike: a killed process leaves the files of one commit in the temporary folder.
+A conditional PUT whose answer is lost is repeated by botocore and then fails on the object it made itself. Each
+creation therefore has a mark in the object's metadata, by which it knows its own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 import tempfile
 import uuid
-import weakref
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
-import obstore
-from obstore.exceptions import AlreadyExistsError
-from obstore.store import S3Store
-
-from sinks.files.errors import translated as translated_locally
-from sinks.files.layout import FORMAT_VERSION, OWN_FOLDER, lane_staging
-from sinks.files.manifests import DataFile, ManifestLog, live_files
-from sinks.files.parquet import ParquetFile
-from sinks.files.root import error_finding
+from sinks.files.errors import error_finding
+from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
+from sinks.files.storage import DataFile
 from sinks.s3.config import S3Options
-from sinks.s3.errors import after_commit, outcome_unknown, translated
-from wallaby.errors import Refused, Transient, WallabyError
+from wallaby.errors import MissingExtra, OutcomeUnknown, Transient
 from wallaby.sink import Finding
 from wallaby.window import LaneId
 
-UPLOAD_PART_BYTES: Final = 8 << 20
-"""Of an upload in parts. S3 allows 10,000 parts: an object has 80 GB at most."""
-UPLOAD_PARTS_MAX: Final = 4
-"""Parts on their way at once: with the above, the memory an upload takes."""
-_RETRIES_MAX: Final = 3
-_RETRY_FOR: Final = timedelta(seconds=20)
+try:
+    import boto3
+    from boto3.s3.transfer import TransferConfig
+    from botocore.config import Config
+
+    from sinks.s3 import errors
+except ImportError as error:
+    raise MissingExtra("s3 destinations need boto3", advice='pip install "wallaby[aws]"', field="type") from error
+
+UPLOADS_MAX: Final = 8
+"""Objects uploaded at once."""
+PART_BYTES: Final = 16 << 20
+"""Larger objects are uploaded in parts of this size: with `UPLOADS_MAX` it bounds the memory uploads take."""
+_DELETE_KEYS_MAX: Final = 1_000
+_CONFLICTS_MAX: Final = 10
+_ATTEMPTS: Final = 4
+_CONNECT_TIMEOUT: Final = timedelta(seconds=10)
+_READ_TIMEOUT: Final = timedelta(seconds=60)
 _DEFAULT_REGION: Final = "us-east-1"
-_EPOCH_DIGITS: Final = 20
-_FORMAT_KEY: Final = f"{OWN_FOLDER}/format.json"
-
-
-class ObjectStore:
-    """See `sinks.files.store.Store`, over any store the library knows."""
-
-    def __init__(self, store: S3Store) -> None:
-        self.objects = store
-
-    def prepare(self, folder: str) -> None:
-        """A key needs no folder, and a PUT leaves nothing half made."""
-
-    def create(self, key: str, text: str) -> bool:
-        try:
-            with outcome_unknown(key=key):
-                obstore.put(self.objects, key, text.encode(), mode="create", use_multipart=False)
-            return True
-        except AlreadyExistsError:
-            pass
-        # A PUT whose answer was lost is repeated by the library, and then finds itself.
-        with after_commit(key=key):
-            found = self._text(key)
-        if found is None:
-            raise Transient("two writers met, and neither wrote", key=key)
-        return found == text
-
-    def read(self, key: str) -> str:
-        with translated(key=key):
-            return bytes(obstore.get(self.objects, key).bytes()).decode()
-
-    def exists(self, key: str) -> bool:
-        try:
-            with translated(key=key):
-                obstore.head(self.objects, key)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def names(self, folder: str) -> list[str]:
-        with translated(folder=folder):
-            found = obstore.list_with_delimiter(self.objects, folder)["objects"]
-        return [entry["path"].rpartition("/")[2] for entry in found]
-
-    def folders(self, folder: str) -> list[str]:
-        """Names of the folders in the folder, in order."""
-        with translated(folder=folder):
-            found = obstore.list_with_delimiter(self.objects, folder)["common_prefixes"]
-        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
-
-    def remove(self, keys: Iterable[str]) -> None:
-        if wanted := list(keys):
-            with translated(keys=len(wanted)):
-                obstore.delete(self.objects, wanted)
-
-    def committed(self, folder: str) -> AbstractContextManager[None]:
-        return after_commit(folder=folder)
-
-    def _text(self, key: str) -> str | None:
-        try:
-            return self.read(key)
-        except FileNotFoundError:
-            return None
+_MARK: Final = "wallaby-attempt"
+_FETCH_BYTES_MAX: Final = 64 << 20
+"""Of a file that is read, kept in memory; more goes to a nameless file."""
 
 
 class Bucket:
-    """See `sinks.files.root.Root`."""
+    """See `sinks.files.storage.Storage`."""
 
     def __init__(self, options: S3Options) -> None:
         self._options = options
-        self.store = ObjectStore(object_store(options))
+        self._prefix = f"{options.prefix.strip('/')}/" if options.prefix.strip("/") else ""
+        self._made_client: Any = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
-    def __repr__(self) -> str:
-        return repr(f"s3://{self._options.bucket}/{self._options.prefix}")
+    def __str__(self) -> str:
+        return f"s3://{self._options.bucket}/{self._prefix}"
 
     def close(self) -> None:
-        """The library closes its connections by itself."""
-
-    def findings(self) -> list[Finding]:
-        subject = f"bucket {self._options.bucket}"
-        try:
-            self._require_known_format()
-            # The bucket is asked for by name: a missing key looks like a missing bucket otherwise.
-            self.store.names(OWN_FOLDER)
-        except Refused as error:
-            return [error_finding(subject, error.message, error.advice, "format-version")]
-        except WallabyError as error:
-            return [error_finding(subject, error.message, error.advice, "destination-unreachable")]
-        return []
+        if self._made_client is not None:
+            self._made_client.close()
+            self._made_client = None
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
 
     def require(self) -> None:
-        if not self._require_known_format():
-            self.store.create(_FORMAT_KEY, json.dumps({"version": FORMAT_VERSION}))
+        with errors.translated(bucket=self._options.bucket):
+            self._list("", limit=1)
 
-    def places(self, lane: LaneId, epoch: int) -> Uploads:
-        return Uploads(self.store, f"{lane_staging(lane)}/{epoch:0{_EPOCH_DIGITS}d}-{uuid.uuid4().hex}.json")
-
-    def remove(self, files: tuple[DataFile, ...]) -> None:
-        self.store.remove(dict.fromkeys(file.path for file in files))
-
-    def tidy(self, lane: LaneId, log: ManifestLog, epoch: int) -> None:
-        """Remove the objects that notes of older epochs name and the log does not, then the notes."""
-        folder = lane_staging(lane)
-        notes = [f"{folder}/{name}" for name in self.store.names(folder) if int(name[:_EPOCH_DIGITS]) < epoch]
-        if not notes:
-            return
-        noted = [key for note in notes for key in self._noted(note)]
-        live = {file.path for file in live_files(log.all())}
-        self.store.remove(key for key in noted if key not in live)
-        self.store.remove(notes)
-
-    def _noted(self, note: str) -> list[str]:
+    def findings(self) -> list[Finding]:
         try:
-            return list(json.loads(self.store.read(note)))
-        except FileNotFoundError:
-            return []
+            self.require()
+            is_ours = self.exists(FORMAT_KEY)
+            found = [] if is_ours else [*self.names("")[:1], *self.folders("")[:2]]
+        except Transient as error:
+            return [error_finding(str(self), error.message, error.advice, "destination-unreachable")]
+        if any(name != OWN_FOLDER for name in found):
+            message, advice = "holds objects that are not wallaby's", "Name an empty prefix"
+            return [error_finding(str(self), message, advice, "foreign-files")]
+        return []
 
-    def _require_known_format(self) -> bool:
-        """False when the prefix is not marked yet."""
+    def prepare(self, lane: LaneId) -> None:
+        """Keys need no folders, and no object is ever half made."""
+
+    def names(self, folder: str) -> list[str]:
+        with errors.translated(bucket=self._options.bucket):
+            return [
+                name
+                for page in self._pages(folder)
+                for entry in page.get("Contents", ())
+                if (name := entry["Key"].rpartition("/")[2])
+            ]
+
+    def folders(self, folder: str) -> list[str]:
+        with errors.translated(bucket=self._options.bucket):
+            return [
+                entry["Prefix"].rstrip("/").rpartition("/")[2]
+                for page in self._pages(folder)
+                for entry in page.get("CommonPrefixes", ())
+            ]
+
+    def exists(self, key: str) -> bool:
         try:
-            text = self.store.read(_FORMAT_KEY)
+            with errors.translated(bucket=self._options.bucket):
+                self._client.head_object(**self._at(key))
         except FileNotFoundError:
             return False
-        try:
-            version = json.loads(text)["version"]
-        except (ValueError, KeyError, TypeError):
-            version = "unknown"
-        if version != FORMAT_VERSION:
-            raise Refused(
-                f"the bucket has format {version}, this wallaby knows {FORMAT_VERSION}",
-                advice="Use the wallaby that wrote it, or another prefix",
-            )
         return True
 
+    def read(self, key: str) -> bytes:
+        with errors.translated(bucket=self._options.bucket):
+            return bytes(self._client.get_object(**self._at(key))["Body"].read())
 
-class Uploads:
-    """See `sinks.files.writer.Places`: files on the local disk until the commit uploads them."""
+    def create(self, key: str, content: bytes) -> bool:
+        mark = uuid.uuid4().hex
+        for _ in range(_CONFLICTS_MAX):
+            try:
+                self._client.put_object(**self._at(key), Body=content, IfNoneMatch="*", Metadata={_MARK: mark})
+                return True
+            except errors.ANY as error:
+                if errors.status(error) == 412:
+                    return self._is_marked(key, mark)
+                if errors.code(error) == "ConditionalRequestConflict":
+                    # Another request for the key is under way: what came of it the next one tells.
+                    continue
+                if errors.is_unanswered(error):
+                    raise OutcomeUnknown(
+                        "the store did not answer while an object was made",
+                        advice="The manifests decide: recover",
+                        bucket=self._options.bucket,
+                    ) from None
+                raise errors.translate(error, bucket=self._options.bucket) from None
+        raise Transient("others write the same key without end", bucket=self._options.bucket)
 
-    fsync = False
+    def sync(self, folder: str) -> None:
+        """The store answers when an object is durable."""
 
-    def __init__(self, store: ObjectStore, note: str) -> None:
-        self._store = store
-        self._note = note
-        self._folder: Path | None = None
-        self._noted: dict[str, None] = {}
-
-    def staging(self) -> Path:
-        with translated_locally():
-            if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="wallaby-"))
-                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        return self._folder
-
-    def staged(self, file: ParquetFile, final: str) -> str:
-        return final
-
-    def publish(self, files: list[tuple[ParquetFile, DataFile]]) -> None:
-        # A commit that failed may have uploaded some: its keys stay in the notes of this writer.
-        self._noted |= dict.fromkeys(content.path for _, content in files)
-        with translated(files=len(files)):
-            note = json.dumps(list(self._noted)).encode()
-            obstore.put(self._store.objects, self._note, note, use_multipart=False)
-        for file, content in files:
-            with translated(table=content.name):
-                obstore.put(
-                    self._store.objects,
-                    content.path,
-                    file.path,
-                    use_multipart=content.bytes > UPLOAD_PART_BYTES,
-                    chunk_size=UPLOAD_PART_BYTES,
-                    max_concurrency=UPLOAD_PARTS_MAX,
+    def remove(self, keys: Iterable[str]) -> None:
+        wanted = list(keys)
+        for start in range(0, len(wanted), _DELETE_KEYS_MAX):
+            objects = [{"Key": self._prefix + key} for key in wanted[start : start + _DELETE_KEYS_MAX]]
+            with errors.translated(bucket=self._options.bucket):
+                answer = self._client.delete_objects(
+                    Bucket=self._options.bucket, Delete={"Objects": objects, "Quiet": True}
                 )
-            with translated_locally(table=content.name):
-                file.path.unlink(missing_ok=True)
+            if answer.get("Errors"):
+                raise Transient(
+                    "the store does not delete objects", advice="Allow s3:DeleteObject", bucket=self._options.bucket
+                )
 
-    def settle(self, files: tuple[DataFile, ...]) -> None:
-        """The files have their final names; what counts needs no note."""
-        for file in files:
-            self._noted.pop(file.path, None)
+    @property
+    def syncs_scratch(self) -> bool:
+        return False
+
+    def scratch(self, lane: LaneId, epoch: int) -> Path:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="wallaby-s3-")
+        own = (encode_name(lane.flow), encode_name(lane.destination), str(lane.index))
+        folder = Path(self._scratch.name, *own)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def staged_name(self, made: Path) -> str:
+        return ""
+
+    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]]) -> None:
+        paths = [file.path for _, file in files]
+        self.create(_intent(lane, epoch, paths), json.dumps(paths).encode())
+        with errors.translated(bucket=self._options.bucket), ThreadPoolExecutor(UPLOADS_MAX) as uploads:
+            for _ in uploads.map(self._upload, files):
+                pass
+
+    def settle(self, lane: LaneId, epoch: int, files: Sequence[DataFile]) -> None:
+        if files:
+            self.remove([_intent(lane, epoch, [file.path for file in files])])
+
+    def tidy(self, lane: LaneId, epoch: int, live: Callable[[], Iterable[DataFile]]) -> None:
+        # What a commit without an answer left here is not needed: objects are whole in the bucket or not there.
+        for made in self.scratch(lane, epoch).iterdir():
+            made.unlink()
+        staging = LaneFolders(lane).staging
+        intents = [
+            f"{staging}/{folder}/{name}"
+            for folder in self.folders(staging)
+            if int(folder) <= epoch
+            for name in self.names(f"{staging}/{folder}")
+        ]
+        if intents:
+            named = {file.path for file in live()}
+            brought = dict.fromkeys(path for intent in intents for path in json.loads(self.read(intent)))
+            self.remove([path for path in brought if path not in named])
+            self.remove(intents)
+
+    def fetch(self, file: DataFile) -> BinaryIO:
+        content = tempfile.SpooledTemporaryFile(_FETCH_BYTES_MAX)  # noqa: SIM115 - it is the caller's
+        with errors.translated(bucket=self._options.bucket):
+            self._client.download_fileobj(
+                self._options.bucket, self._prefix + file.path, content, Config=TransferConfig(use_threads=False)
+            )
+        content.seek(0)
+        return content  # type: ignore[return-value]  # it has all of BinaryIO
+
+    @property
+    def _client(self) -> Any:
+        if self._made_client is None:
+            options = self._options
+            self._made_client = boto3.session.Session().client(
+                "s3",
+                region_name=options.region or (_DEFAULT_REGION if options.endpoint else None),
+                endpoint_url=options.endpoint,
+                aws_access_key_id=options.access_key,
+                aws_secret_access_key=options.secret_key,
+                aws_session_token=options.session_token,
+                config=Config(
+                    connect_timeout=_CONNECT_TIMEOUT.total_seconds(),
+                    read_timeout=_READ_TIMEOUT.total_seconds(),
+                    retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
+                    max_pool_connections=2 * UPLOADS_MAX,
+                    use_fips_endpoint=options.use_fips or None,
+                    use_dualstack_endpoint=options.use_dualstack or None,
+                    # Servers that are not Amazon's may not know the newer checksums; manifests have SHA-256.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                    s3={"addressing_style": "path"} if options.force_path_style else None,
+                ),
+            )
+        return self._made_client
+
+    def _at(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._options.bucket, "Key": self._prefix + key}
+
+    def _list(self, folder: str, *, limit: int | None = None) -> Any:
+        more = {} if limit is None else {"MaxKeys": limit}
+        return self._client.list_objects_v2(Bucket=self._options.bucket, Prefix=self._folder(folder), **more)
+
+    def _pages(self, folder: str) -> Iterable[Any]:
+        pages = self._client.get_paginator("list_objects_v2")
+        return pages.paginate(Bucket=self._options.bucket, Prefix=self._folder(folder), Delimiter="/")
+
+    def _folder(self, folder: str) -> str:
+        return f"{self._prefix}{folder}/" if folder else self._prefix
+
+    def _upload(self, file: tuple[Path, DataFile]) -> None:
+        made, named = file
+        parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
+        with made.open("rb") as content:
+            # Not upload_file, which hides the store's answer.
+            self._client.upload_fileobj(content, self._options.bucket, self._prefix + named.path, Config=parts)
+
+    def _is_marked(self, key: str, mark: str) -> bool:
+        try:
+            with errors.translated(bucket=self._options.bucket):
+                found = self._client.head_object(**self._at(key))
+        except FileNotFoundError:
+            return False
+        except Transient as error:
+            raise OutcomeUnknown(
+                "the store did not say who made an object", advice="The manifests decide: recover", **error.where
+            ) from None
+        return bool(found.get("Metadata", {}).get(_MARK) == mark)
 
 
-def object_store(options: S3Options) -> S3Store:
-    """The bucket, seen from its prefix. Nothing is asked of it yet."""
-    given: dict[str, Any] = {
-        "region": options.region or (_DEFAULT_REGION if options.endpoint else None),
-        "endpoint": options.endpoint,
-        "access_key_id": options.access_key,
-        "secret_access_key": options.secret_key,
-        "session_token": options.session_token,
-        "virtual_hosted_style_request": False if options.force_path_style or options.endpoint else None,
-    }
-    return S3Store(
-        options.bucket,
-        prefix=options.prefix.strip("/") or None,
-        client_options={"allow_http": (options.endpoint or "").startswith("http://")},
-        retry_config={"max_retries": _RETRIES_MAX, "retry_timeout": _RETRY_FOR},
-        **{name: value for name, value in given.items() if value is not None},
-    )
+def _intent(lane: LaneId, epoch: int, paths: Sequence[str]) -> str:
+    """The key of the list of what a commit brings: the same whenever it brings the same."""
+    name = hashlib.sha256("\0".join(paths).encode()).hexdigest()[:32]
+    return f"{LaneFolders(lane).staging_of(epoch)}/{name}.json"
 
 
-__all__ = ["UPLOAD_PARTS_MAX", "UPLOAD_PART_BYTES", "Bucket", "ObjectStore", "Uploads", "object_store"]
+__all__ = ["PART_BYTES", "UPLOADS_MAX", "Bucket"]

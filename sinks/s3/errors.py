@@ -1,89 +1,84 @@
-"""The object store library's exceptions as ours: the one place that knows both.
-
-Its texts quote requests and answers, so they are never passed on.
-"""
+"""botocore's exceptions as ours: the one place that knows both. Its texts may hold addresses and keys: never shown."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from wallaby.errors import OutcomeUnknown, Transient, WallabyError
+from wallaby.errors import Refused, Transient, WallabyError
 
-_NO_BUCKET: Final = re.compile(r"NoSuchBucket|bucket does not exist")
-_FORBIDDEN: Final = re.compile(r"status code: 40[13]\b|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Forbidden")
-_UNSUPPORTED: Final = re.compile(r"status code: 501\b|NotImplemented")
+ANY: Final = (ClientError, BotoCoreError, Boto3Error)
+"""What boto3 raises for a request that did not succeed."""
+_NOT_IMPLEMENTED: Final = 501
+_ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
 @contextmanager
 def translated(**where: Any) -> Iterator[None]:
-    """Around what makes nothing count: it certainly did not become visible. FileNotFoundError stays what it is."""
+    """Around requests that change nothing that counts: FileNotFoundError for an absent key, `Transient` (`Refused`
+
+    for a request the store does not know) else."""
     try:
         yield
-    except (BaseError, OSError) as error:
-        known = cause(error, **where)
-        if known is None and isinstance(error, FileNotFoundError):
-            raise
-        raise (known or _unexplained(error, **where)) from None
+    except ANY as error:
+        if code(error) in _ABSENT:
+            raise FileNotFoundError("no such key") from None
+        # Without a cause on purpose: texts may quote the address with what is in it.
+        raise translate(error, **where) from None
 
 
-@contextmanager
-def outcome_unknown(**where: Any) -> Iterator[None]:
-    """Around a request that may have been carried out though its answer is lost. AlreadyExistsError stays."""
-    try:
-        yield
-    except AlreadyExistsError:
-        raise
-    except (BaseError, OSError) as error:
-        if (known := cause(error, **where)) is not None:
-            raise known from None
-        raise OutcomeUnknown(
-            "the store did not answer the commit", advice="The manifests decide: recover", **where
-        ) from None
+def code(error: Exception) -> str:
+    """The store's error code; empty when it did not answer."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
-@contextmanager
-def after_commit(**where: Any) -> Iterator[None]:
-    """Around what follows a commit that took place, or may have."""
-    try:
-        yield
-    except (BaseError, OSError, Transient) as error:
-        kind = type(error).__name__
-        raise OutcomeUnknown(
-            f"the store failed right after the commit ({kind})", advice="The manifests decide: recover", **where
-        ) from None
+def status(error: Exception) -> int:
+    """The answer's HTTP status; 0 when there was none."""
+    if not isinstance(error, ClientError):
+        return 0
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def cause(error: Exception, **where: Any) -> WallabyError | None:
-    """Our error for an answer that says that nothing was done; None for any other."""
-    text = str(error)
-    if _NO_BUCKET.search(text):
+def is_unanswered(error: Exception) -> bool:
+    """True when the store may have done what was asked."""
+    return status(error) == 0 or (status(error) >= 500 and status(error) != _NOT_IMPLEMENTED)
+
+
+def translate(error: Exception, **where: Any) -> WallabyError:
+    """Our error for a request that was refused or not answered."""
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return Transient(
+            "there are no keys for the store",
+            advice="Set access_key and secret_key, or give the machine a role",
+            **where,
+        )
+    if code(error) == "NoSuchBucket":
         return Transient("the bucket does not exist", advice="Create it, or correct bucket", **where)
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _FORBIDDEN.search(text):
+    if status(error) in (401, 403):
         return Transient(
             "the store refuses access",
             advice="Look at the keys or the permissions: reading, writing, listing and deleting are needed",
             **where,
         )
-    if _UNSUPPORTED.search(text):
-        return Transient(
-            "the store does not know conditional writes",
-            advice="Use a server that has If-None-Match on PUT, or one that is newer",
+    if status(error) == _NOT_IMPLEMENTED:
+        return Refused(
+            "the store does not know a request that is needed",
+            advice="Use a store that honours If-None-Match when an object is written",
             **where,
         )
-    return None
+    if status(error) in (301, 307, 400):
+        return Transient(
+            f"the store does not take the request ({code(error)})",
+            advice="Look at region, endpoint and force_path_style",
+            **where,
+        )
+    if is_unanswered(error):
+        return Transient("the store does not answer", advice="Look at endpoint, region and the network", **where)
+    return Transient(f"the store answered {code(error)}", advice="Look at the store", **where)
 
 
-def _unexplained(error: Exception, **where: Any) -> Transient:
-    return Transient(
-        f"the store does not answer ({type(error).__name__})",
-        advice="Look at endpoint, region and the network",
-        **where,
-    )
-
-
-__all__ = ["after_commit", "cause", "outcome_unknown", "translated"]
+__all__ = ["ANY", "code", "is_unanswered", "status", "translate", "translated"]

@@ -1,8 +1,8 @@
 """A process that writes a fixed history to a sink until something kills it: run with ``python -m``, killed by tests.
 
 Arguments: sink kind, options as JSON, history seed, epoch, and where to die: ``event:N`` (SIGKILL at the N-th
-file-system call Python makes from recovery on), ``alarm:SECONDS`` (the kernel ends the process that long after, in
-whatever code it is then), or ``never``.
+file-system call or HTTP request Python makes from recovery on), ``alarm:SECONDS`` (the kernel ends the process that
+long after, in whatever code it is then), or ``never``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ from wallaby.testing.history import RandomHistory
 from wallaby.window import LaneId
 
 LANE: Final = LaneId("shop", "copy")
-_WATCHED: Final = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.listdir", "shutil.rmtree")
+_WATCHED: Final = (
+    "open",
+    "os.rename",
+    "os.link",
+    "os.remove",
+    "os.mkdir",
+    "os.listdir",
+    "shutil.rmtree",
+    "http.client.send",
+)
 
 
 def history_of(seed: int, mode: WriteMode = WriteMode.MIRROR) -> RandomHistory:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, assert_never
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, BinaryIO, assert_never
 
 from wallaby.flow import WireFormat
 from wallaby.wire.options import COMPRESSIONS, MEDIA_TYPES, ArrowLayout, Compression, ProtoPayload, WireOptions
 from wallaby.wire.port import ByteSink, RecordWriter
-from wallaby.wire.source import Source, opened
+
+if TYPE_CHECKING:  # Arrow is large, and who only reads flow files needs none of it
+    import pyarrow as pa
+
+    from wallaby.wire.source import Source
 
 # Codecs are imported where they are chosen: a process pays for those it uses.
 
@@ -41,6 +43,8 @@ def read(
     whole file is verified before its first row is given. Without, a format notices of damage what it can by itself
     (``docs/wire.md``), and `wallaby.errors.DamagedFile` may come after some rows.
     """
+    from wallaby.wire.source import opened
+
     with opened(source, sha256=sha256) as found:
         yield from _batches(found, WireFormat(format), schema)
 

@@ -203,7 +203,8 @@ def test_a_full_disk_is_a_passing_error_and_leaves_nothing(make_sink: Make, tmp_
     lane.write(window)
     [staged] = tmp_path.rglob("*.part")
     writer: Any = lane.writer
-    [file] = writer._open.values()
+    [files] = writer._open.values()
+    [file] = files._open.values()
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, file._file._file.fileno())
     os.close(full)

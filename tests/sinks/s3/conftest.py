@@ -1,14 +1,18 @@
-"""A bucket per test on an S3 server of this process."""
+"""An S3 server in this process, and a bucket per test."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import boto3
 import pytest
 
+from sinks.files.reader import Place
+from sinks.s3.bucket import Bucket
+from sinks.s3.config import read_options
 from tests.s3 import s3_server
 
 KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
@@ -16,14 +20,13 @@ KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server in this process, on loopback."""
     with s3_server() as address:
         yield address
 
 
 @pytest.fixture
 def client(s3_endpoint: str) -> Iterator[Any]:
-    """A client that is not ours."""
+    """A user's own client."""
     made = boto3.client(
         "s3",
         endpoint_url=s3_endpoint,
@@ -31,19 +34,31 @@ def client(s3_endpoint: str) -> Iterator[Any]:
         aws_secret_access_key=KEYS["secret_key"],
         region_name=KEYS["region"],
     )
-    yield made
-    made.close()
+    with closing(made):
+        yield made
 
 
 @pytest.fixture
-def place(s3_endpoint: str, client: Any) -> dict[str, Any]:
-    """Options of a new, empty bucket."""
+def place(client: Any, s3_endpoint: str) -> dict[str, Any]:
+    """The options that name a new bucket."""
     name = f"log-{uuid.uuid4().hex}"
     client.create_bucket(Bucket=name)
-    return {"bucket": name, "prefix": "some/log", "endpoint": s3_endpoint, **KEYS}
+    return {"bucket": name, "prefix": "some/logs", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
 
 
-def keys_of(client: Any, place: dict[str, Any]) -> set[str]:
-    """Every key below the prefix, relative to it."""
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=place["bucket"], Prefix=place["prefix"])
-    return {found["Key"].removeprefix("some/log/") for page in pages for found in page.get("Contents", ())}
+@pytest.fixture
+def reading(place: dict[str, Any]) -> Iterator[Callable[[], Place]]:
+    """Makes the storage readers read from."""
+    with closing(Bucket(read_options(place))) as bucket:
+        yield lambda: bucket
+
+
+@pytest.fixture
+def keys(client: Any, place: dict[str, Any]) -> Callable[[], set[str]]:
+    """What is in the bucket, by keys without the prefix."""
+
+    def listed() -> set[str]:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=place["bucket"])
+        return {entry["Key"].removeprefix("some/logs/") for page in pages for entry in page.get("Contents", ())}
+
+    return listed

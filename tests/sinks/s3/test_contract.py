@@ -1,15 +1,15 @@
-"""The sink contract over a bucket, where conditional PUTs decide."""
+"""The sink contract over a bucket, where conditional puts decide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from sinks.files.reader import Place, read_log
 from sinks.s3 import FACTORY
-from sinks.s3.reader import read_log
 from wallaby.schema import TableSchema
 from wallaby.sink import Sink, WriteMode
 from wallaby.testing.sink_contract import SinkContract
@@ -17,11 +17,12 @@ from wallaby.testing.sink_contract import SinkContract
 
 class TestS3Contract(SinkContract):
     modes = (WriteMode.APPEND,)
-    seeds = 2
+    seeds = 1
+    bulk_rows = 10_000
 
     @pytest.fixture(autouse=True)
-    def bucket(self, place: dict[str, Any]) -> Iterator[None]:
-        self.place = place
+    def bucket(self, place: dict[str, Any], reading: Callable[[], Place]) -> Iterator[None]:
+        self.place, self.reading = place, reading
         self.sinks: list[Sink] = []
         yield
         for sink in self.sinks:
@@ -32,4 +33,4 @@ class TestS3Contract(SinkContract):
         return self.sinks[-1]
 
     def read_log(self, schema: TableSchema) -> pa.Table:
-        return read_log(self.place, schema.name.schema, schema.name.name)
+        return read_log(self.reading(), schema.name.schema, schema.name.name)

@@ -1,0 +1,128 @@
+"""Which folder a row lies in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from sinks.files import FACTORY, table_files
+from sinks.files.partition import Partition
+from sinks.files.reader import committed_files, read_log
+from sinks.files.split import NULL_FOLDER, split
+from tests.sinks.lane import TestLane
+from wallaby.errors import ConfigError
+from wallaby.testing.changes import Stream, Truncate, delete, insert, table
+from wallaby.window import LaneId
+
+LANE = LaneId("shop", "copy")
+ORDERS = table(
+    "public.orders", {"id": "int8", "region": "text", "created": "timestamptz", "price": "float8"}, key=["id"]
+)
+
+
+def folders(rows: pa.Table, *partitions: str) -> dict[str, list[Any]]:
+    found = split(rows, tuple(map(Partition.parse, partitions)))
+    return {folder: own.column("n").to_pylist() for folder, own in found}
+
+
+def column(kind: pa.DataType, values: list[Any]) -> pa.Table:
+    return pa.table({"c": pa.array(values, kind), "n": range(len(values))})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        (pa.int32(), [1, None, 1, -2], {"c=1": [0, 2], "c=-2": [3], f"c={NULL_FOLDER}": [1]}),
+        (pa.bool_(), [True, False, True], {"c=true": [0, 2], "c=false": [1]}),
+        (pa.string(), ["a/b", "", "ü", ".."], {"c=a%2Fb": [0], "c=": [1], "c=%C3%BC": [2], "c=%2E%2E": [3]}),
+        (pa.date32(), [date(2024, 2, 29), None], {"c=2024-02-29": [0], f"c={NULL_FOLDER}": [1]}),
+    ],
+    ids=str,
+)
+def test_values_become_folders(kind: pa.DataType, values: list[Any], expected: dict[str, list[int]]) -> None:
+    assert folders(column(kind, values), "c") == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "label"), [("year", "2024"), ("month", "2024-02"), ("day", "2024-02-29"), ("hour", "2024-02-29T23")]
+)
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("us", tz="UTC")], ids=str)
+def test_times_become_buckets_in_utc(unit: str, label: str, kind: pa.DataType) -> None:
+    moment = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC if kind.tz else None)
+    assert folders(column(kind, [moment, None]), f"c:{unit}") == {
+        f"c_{unit}={label}": [0],
+        f"c_{unit}={NULL_FOLDER}": [1],
+    }
+
+
+def test_times_beyond_the_calendar_count_as_null() -> None:
+    far = pa.table({"c": pa.array([2**62, 0, -(2**62)]).cast(pa.timestamp("us")), "n": [0, 1, 2]})
+    assert folders(far, "c:day") == {"c_day=1970-01-01": [1], f"c_day={NULL_FOLDER}": [0, 2]}
+
+
+def test_folders_nest_in_the_order_asked_for_and_keep_the_rows_order() -> None:
+    rows = pa.table({"a": ["x", "y", "x", "x"], "b": [1, 1, 1, 2], "n": range(4)})
+    assert folders(rows, "b", "a") == {"b=1/a=x": [0, 2], "b=1/a=y": [1], "b=2/a=x": [3]}
+
+
+def test_a_partitioned_log_is_whole_and_read_by_its_folders(tmp_path: Path) -> None:
+    stream = Stream()
+    stream.transaction(
+        [
+            (ORDERS, insert(n, ["eu", "us", None][n % 3], datetime(2024, 1, 1 + n % 2, tzinfo=UTC), 0.5))
+            for n in range(12)
+        ]
+    )
+    stream.transaction([(ORDERS, delete(3))])
+    stream.transaction([Truncate((ORDERS.name,))])
+    options = {"path": str(tmp_path), "fsync": False, "partition_by": "region, created:day"}
+    TestLane(FACTORY.create(options, destination="copy"), LANE).apply_all(stream.windows())
+    assert read_log(tmp_path, "public", "orders").num_rows == 14
+    paths = [file.path.split("/")[2:4] for file in committed_files(tmp_path)]
+    assert ["region=eu", "created_day=2024-01-01"] in paths
+    assert [f"region={NULL_FOLDER}", f"created_day={NULL_FOLDER}"] in paths
+    found = duckdb.sql(
+        f"SELECT count(*) FROM read_parquet('{tmp_path}/public/orders/**/*.parquet', hive_partitioning = true)"
+        " WHERE region = 'eu' AND created_day = '2024-01-01'"
+    ).fetchall()
+    assert found == [(2,)]
+
+
+def test_more_folders_than_open_files_are_all_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_files, "OPEN_FILES_MAX", 3)
+    stream = Stream()
+    stream.transaction([(ORDERS, insert(number, f"r{number}", None, None)) for number in range(10)])
+    options = {"path": str(tmp_path), "fsync": False, "partition_by": ["region"]}
+    TestLane(FACTORY.create(options, destination="copy"), LANE).apply_all(stream.windows())
+    assert len(committed_files(tmp_path)) == 10
+    assert sorted(read_log(tmp_path, "public", "orders").column("id").to_pylist()) == list(range(10))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("entry", ["absent", "price", "created", "region:day"])
+def test_a_column_that_cannot_be_a_folder_is_found_before_the_flow_starts(entry: str, tmp_path: Path) -> None:
+    sink = FACTORY.create({"path": str(tmp_path), "partition_by": entry}, destination="copy")
+    [finding] = sink.check((ORDERS,))
+    assert (finding.code, bool(finding.advice)) == ("table-shape", True)
+    with pytest.raises(ConfigError) as wrong:
+        sink.ensure_table(ORDERS)
+    assert wrong.value.where["field"] == "partition_by"
+
+
+@pytest.mark.parametrize("entry", ["created:week", ":day", "a_day,a:day"])
+def test_what_says_no_folder_is_refused(entry: str) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        FACTORY.describe({"path": "x", "partition_by": entry})
+    assert wrong.value.where["field"].startswith("partition_by")
+
+
+def test_reading_options_loads_no_arrow() -> None:
+    program = "import sys, sinks.files, sinks.s3; sys.exit('pyarrow' in sys.modules or 'boto3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
