@@ -117,7 +117,6 @@ def read_options(options: Mapping[str, Any]) -> FilesOptions:
     """Validated options; `ConfigError` with the field's path otherwise."""
     refuse_mirror(options)
     read = FilesOptions.parse(options)
-    read.require_mode(CAPABILITIES)
     read.require_log()
     if "://" in read.path:
         raise ConfigError(

@@ -169,7 +169,7 @@ class PostgresWriter:
                                 f"SELECT 1 / (count(*) = {step.expected})::int FROM touched"
                             )
                         psycopg.RawCursor(connection).execute(statement, (parameter,), prepare=True)
-            except psycopg.Error:
+            except (psycopg.Error, IndexError):  # psycopg's own queue, when the answer below comes alone
                 if is_broken(connection):
                     raise
                 # An error answer is certain: the implicit transaction was rolled back as a whole.

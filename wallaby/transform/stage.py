@@ -208,7 +208,7 @@ class Stage:
                 "Give the table a primary key, write it with append_mode, or leave it to another destination",
                 "transform-needs-key",
             )
-        if not shape.kept:
+        if schema.columns and not shape.kept:
             yield Misfit("no column of the table is left", "Exclude the table, or keep a column", "transform-no-column")
         if is_mirror and schema.has_key:
             yield from _key_misfits(shape)

@@ -19,6 +19,7 @@ import pyarrow.ipc
 
 from wallaby.errors import MissingExtra
 from wallaby.flow import WireFormat
+from wallaby.memory import unwritten
 from wallaby.wire.avro import ARROW_SCHEMA, CODECS, MAGIC, MARK_BYTES, mark_of, number
 from wallaby.wire.avro_schema import INTERVAL, INTERVAL_TYPE, avro_names, decimal_bytes
 from wallaby.wire.errors import damaged, detecting
@@ -118,7 +119,7 @@ def _leaf(array: pa.Array, kind: pa.DataType) -> pa.Array:
 def _decimals(array: pa.Array, kind: pa.DataType) -> pa.Array:
     size, width = array.type.byte_width, kind.bit_width // 8
     data = np.frombuffer(array.buffers()[1] or b"", np.uint8)[: size * len(array)].reshape(-1, size)
-    whole = np.empty((len(array), width), np.uint8)
+    whole = unwritten(len(array) * width, np.uint8).reshape(len(array), width)
     whole[:] = np.where(data[:, :1] >= 128, 255, 0)
     whole[:, :size] = data[:, ::-1]
     return pa.Array.from_buffers(kind, len(array), [array.buffers()[0], pa.py_buffer(whole.tobytes())])

@@ -28,7 +28,7 @@ def test_capabilities_promise_exactly_once() -> None:
         ({}, "dsn"),
         ({"dsn": "host=x", "dns": 1}, "dns"),
         ({"dsn": "host=x", "synchronous_commit": "maybe"}, "synchronous_commit"),
-        ({"dsn": "host=x", "type_mappings": "{}"}, "type_mappings"),
+        ({"dsn": "host=x", "type_mappings": "[]"}, "type_mappings"),
         ({"dsn": "host=x", "aws_rds_iam": True}, "names no user"),
         ({"dsn": "host=x user=u", "aws_role_arn": "wallaby"}, "aws_role_arn"),
         ({"dsn": "host=x", "state_schema": "50%"}, "state_schema"),
