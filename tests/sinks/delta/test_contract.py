@@ -26,7 +26,7 @@ from wallaby.testing.sink_contract import SinkContract
 
 class TestDeltaContract(SinkContract):
     modes = tuple(WriteMode)
-    seeds = 2
+    seeds = 1
 
     @pytest.fixture(autouse=True)
     def directory(self, tmp_path: Path) -> Iterator[None]:

@@ -28,7 +28,7 @@ _HELD = (("date", "infinity"), ("timestamp", "-infinity"), ("timestamptz", "infi
 
 class TestDuckDBContract(SinkContract):
     modes = tuple(WriteMode)
-    seeds = 2
+    seeds = 1
 
     @pytest.fixture(autouse=True)
     def file(self, tmp_path: Path) -> Iterator[None]:

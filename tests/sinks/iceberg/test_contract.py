@@ -24,7 +24,7 @@ class IcebergContract(SinkContract):
     __test__ = False
     strategy: ClassVar[str]
     modes = tuple(WriteMode)
-    seeds = 2
+    seeds = 1
 
     @pytest.fixture(autouse=True)
     def lake(self, tmp_path: Path) -> Iterator[None]:

@@ -18,7 +18,7 @@ from wallaby.testing.sink_contract import SinkContract
 
 class TestPgstreamSink(SinkContract):
     modes = (WriteMode.APPEND,)
-    seeds = 5
+    seeds = 2
     bulk_rows = 20_000
 
     @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ class TestPostgresSink(SinkContract):
     """The contract on PostgreSQL, in every mode."""
 
     modes = tuple(WriteMode)
-    seeds = 5
+    seeds = 2
 
     @pytest.fixture(autouse=True)
     def destination(self, target_database: ScratchDatabase) -> Any:

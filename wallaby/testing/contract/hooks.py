@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
@@ -40,7 +41,7 @@ class SinkHooks:
     modes: ClassVar[tuple[WriteMode, ...]] = (WriteMode.MIRROR, WriteMode.APPEND)
     """The modes the sink claims; `Capabilities.modes` must say the same."""
     seeds: ClassVar[int] = 10
-    """How many random histories to replay per mode."""
+    """How many random histories to replay per mode; the environment's ``WALLABY_CONTRACT_SEEDS`` wins."""
     bulk_rows: ClassVar[int] = 100_000
     """Size of the large window."""
 
@@ -95,7 +96,7 @@ class SinkHooks:
         if "mode" in metafunc.fixturenames:
             metafunc.parametrize("mode", list(self.modes), ids=str)
         if "seed" in metafunc.fixturenames:
-            metafunc.parametrize("seed", range(self.seeds))
+            metafunc.parametrize("seed", range(int(os.environ.get("WALLABY_CONTRACT_SEEDS") or self.seeds)))
 
     def start(
         self,
