@@ -58,7 +58,7 @@ test: ## Lint, types and all tests but the long ones
 
 .PHONY: tests
 tests: $(VENV)/.dev ## The tests alone (PYTEST_ARGS="tests/wallaby -k name")
-	$(BIN)/python -m pytest -m "not chaos" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not chaos and not long" -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint types ## Before every commit: lint, types and the quick tests
@@ -82,6 +82,10 @@ types: $(VENV)/.tools ## mypy, strict
 .PHONY: chaos
 chaos: $(VENV)/.dev ## The long tests that kill processes and servers (WALLABY_CHAOS_SEED=1 WALLABY_CHAOS_FAULTS=36)
 	$(BIN)/python -m pytest -m chaos --timeout 1800 tests/chaos $(PYTEST_ARGS)
+
+.PHONY: long
+long: $(VENV)/.dev ## Contracts of variants, whole, and readers in Java: the tests that `make test` leaves out for time
+	WALLABY_CONTRACT_SEEDS=5 $(BIN)/python -m pytest -m "not chaos" -n $(PYTEST_WORKERS) --dist worksteal tests/sinks $(PYTEST_ARGS)
 
 .PHONY: fleet
 fleet: $(VENV)/.dev ## The long test of many flows: 200 stored, more than 20 running (some 8 GB and minutes)

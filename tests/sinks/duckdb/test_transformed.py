@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
 from sinks.duckdb.reader import history_rows, log_rows, mirror_rows
 from tests.sinks.duckdb.test_contract import TestDuckDBContract as PlainContract
@@ -18,6 +19,7 @@ _RENAMES = {"rename_schema": "main", "rename_columns": ["*.*.note = {column}_tex
 _METADATA = {"meta_enabled": True, "meta_position": "__place"}
 
 
+@pytest.mark.long
 class TestTransformedContract(PlainContract):
     seeds = 1
 

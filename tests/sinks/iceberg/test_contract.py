@@ -78,6 +78,7 @@ class TestPositionDeletes(IcebergContract):
     strategy = "position-deletes"
 
 
+@pytest.mark.long
 class TestCopyOnWrite(IcebergContract):
     __test__ = True
     strategy = "copy-on-write"

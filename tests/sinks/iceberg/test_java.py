@@ -58,8 +58,12 @@ def by_java(classpath: str, lake: Lake) -> Callable[[], list[dict[str, str]]]:
 
 @pytest.mark.must_not_fail(25)
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("strategy", ["position-deletes", "copy-on-write"])
-@pytest.mark.parametrize("partition_by", ["", "id:bucket[2]"], ids=["plain", "partitioned"])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("partition_by", "strategy"),
+    [("", "copy-on-write"), ("id:bucket[2]", "position-deletes")],
+    ids=["plain-copy-on-write", "partitioned-position-deletes"],
+)
 def test_the_reference_reader_sees_the_same_rows_before_and_after_a_compaction(
     partition_by: str,
     strategy: str,
