@@ -84,7 +84,7 @@ chaos: $(VENV)/.dev ## The long tests that kill processes and servers (WALLABY_C
 	$(BIN)/python -m pytest -m chaos --timeout 1800 tests/chaos $(PYTEST_ARGS)
 
 .PHONY: long
-long: $(VENV)/.dev ## Contracts of variants, whole, and readers in Java: the tests that `make test` leaves out for time
+long: $(VENV)/.dev ## All tests of destinations, with the whole contracts that `make test` leaves out for time
 	WALLABY_CONTRACT_SEEDS=5 $(BIN)/python -m pytest -m "not chaos" -n $(PYTEST_WORKERS) --dist worksteal tests/sinks $(PYTEST_ARGS)
 
 .PHONY: fleet

@@ -65,6 +65,7 @@ class _Lake(SinkHooks):
         sink._session._discard()
 
 
+@pytest.mark.long
 class TestDuckLakeContract(_Lake, SinkContract):
     kind = CatalogKind.DUCKDB
     modes = tuple(WriteMode)
@@ -128,6 +129,7 @@ class TestDuckLakeContract(_Lake, SinkContract):
         self.assert_content(schema, mode, row_table(schema, rows))
 
 
+@pytest.mark.long
 class TestDuckLakeOnSQLite(_Lake, CrashContract, RaceContract):
     kind = CatalogKind.SQLITE
     # A commit takes a tenth of a second: left to the form on a DuckDB file.

@@ -15,6 +15,7 @@ from wallaby.sink import Sink, WriteMode
 from wallaby.testing.sink_contract import SinkContract
 
 
+@pytest.mark.long
 class TestS3Contract(SinkContract):
     modes = (WriteMode.APPEND,)
     seeds = 1
