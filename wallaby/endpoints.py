@@ -7,7 +7,8 @@ Sinks come through the entry-point group ``wallaby.sinks``; wallaby's own are al
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any, Final, cast
 
@@ -67,20 +68,28 @@ def sink_factory(name: str) -> SinkFactory:
     return _load(name, target)
 
 
+@contextmanager
+def needed_packages(name: str) -> Iterator[None]:
+    """Imports for a destination type: `MissingExtra` with the ``pip install`` to run for what is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = error.name or "a package"
+        extra = _EXTRAS.get(name)
+        advice = f'Run: pip install "wallaby[{extra}]"' if extra else f"Install the package that provides {missing}"
+        raise MissingExtra(f"destination type {name!r} needs {missing}", advice=advice, field="type") from error
+
+
 def _targets() -> dict[str, str]:
     return dict(_OWN) | {point.name: point.value for point in metadata.entry_points(group=_GROUP)}
 
 
 def _load(name: str, target: str) -> SinkFactory:
     module_name, _, attribute = target.partition(":")
-    try:
+    with needed_packages(name):
         module: Any = importlib.import_module(module_name)
+    try:
         return cast(SinkFactory, getattr(module, attribute))
-    except ModuleNotFoundError as error:
-        missing = error.name or "a package"
-        extra = _EXTRAS.get(name)
-        advice = f'Run: pip install "wallaby[{extra}]"' if extra else f"Install the package that provides {missing}"
-        raise MissingExtra(f"destination type {name!r} needs {missing}", advice=advice, field="type") from error
     except AttributeError as error:
         raise ConfigError(
             f"destination type {name!r} names {target}, which does not exist",

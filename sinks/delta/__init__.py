@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sinks.delta.config import CAPABILITIES, DeltaOptions, read_options
 from wallaby.care import Keeper, Maintenance
-from wallaby.errors import MissingExtra
-from wallaby.sink import Capabilities, Sink
-from wallaby.type_options import check_types, with_types
-
-if TYPE_CHECKING:
-    from wallaby.kept_types import Kept
-    from wallaby.schema import PgType
-    from wallaby.type_map import TypeNames
+from wallaby.endpoints import needed_packages
+from wallaby.sink import Sink
+from wallaby.typed_factory import TypedFactory
 
 
-class _Factory:
+class _Factory(TypedFactory[DeltaOptions]):
     """Describes without importing deltalake; imports it when a sink is made."""
 
     name = "delta"
     options_model = DeltaOptions
+    capabilities = CAPABILITIES
+    types = "sinks.delta.types"
 
-    def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        """The same for every valid set of options."""
-        check_types(read_options(options), _type_names)
-        return CAPABILITIES
+    def read(self, options: Mapping[str, Any]) -> DeltaOptions:
+        return read_options(options)
 
-    def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
-        """A sink, not yet open. `MissingExtra` without the ``deltalake`` package."""
-        with _deltalake():
-            from sinks.delta.sink import DeltaSink
-        read = read_options(options)
-        return with_types(DeltaSink(read, destination=destination), read, _type_names)
+    def make(self, options: DeltaOptions, *, destination: str) -> Sink:
+        from sinks.delta.sink import DeltaSink
 
-    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
-        """What a type of PostgreSQL becomes there."""
-        from sinks.delta.types import kept_as
-
-        return kept_as(pg_type, typmod)
+        return DeltaSink(options, destination=destination)
 
     def maintenance(self, options: Mapping[str, Any]) -> tuple[Maintenance, int]:
         """See `wallaby.care.KeeperFactory`."""
@@ -51,27 +37,9 @@ class _Factory:
     def keeper(self, options: Mapping[str, Any], *, flow: str, destination: str) -> Keeper:
         """A keeper, not yet connected. `MissingExtra` without the ``deltalake`` package."""
         del flow, destination  # a table does not say whose lanes have written to it
-        with _deltalake():
+        with needed_packages(self.name):
             from sinks.delta.care import DeltaKeeper
         return DeltaKeeper(read_options(options))
-
-
-def _type_names() -> TypeNames:
-    from sinks.delta.types import TYPE_NAMES
-
-    return TYPE_NAMES
-
-
-@contextmanager
-def _deltalake() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"destination type 'delta' needs {error.name}",
-            advice='Run: pip install "wallaby[delta]"',
-            field="type",
-        ) from error
 
 
 FACTORY = _Factory()

@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sinks.ducklake.config import CAPABILITIES, DuckLakeOptions, read_options
-from wallaby.errors import MissingExtra
-from wallaby.sink import Capabilities, Sink
-from wallaby.type_options import check_types, with_types
-
-if TYPE_CHECKING:
-    from wallaby.kept_types import Kept
-    from wallaby.schema import PgType
-    from wallaby.type_map import TypeNames
+from wallaby.sink import Sink
+from wallaby.typed_factory import TypedFactory
 
 
-class _Factory:
+class _Factory(TypedFactory[DuckLakeOptions]):
     """Describes without importing duckdb; imports it when a sink is made."""
 
     name = "ducklake"
     options_model = DuckLakeOptions
+    capabilities = CAPABILITIES
+    types = "sinks.ducklake.types"
 
-    def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        """The same for every valid set of options."""
-        check_types(read_options(options), _type_names)
-        return CAPABILITIES
+    def read(self, options: Mapping[str, Any]) -> DuckLakeOptions:
+        return read_options(options)
 
-    def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
-        """A sink, not yet open. `MissingExtra` without ``duckdb``; its extensions are looked for when it connects."""
-        read = read_options(options)
-        try:
-            from sinks.ducklake.sink import DuckLakeSink
-        except ModuleNotFoundError as missing:
-            raise MissingExtra(
-                "a DuckLake destination needs the package duckdb",
-                advice='Run: pip install "wallaby[ducklake]"',
-                package=missing.name,
-            ) from None
-        return with_types(DuckLakeSink(read, destination=destination), read, _type_names)
+    def make(self, options: DuckLakeOptions, *, destination: str) -> Sink:
+        from sinks.ducklake.sink import DuckLakeSink
 
-    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
-        """What a type of PostgreSQL becomes there."""
-        from sinks.ducklake.types import kept_as
-
-        return kept_as(pg_type, typmod)
-
-
-def _type_names() -> TypeNames:
-    from sinks.ducklake.types import TYPE_NAMES
-
-    return TYPE_NAMES
+        return DuckLakeSink(options, destination=destination)
 
 
 FACTORY = _Factory()

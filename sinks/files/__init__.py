@@ -3,50 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sinks.files.config import CAPABILITIES, FilesOptions, read_options
-from wallaby.sink import Capabilities, Sink
-from wallaby.type_options import check_types, with_types
-
-if TYPE_CHECKING:
-    from wallaby.kept_types import Kept
-    from wallaby.schema import PgType
-    from wallaby.type_map import TypeNames
+from wallaby.sink import Sink
+from wallaby.typed_factory import TypedFactory
 
 
-class _Factory:
+class _Factory(TypedFactory[FilesOptions]):
     """Describes without touching the directory."""
 
     name = "files"
     options_model = FilesOptions
+    capabilities = CAPABILITIES
+    types = "sinks.files.types"
 
-    def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        """The same for every valid set of options."""
-        check_types(read_options(options), _type_names)
-        return CAPABILITIES
+    def read(self, options: Mapping[str, Any]) -> FilesOptions:
+        return read_options(options)
 
-    def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
-        """A sink, not yet open."""
+    def make(self, options: FilesOptions, *, destination: str) -> Sink:
         from sinks.files.directory import Directory
         from sinks.files.sink import FilesSink
 
-        read = read_options(options)
-        return with_types(
-            FilesSink(read, Directory(read.path, fsync=read.fsync), destination=destination), read, _type_names
-        )
-
-    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
-        """What a type of PostgreSQL becomes there."""
-        from sinks.files.types import kept_as
-
-        return kept_as(pg_type, typmod)
-
-
-def _type_names() -> TypeNames:
-    from sinks.files.types import TYPE_NAMES
-
-    return TYPE_NAMES
+        return FilesSink(options, Directory(options.path, fsync=options.fsync), destination=destination)
 
 
 FACTORY = _Factory()

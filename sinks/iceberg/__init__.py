@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sinks.iceberg.config import CAPABILITIES, IcebergOptions, read_options
 from wallaby.care import Keeper, Maintenance
-from wallaby.errors import MissingExtra
-from wallaby.sink import Capabilities, Sink
-from wallaby.type_options import check_types, with_types
-
-if TYPE_CHECKING:
-    from wallaby.kept_types import Kept
-    from wallaby.schema import PgType
-    from wallaby.type_map import TypeNames
+from wallaby.endpoints import needed_packages
+from wallaby.sink import Sink
+from wallaby.typed_factory import TypedFactory
 
 
-class _Factory:
+class _Factory(TypedFactory[IcebergOptions]):
     """Describes without importing pyiceberg; imports it when a sink is made."""
 
     name = "iceberg"
     options_model = IcebergOptions
+    capabilities = CAPABILITIES
+    types = "sinks.iceberg.types"
 
-    def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        """The same for every valid set of options."""
-        check_types(read_options(options), _type_names)
-        return CAPABILITIES
+    def read(self, options: Mapping[str, Any]) -> IcebergOptions:
+        return read_options(options)
 
-    def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
-        """A sink, not yet open. `MissingExtra` without the ``pyiceberg`` package."""
-        read = read_options(options)
-        with _pyiceberg():
-            from sinks.iceberg.sink import IcebergSink
-        return with_types(IcebergSink(read, destination=destination), read, _type_names)
+    def make(self, options: IcebergOptions, *, destination: str) -> Sink:
+        from sinks.iceberg.sink import IcebergSink
 
-    def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
-        """What a type of PostgreSQL becomes there."""
-        from sinks.iceberg.types import kept_as
-
-        return kept_as(pg_type, typmod)
+        return IcebergSink(options, destination=destination)
 
     def maintenance(self, options: Mapping[str, Any]) -> tuple[Maintenance, int]:
         """See `wallaby.care.KeeperFactory`."""
@@ -51,25 +37,9 @@ class _Factory:
     def keeper(self, options: Mapping[str, Any], *, flow: str, destination: str) -> Keeper:
         """A keeper, not yet connected. `MissingExtra` without the ``pyiceberg`` package."""
         read = read_options(options)
-        with _pyiceberg():
+        with needed_packages(self.name):
             from sinks.iceberg.care import IcebergKeeper
         return IcebergKeeper(read, flow=flow, destination=destination)
-
-
-def _type_names() -> TypeNames:
-    from sinks.iceberg.types import TYPE_NAMES
-
-    return TYPE_NAMES
-
-
-@contextmanager
-def _pyiceberg() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"an iceberg destination needs {error.name}", advice='Run: pip install "wallaby[iceberg]"', field="type"
-        ) from error
 
 
 FACTORY = _Factory()

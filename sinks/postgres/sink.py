@@ -13,7 +13,6 @@ from sinks.postgres.config import PostgresDestinationOptions
 from sinks.postgres.lanes import Lanes
 from sinks.postgres.session import connect, is_broken, translated
 from sinks.postgres.tables import Tables
-from sinks.postgres.types import TYPE_NAMES
 from sinks.postgres.writer import PostgresWriter
 from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.kept_types import Kept
@@ -22,7 +21,7 @@ from wallaby.postgres.checks import login_findings
 from wallaby.schema import PgType, TableName, TableSchema
 from wallaby.sink import Capabilities, Finding, Severity, Sink, WriteMode
 from wallaby.transform.history import require_only_copied
-from wallaby.type_options import check_types, with_types
+from wallaby.typed_factory import TypedFactory
 from wallaby.window import LaneId
 
 _PATIENCE_MS: Final = 5_000
@@ -194,29 +193,25 @@ class PostgresSink:
         return self._connection
 
 
-class PostgresSinkFactory:
-    """Makes PostgreSQL sinks; see `wallaby.sink.SinkFactory`."""
+class PostgresSinkFactory(TypedFactory[PostgresDestinationOptions]):
+    """Makes PostgreSQL sinks."""
 
     name = "postgres"
     options_model = PostgresDestinationOptions
+    capabilities = CAPABILITIES
+    types = "sinks.postgres.types"
 
-    def describe(self, options: Mapping[str, Any]) -> Capabilities:
-        check_types(_read_options(options), lambda: TYPE_NAMES)
-        return CAPABILITIES
+    def read(self, options: Mapping[str, Any]) -> PostgresDestinationOptions:
+        read = PostgresDestinationOptions.parse(options)
+        read.require_mode(CAPABILITIES)
+        return read
 
-    def create(self, options: Mapping[str, Any], *, destination: str) -> Sink:
-        read = _read_options(options)
-        return with_types(PostgresSink(read, destination), read, lambda: TYPE_NAMES)
+    def make(self, options: PostgresDestinationOptions, *, destination: str) -> Sink:
+        return PostgresSink(options, destination)
 
     def kept_as(self, pg_type: PgType, typmod: int) -> Kept:
         """What a type becomes there."""
         return kept_as(pg_type, typmod)
-
-
-def _read_options(options: Mapping[str, Any]) -> PostgresDestinationOptions:
-    read = PostgresDestinationOptions.parse(options)
-    read.require_mode(CAPABILITIES)
-    return read
 
 
 def _read_only(*, is_standby: bool) -> Finding:
