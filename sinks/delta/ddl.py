@@ -10,7 +10,7 @@ the flow.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final
 
 import pyarrow as pa
 
@@ -20,9 +20,8 @@ from wallaby.errors import Refused
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
-from wallaby.transform.append import append_schema
-from wallaby.transform.history import history_schema
 from wallaby.transform.moves import KnownColumn, column_moves
+from wallaby.transform.target import target_schema
 
 ATTNUM: Final = b"wallaby.attnum"
 """Field metadata: the source's attribute number, 0 where unknown. Only on columns that are the source's."""
@@ -45,15 +44,9 @@ def wanted_fields(schema: TableSchema, options: DeltaOptions) -> pa.Schema:
     without columns, and where ``partition_by`` does not fit; `ConfigError` as `append_schema`; both as
     `history_schema`."""
     source = arrow_schema(schema)
-    match options.write_mode:
-        case WriteMode.APPEND:
-            own = list(append_schema(schema, keep_outliers=options.keeps_outliers))[len(source) :]
-        case WriteMode.MIRROR:
-            own = []
-        case WriteMode.HISTORY:
-            own = list(history_schema(schema, options.version_columns))[len(source) :]
-        case never:
-            assert_never(never)
+    mode, versions = options.write_mode, options.version_columns
+    fields = target_schema(schema, mode, versions=versions, keep_outliers=options.keeps_outliers)
+    own = list(fields)[len(source) :]
     if not len(source) + len(own):
         raise Refused(
             "a table without columns cannot be made in Delta",

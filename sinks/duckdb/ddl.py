@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
 from sinks.duckdb.types import FILE, Storage, duckdb_type, is_json
 from wallaby.errors import Refused
-from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import Column, TableName, TableSchema, quote_identifier
 from wallaby.sink import WriteMode
-from wallaby.transform.append import append_schema
-from wallaby.transform.history import history_schema
 from wallaby.transform.moves import NO_MOVES, KnownColumn, Moves, column_moves, rename_steps
+from wallaby.transform.target import target_schema
 from wallaby.versions import VersionColumns
 
 OWN_SCHEMA: Final = "wallaby"
@@ -92,15 +90,7 @@ def wanted_columns(
     schema: TableSchema, mode: WriteMode, *, keep_outliers: bool, versions: VersionColumns, storage: Storage = FILE
 ) -> tuple[TargetColumn, ...]:
     """The columns the target must have, in order. `Refused` when two differ by case only, and as `history_schema`."""
-    match mode:
-        case WriteMode.APPEND:
-            fields = append_schema(schema, keep_outliers=keep_outliers)
-        case WriteMode.MIRROR:
-            fields = arrow_schema(schema)
-        case WriteMode.HISTORY:
-            fields = history_schema(schema, versions)
-        case never:
-            assert_never(never)
+    fields = target_schema(schema, mode, versions=versions, keep_outliers=keep_outliers)
     if not len(fields):
         raise Refused(
             f"a table without columns cannot be made in {storage.name}",

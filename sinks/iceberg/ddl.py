@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, assert_never
+from typing import Final
 
 from pyiceberg.partitioning import PartitionField as SpecField
 from pyiceberg.partitioning import PartitionSpec
@@ -30,12 +30,10 @@ from pyiceberg.types import IcebergType, NestedField
 from sinks.iceberg.config import PartitionField, SortField
 from sinks.iceberg.types import Numbers, iceberg_type, stored_type, type_name, widens
 from wallaby.errors import Refused
-from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import Column, TableName, TableSchema
 from wallaby.sink import WriteMode
-from wallaby.transform.append import append_schema
-from wallaby.transform.history import history_schema
 from wallaby.transform.moves import NO_MOVES, KnownColumn, Moves, column_moves
+from wallaby.transform.target import target_schema
 from wallaby.versions import VersionColumns
 
 FIRST_PARTITION_ID: Final = 1000
@@ -74,15 +72,7 @@ def wanted_columns(
     schema: TableSchema, mode: WriteMode, *, keep_outliers: bool, versions: VersionColumns
 ) -> tuple[WantedColumn, ...]:
     """The columns the target must have, in order. `Refused` for a table without any, and as `history_schema`."""
-    match mode:
-        case WriteMode.APPEND:
-            fields = append_schema(schema, keep_outliers=keep_outliers)
-        case WriteMode.MIRROR:
-            fields = arrow_schema(schema)
-        case WriteMode.HISTORY:
-            fields = history_schema(schema, versions)
-        case never:
-            assert_never(never)
+    fields = target_schema(schema, mode, versions=versions, keep_outliers=keep_outliers)
     if not len(fields):
         raise Refused(
             "a table without columns cannot be made in Iceberg",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import numpy as np
 import psycopg
@@ -28,11 +28,10 @@ from sinks.postgres.statements import Shape
 from sinks.postgres.types import TEXT_OID, Transport, is_printed, transport
 from wallaby.content import value_texts
 from wallaby.errors import Refused, RowRefused
-from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema
 from wallaby.sink import WriteMode
-from wallaby.transform.append import append_rows, append_schema
-from wallaby.transform.history import HistoryPlan, history_schema, plan_history
+from wallaby.transform.append import append_rows
+from wallaby.transform.history import HistoryPlan, plan_history
 from wallaby.transform.mirror import (
     MISSING_ROWS_ADVICE,
     InsertPlan,
@@ -41,6 +40,7 @@ from wallaby.transform.mirror import (
     Patch,
     plan,
 )
+from wallaby.transform.target import target_schema
 from wallaby.versions import VersionColumns
 
 _INT8: Final = Encoding(20)
@@ -79,15 +79,7 @@ class TableApply:
     _direct_pause: int = 0
 
     def __post_init__(self) -> None:
-        match self.mode:
-            case WriteMode.APPEND:
-                arrow = append_schema(self.schema)
-            case WriteMode.MIRROR:
-                arrow = arrow_schema(self.schema)
-            case WriteMode.HISTORY:
-                arrow = history_schema(self.schema, self.versions)
-            case never:
-                assert_never(never)
+        arrow = target_schema(self.schema, self.mode, versions=self.versions)
         columns = {}
         for i, item in enumerate(arrow):
             column = self.target.column(item.name)
