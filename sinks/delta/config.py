@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
 from wallaby.flow import HistoryOptions, TypeOptions, Unrepresentable
+from wallaby.flow.bucket import BucketOptions
 from wallaby.flow.duration import Duration
 from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, off_or_lower
 from wallaby.flow.size import ByteSize
@@ -30,13 +31,12 @@ CAPABILITIES: Final = Capabilities(
 several tables appears one table after the other."""
 RETENTION_MIN: Final = timedelta(hours=1)
 """Old files stay as long as a reader may take that began before they were replaced; Delta counts in hours."""
-_S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
 
 
-class DeltaOptions(HistoryOptions, TypeOptions):
+class DeltaOptions(HistoryOptions, TypeOptions, BucketOptions):
     """Where the tables are, how they are laid out and how they are looked after."""
 
-    secret_fields: ClassVar[frozenset[str]] = frozenset({"access_key", "secret_key", "session_token"})
+    secret_fields: ClassVar[frozenset[str]] = BucketOptions.secret_fields
 
     path: str = Field(min_length=1)
     """The folder of all tables, a local directory or ``s3://bucket/prefix``: a table is ``<path>/<schema>/<table>``."""
@@ -62,18 +62,6 @@ class DeltaOptions(HistoryOptions, TypeOptions):
     """Files no version of the last ``retention`` needs, and those no version knows, are removed."""
     retention: Duration = timedelta(days=7)
     """How long readers may stay on an old version, and how far back time travel reaches."""
-    region: str | None = None
-    """The bucket's region; default: ``us-east-1`` with ``endpoint``, else the environment's."""
-    endpoint: str | None = None
-    """Address of an S3 server that is not Amazon's; ``http://`` is unencrypted."""
-    access_key: str | None = None
-    """Default: what the machine has (environment, instance or pod role)."""
-    secret_key: str | None = None
-    """Belongs to ``access_key``."""
-    session_token: str | None = None
-    """Belongs to temporary keys."""
-    force_path_style: bool = False
-    """Address the bucket in the path, not in the host name, as most S3 servers that are not Amazon's want it."""
 
     @property
     def keeps_outliers(self) -> bool:
@@ -102,13 +90,7 @@ def read_options(options: Mapping[str, Any]) -> DeltaOptions:
         raise ConfigError("must be a directory or s3://bucket/prefix", advice="Other stores come later", field="path")
     if read.is_remote and not read.path.removeprefix("s3://").split("/")[0]:
         raise ConfigError("names no bucket", advice="Write s3://bucket/prefix", field="path")
-    if not read.is_remote:
-        for name in _S3_OPTIONS:
-            if getattr(read, name):
-                raise ConfigError("belongs to a bucket", advice="Remove it, or name s3://… in path", field=name)
-    if (read.access_key is None) != (read.secret_key is None):
-        missing = "secret_key" if read.secret_key is None else "access_key"
-        raise ConfigError("access_key and secret_key come together", advice=f"Add {missing}", field=missing)
+    read.require_bucket(is_bucket=read.is_remote, field="path")
     if read.retention < RETENTION_MIN:
         raise ConfigError("must be an hour at least", advice="A day or more suits readers", field="retention")
     if read.maintenance_interval < MAINTENANCE_INTERVAL_MIN:

@@ -14,10 +14,10 @@ from pydantic import Field
 from sinks.duckdb.config import CAPABILITIES as OF_FILES
 from sinks.duckdb.config import EngineOptions, require_a_place_for_text
 from wallaby.errors import ConfigError
+from wallaby.flow.bucket import BucketOptions
 from wallaby.flow.duration import Duration
 
 CAPABILITIES: Final = OF_FILES
-_S3_OPTIONS: Final = ("region", "endpoint", "access_key", "secret_key", "session_token", "force_path_style")
 
 
 class CatalogKind(Enum):
@@ -55,7 +55,7 @@ class Catalog:
         return f"ducklake:{prefix}{self.address}"
 
 
-class DuckLakeOptions(EngineOptions):
+class DuckLakeOptions(EngineOptions, BucketOptions):
     """Where catalog and data are, and how the lake is looked after."""
 
     without_effect: ClassVar[Mapping[str, str]] = {
@@ -63,7 +63,7 @@ class DuckLakeOptions(EngineOptions):
         "dsn": "the engine keeps nothing itself: all is in the catalog and the data path",
         "install_extensions": "extensions come with the packages of the extra, never over the network",
     }
-    secret_fields: ClassVar[frozenset[str]] = frozenset({"catalog", "access_key", "secret_key", "session_token"})
+    secret_fields: ClassVar[frozenset[str]] = BucketOptions.secret_fields | {"catalog"}
 
     catalog: str = Field(min_length=1)
     """The catalog: a DuckDB file, ``sqlite:FILE`` or ``postgres:DSN``, with or without ``ducklake:`` before it."""
@@ -81,16 +81,8 @@ class DuckLakeOptions(EngineOptions):
     """Snapshots older than this end, with the files only they need, for the whole lake; 0: all are kept."""
     region: str | None = None
     """The bucket's region; default ``us-east-1``."""
-    endpoint: str | None = None
-    """Address of an S3 server that is not Amazon's; ``http://`` is unencrypted."""
     access_key: str | None = None
     """Key of the bucket, or a reference to it; none: the bucket is open to all."""
-    secret_key: str | None = None
-    """Belongs to ``access_key``."""
-    session_token: str | None = None
-    """Belongs to temporary keys."""
-    force_path_style: bool = False
-    """Address the bucket in the path, not in the host name, as most S3 servers that are not Amazon's want it."""
 
     @property
     def catalog_place(self) -> Catalog:
@@ -131,13 +123,7 @@ def read_options(options: Mapping[str, Any]) -> DuckLakeOptions:
         raise ConfigError("names no bucket", advice="Write s3://bucket/prefix", field="data_path")
     if read.override_data_path and read.data_path is None:
         raise ConfigError("needs the new path", advice="Set data_path", field="override_data_path")
-    if not read.is_remote:
-        for name in _S3_OPTIONS:
-            if getattr(read, name):
-                raise ConfigError("belongs to a bucket", advice="Remove it, or name s3://… in data_path", field=name)
-    if (read.access_key is None) != (read.secret_key is None):
-        missing = "secret_key" if read.secret_key is None else "access_key"
-        raise ConfigError("access_key and secret_key come together", advice=f"Add {missing}", field=missing)
+    read.require_bucket(is_bucket=read.is_remote, field="data_path")
     require_a_place_for_text(read)
     return read
 
