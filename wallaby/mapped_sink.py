@@ -6,7 +6,6 @@ row; a value that its target type does not hold is `RowRefused`, so that the row
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -16,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.errors import Refused, RowRefused
-from wallaby.lsn import Position
 from wallaby.pgtypes.types import change_schema
-from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Capabilities, Finding, Guarding, Rehearsing, Severity, Sink, SinkWriter
+from wallaby.schema import TableSchema
+from wallaby.sink import Finding, Rehearsing, Severity, Sink, SinkWriter
+from wallaby.sink_around import RehearsingAround, SinkAround, WriterAround
 from wallaby.transform.casts import Cast
 from wallaby.type_map import MappedColumn, MappedTable, TypeMap
 from wallaby.window import BEFORE_OUTLIER_BIT, OUTLIER_TYPE, Barrier, CommitToken, LaneId, Receipt, TablePart, Window
@@ -29,29 +28,12 @@ _TABLES_MAX: Final = 1_024
 """Mapped shapes kept; beyond it they are worked out again."""
 
 
-class MappedSink:
+class MappedSink(SinkAround):
     """See `wallaby.sink.Sink`: the one inside, with the columns of ``types``."""
 
     def __init__(self, inside: Sink, types: TypeMap) -> None:
-        self.inside = inside
+        super().__init__(inside)
         self._types = types
-
-    def __repr__(self) -> str:
-        return f"MappedSink({self.inside!r})"
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.inside.capabilities
-
-    @property
-    def commit_interval_ms(self) -> int:
-        return self.inside.commit_interval_ms
-
-    def open(self) -> None:
-        self.inside.open()
-
-    def close(self) -> None:
-        self.inside.close()
 
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
         """Those of the sink, and ``type-mapping``, ``lossy-type`` where a mapping is not possible or needs consent."""
@@ -74,48 +56,28 @@ class MappedSink:
     def ensure_table(self, schema: TableSchema) -> None:
         self.inside.ensure_table(self._types.table(schema).after)
 
-    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
-        self.inside.reset_table(table, lane, epoch)
-
-    def require_resettable(self, table: TableName) -> None:
-        """See `wallaby.sink.Guarding`."""
-        if isinstance(self.inside, Guarding):
-            self.inside.require_resettable(table)
-
-    def recover(self, lane: LaneId, epoch: int) -> Position:
-        return self.inside.recover(lane, epoch)
-
-    def reset_lane(self, lane: LaneId, epoch: int) -> None:
-        self.inside.reset_lane(lane, epoch)
-
     def writer(self, lane: LaneId, epoch: int) -> SinkWriter:
         inside = self.inside.writer(lane, epoch)
         if isinstance(inside, Rehearsing):
-            return _RehearsingWriter(inside, self._types, inside.rehearse)
+            return _RehearsingWriter(inside, self._types)
         return _MappedWriter(inside, self._types)
 
 
-class _MappedWriter:
+class _MappedWriter(WriterAround):
     """See `wallaby.sink.SinkWriter`."""
 
     def __init__(self, inside: SinkWriter, types: TypeMap) -> None:
-        self._inside = inside
+        super().__init__(inside)
         self._types = types
         self._tables: dict[tuple[object, ...], MappedTable] = {}
 
     def write(self, window: Window) -> None:
         parts = tuple(mapped_part(part, self._table(part.schema)) for part in window.parts)
-        self._inside.write(replace(window, parts=parts))
-
-    def commit(self, token: CommitToken) -> Receipt:
-        return self._inside.commit(token)
+        self.inside.write(replace(window, parts=parts))
 
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         schemas = tuple(self._types.table(schema).after for schema in barrier.schemas)
-        return self._inside.apply_barrier(replace(barrier, schemas=schemas), token)
-
-    def abort(self) -> None:
-        self._inside.abort()
+        return self.inside.apply_barrier(replace(barrier, schemas=schemas), token)
 
     def _table(self, schema: TableSchema) -> MappedTable:
         key = (schema.fingerprint, schema.version)
@@ -127,15 +89,8 @@ class _MappedWriter:
         return found
 
 
-class _RehearsingWriter(_MappedWriter):
+class _RehearsingWriter(_MappedWriter, RehearsingAround):
     """... around one that is `Rehearsing`."""
-
-    def __init__(self, inside: SinkWriter, types: TypeMap, rehearse: Callable[[], None]) -> None:
-        super().__init__(inside, types)
-        self._rehearse = rehearse
-
-    def rehearse(self) -> None:
-        self._rehearse()
 
 
 def mapped_part(part: TablePart, table: MappedTable) -> TablePart:

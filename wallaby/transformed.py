@@ -13,9 +13,9 @@ from typing import Any
 
 from wallaby.endpoints import sink_factory
 from wallaby.flow.transforms import TransformOptions, sink_options, write_mode
-from wallaby.lsn import Position
 from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Capabilities, Finding, Guarding, Rehearsing, Severity, Sink, SinkWriter
+from wallaby.sink import Finding, Rehearsing, Severity, Sink, SinkWriter
+from wallaby.sink_around import RehearsingAround, SinkAround, WriterAround
 from wallaby.transform.stage import Stage
 from wallaby.window import Barrier, CommitToken, LaneId, Receipt, TablePart, Window
 from wallaby.window_builder import encode_part
@@ -86,97 +86,59 @@ class Transform:
         return replace(encode_part(shape.target, [batch]), fetched_at=part.fetched_at)
 
 
-class TransformedSink:
-    """See `wallaby.sink.Sink`; ``sink`` is behind ``stage``."""
+class TransformedSink(SinkAround):
+    """See `wallaby.sink.Sink`; ``inside`` is behind ``stage``."""
 
-    def __init__(self, sink: Sink, stage: Stage) -> None:
-        self.sink = sink
+    def __init__(self, inside: Sink, stage: Stage) -> None:
+        super().__init__(inside)
         self.stage = stage
         self._transform = Transform(stage)
 
-    def __repr__(self) -> str:
-        return f"TransformedSink({self.sink!r})"
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.sink.capabilities
-
-    @property
-    def commit_interval_ms(self) -> int:
-        return self.sink.commit_interval_ms
-
-    def open(self) -> None:
-        self.sink.open()
-
-    def close(self) -> None:
-        self.sink.close()
+    def targets(self, table: TableName) -> tuple[TableName, ...]:
+        """See `SinkAround`."""
+        return self._transform.names((table,))
 
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
         """The stage's own findings first; a table it cannot shape is not looked at in the destination."""
         own = self.stage.findings(tables)
         if any(finding.severity is Severity.ERROR for finding in own):
-            return own + self.sink.check()
-        return own + self.sink.check(self._transform.tables(tables))
+            return own + self.inside.check()
+        return own + self.inside.check(self._transform.tables(tables))
 
     def ensure_table(self, schema: TableSchema) -> None:
         for target in self._transform.tables((schema,)):
-            self.sink.ensure_table(target)
-
-    def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:
-        for target in self._transform.names((table,)):
-            self.sink.reset_table(target, lane, epoch)
-
-    def require_resettable(self, table: TableName) -> None:
-        """See `wallaby.sink.Guarding`."""
-        if isinstance(self.sink, Guarding):
-            for target in self._transform.names((table,)):
-                self.sink.require_resettable(target)
-
-    def recover(self, lane: LaneId, epoch: int) -> Position:
-        return self.sink.recover(lane, epoch)
-
-    def reset_lane(self, lane: LaneId, epoch: int) -> None:
-        self.sink.reset_lane(lane, epoch)
+            self.inside.ensure_table(target)
 
     def writer(self, lane: LaneId, epoch: int) -> SinkWriter:
-        writer = self.sink.writer(lane, epoch)
+        writer = self.inside.writer(lane, epoch)
         if isinstance(writer, Rehearsing):
             return _RehearsingWriter(writer, self._transform)
         return _Writer(writer, self._transform)
 
 
-class _Writer:
+class _Writer(WriterAround):
     """See `wallaby.sink.SinkWriter`."""
 
-    def __init__(self, writer: SinkWriter, transform: Transform) -> None:
-        self._writer = writer
+    def __init__(self, inside: SinkWriter, transform: Transform) -> None:
+        super().__init__(inside)
         self._transform = transform
 
     def write(self, window: Window) -> None:
-        self._writer.write(self._transform.window(window))
-
-    def commit(self, token: CommitToken) -> Receipt:
-        return self._writer.commit(token)
+        self.inside.write(self._transform.window(window))
 
     def apply_barrier(self, barrier: Barrier, token: CommitToken) -> Receipt:
         own = self._transform.barrier(barrier)
-        return self._writer.commit(token) if own is None else self._writer.apply_barrier(own, token)
-
-    def abort(self) -> None:
-        self._writer.abort()
+        return self.inside.commit(token) if own is None else self.inside.apply_barrier(own, token)
 
 
-class _RehearsingWriter(_Writer):
-    def rehearse(self) -> None:
-        """See `wallaby.sink.Rehearsing`."""
-        assert isinstance(self._writer, Rehearsing), self._writer
-        self._writer.rehearse()
+class _RehearsingWriter(_Writer, RehearsingAround):
+    """... around one that is `Rehearsing`."""
 
 
 def opened(sink: Sink) -> tuple[Sink, Transform]:
     """What a lane works with: the sink itself, and what is done on the way to it."""
     if isinstance(sink, TransformedSink):
-        return sink.sink, Transform(sink.stage)
+        return sink.inside, Transform(sink.stage)
     return sink, Transform(None)
 
 

@@ -189,4 +189,4 @@ def test_without_transforms_there_is_no_decorator(tmp_path: Path) -> None:
 def test_append_mode_is_the_write_mode_append(tmp_path: Path) -> None:
     sink = make_sink("duckdb", {"dsn": str(tmp_path / "x.duckdb"), "append_mode": True}, destination="d")
     assert isinstance(sink, TransformedSink)
-    assert sink.sink._tables.options.write_mode is WriteMode.APPEND  # type: ignore[attr-defined]  # the sink's own
+    assert sink.inside._tables.options.write_mode is WriteMode.APPEND  # type: ignore[attr-defined]  # the sink's own

@@ -27,12 +27,12 @@ class TestTransformedContract(PlainContract):
         options = {"dsn": str(self.path), "write_mode": mode.value, **self._options(mode)}
         sink = make_sink("duckdb", options, destination="target")
         assert isinstance(sink, TransformedSink)
-        self.sinks.append(sink.sink)  # type: ignore[arg-type]  # it is a DuckDBSink
+        self.sinks.append(sink.inside)  # type: ignore[arg-type]  # it is a DuckDBSink
         return sink
 
     def crash(self, sink: Sink) -> None:
         assert isinstance(sink, TransformedSink)
-        super().crash(sink.sink)
+        super().crash(sink.inside)
 
     def read_table(self, schema: TableSchema) -> pa.Table:
         with self._connection() as connection:
