@@ -25,7 +25,7 @@ from wallaby.testing.postgres import ScratchDatabase
 from wallaby.window import LaneId
 
 LANE = LaneId("flow", "copy")
-TIGHT = Limits(inflight_windows_max=1, copy_chunk_bytes=64 << 10)
+TIGHT = Limits(inflight_windows_max=1, held_windows_max=1, copy_chunk_bytes=64 << 10)
 COPYING = RememberedFacts(position=START, lanes={}, snapshot=SnapshotState.COPYING)
 
 
