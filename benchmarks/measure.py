@@ -141,14 +141,17 @@ def main(measure: Callable[[argparse.Namespace], Iterator[Line]], description: s
     """Command line of one benchmark: ``--json`` prints one object per line, else a table."""
     words = arguments(description)
     unwind_on_sigterm()
-    lines = []
-    for line in measure(words):
-        lines.append(line)
-        if words.json:
-            print(json.dumps(line.as_json()), flush=True)
-    if not words.json:
-        print_table(lines)
+    present(measure(words), is_json=words.json)
     return 0
+
+
+def present(lines: Iterable[Line], *, is_json: bool) -> None:
+    """One JSON object per line as it comes, or all as a table at the end."""
+    if not is_json:
+        print_table(list(lines))
+        return
+    for line in lines:
+        print(json.dumps(line.as_json()), flush=True)
 
 
 def arguments(description: str | None) -> argparse.Namespace:

@@ -46,7 +46,7 @@ def _compare(name: str, content: Content, flows: Flows, runs: int) -> Iterator[L
             if peer in missing or number >= peer.runs_max:
                 continue
             try:
-                found.append(_read(content, peer))
+                found.append(read_by_peer(content, peer))
             except Missing as error:
                 missing[peer] = str(error)
         run, sink_cpu_s = _stream(content, flows)
@@ -97,11 +97,14 @@ def _receive(content: Content) -> Run:
         )
 
 
-def _read(content: Content, peer: Peer) -> Run:
-    """`Missing` when it cannot be started; RuntimeError when it fails or does not get exactly the rows there are."""
+def read_by_peer(content: Content, peer: Peer, *more: str) -> Run:
+    """`Missing` when it cannot be started; RuntimeError when it fails or does not get exactly the rows there are.
+
+    ``more``: words for the peer's script beyond those all readers get.
+    """
     with content.copied_slot() as slot:
         words = (content.dsn, slot, content.publication, str(content.rows), str(content.target))
-        command = peer.command(*words)
+        command = peer.command(*words, *more)
         with (
             Watch(content.dsn, slot, content.target, until_confirmed=False) as watch,
             tempfile.TemporaryDirectory() as directory,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -14,7 +13,7 @@ from benchmarks.lake.many_tables import tables
 from benchmarks.lake.readable import readable
 from benchmarks.lake.side_by_side import appends, mirrors
 from benchmarks.lake.whole_flow import whole_flow
-from benchmarks.measure import Line, print_table, unwind_on_sigterm
+from benchmarks.measure import Line, present, unwind_on_sigterm
 
 _PARTS: Final = ("append", "mirror", "readable", "flow", "tables")
 _SIZES: Final = (1_000_000, 10_000_000)
@@ -44,13 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(words.parts) - set(_PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
     unwind_on_sigterm()
-    lines = []
-    for line in _parts(words):
-        lines.append(line)
-        if words.json:
-            print(json.dumps(line.as_json()), flush=True)
-    if not words.json:
-        print_table(lines)
+    present(_parts(words), is_json=words.json)
     return 0
 
 

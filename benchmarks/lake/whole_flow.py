@@ -7,8 +7,6 @@ the virtual machine inside. The log is read back by pyiceberg and compared with 
 from __future__ import annotations
 
 import io
-import json
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from benchmarks.measure import Line, Run, not_measured, summarise
 from benchmarks.peers import Missing, Peer
 from benchmarks.processes import Watch
 from benchmarks.servers import Content, measuring_server, narrow_inserts
+from benchmarks.stream import read_by_peer
 from wallaby.content import canonical_hash
 
 _DEBEZIUM: Final = Peer(
@@ -38,7 +37,6 @@ _DEBEZIUM: Final = Peer(
 )
 _DEBEZIUM_ROWS_MAX: Final = 200_000
 _COLUMNS: Final = ("id", "a", "name", "amount")
-_TIMEOUT_S: Final = 900
 
 
 def whole_flow(rows: int, runs: int) -> Iterator[Line]:
@@ -67,24 +65,14 @@ def _ours(content: Content, flows: Flows) -> Run:
 
 
 def _debezium(content: Content) -> Run:
-    with content.copied_slot() as slot, tempfile.TemporaryDirectory() as folder:
-        words = (content.dsn, slot, content.publication, str(content.rows), str(content.target), folder)
-        with (
-            Watch(content.dsn, slot, content.target, until_confirmed=False) as watch,
-            subprocess.Popen(_DEBEZIUM.command(*words), stdout=subprocess.PIPE, text=True, cwd=folder) as process,
-        ):
-            try:
-                watch.follow("client", process.pid)
-                said, _ = process.communicate(timeout=_TIMEOUT_S)
-            finally:
-                process.kill()
-            if process.returncode:
-                raise Missing(f"it failed with exit code {process.returncode}")
-            watch.wait()
-        assert json.loads(said.splitlines()[-1])["rows"] == content.rows
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            run = read_by_peer(content, _DEBEZIUM, folder)
+        except RuntimeError as error:
+            raise Missing(str(error)) from error
         lines = "\n".join(_log(Path(folder)).column("after").to_pylist()).encode()
         _require_equal(pa_json.read_json(io.BytesIO(lines)).select(_COLUMNS), content)
-        return Run(rows=content.rows, wall_s=watch.wall_s, cpu_s=watch.cpu_s("client"))
+        return run
 
 
 def _log(target: Path) -> pa.Table:

