@@ -92,7 +92,7 @@ class Copying:
 
     def stop_when_it_copies(self) -> None:
         while not self.transport.published:
-            threading.Event().wait(0.005)
+            threading.Event().wait(0.005)  # nothing tells another thread: it is looked at again and again
         self.session.stop()
 
 
@@ -147,7 +147,7 @@ def test_a_table_published_while_the_slot_is_made_is_emptied_and_copied_too(data
         session = threading.Thread(target=copying.session.run, daemon=True)
         session.start()
         while not database.slots():
-            threading.Event().wait(0.005)
+            threading.Event().wait(0.005)  # nothing tells another thread: it is looked at again and again
         changer.execute("ALTER PUBLICATION wallaby_flow ADD TABLE late")
         blocker.execute("COMMIT")
     copying.stop_when_it_copies()
