@@ -62,7 +62,7 @@ tests: $(VENV)/.dev ## The tests alone (PYTEST_ARGS="tests/wallaby -k name")
 
 .PHONY: check
 check: lint types ## Before every commit: lint, types and the quick tests
-	$(BIN)/python -m pytest -q -m "not chaos and not ray" -x $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m "not chaos and not long and not ray" -x $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.tools ## Style, format and the import law

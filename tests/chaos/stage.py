@@ -236,7 +236,7 @@ class Stage:
         """What a driver that drained should not leave behind; waits a while for it to go."""
         deadline = time.monotonic() + _GONE_S
         while (found := self._leftovers()) and time.monotonic() < deadline:
-            threading.Event().wait(_POLL_S)
+            threading.Event().wait(_POLL_S)  # between two questions: another process gives no sign
         return found
 
     def ray_pids(self) -> dict[str, int]:
@@ -336,7 +336,7 @@ class Stage:
                 return pid
             assert time.monotonic() < deadline, f"no {role} process. {self.flow.last_words()}"
             self.flow.wait_for(lambda _: True, what=f"a {role} process", seconds=_PROGRESS_S)
-            threading.Event().wait(_POLL_S)
+            threading.Event().wait(_POLL_S)  # between two questions: another process gives no sign
 
     def _require_one_walsender(self) -> None:
         [(active,)] = self._fetch(self.source, _ACTIVE_SLOTS)
@@ -376,7 +376,7 @@ def until(condition: Callable[[], bool], what: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
-        threading.Event().wait(_POLL_S)
+        threading.Event().wait(_POLL_S)  # between two questions: another process gives no sign
 
 
 def _crash(server: EmbeddedServer) -> None:

@@ -90,7 +90,7 @@ def _await_job_server(url: str, host: subprocess.Popen[bytes], log: Path) -> Non
         except OSError:
             assert host.poll() is None, f"Ray did not start: {log.read_text()[-2000:]}"
             assert time.monotonic() < deadline, f"Ray is not complete: {log.read_text()[-2000:]}"
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two questions: Ray gives no other sign
 
 
 @dataclass(slots=True)

@@ -67,7 +67,7 @@ class Fleet:
         deadline = time.monotonic() + (patience_s or self.patience_s)
         while not (answer := is_so()):
             assert time.monotonic() < deadline, f"waited in vain for {what}: {self._described()}"
-            time.sleep(LOOK_S)
+            time.sleep(LOOK_S)  # between two questions: another process gives no sign
         return answer
 
     def until_streaming(self, numbers: list[int]) -> None:

@@ -28,7 +28,7 @@ async def test_no_more_flows_start_at_once_than_allowed_and_all_get_their_turn()
         async with share.starting:
             at_once += 1
             most = max(most, at_once)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the others get the loop while this one holds its place
             order.append(number)
             at_once -= 1
 

@@ -99,7 +99,7 @@ def awaited(question: Any, what: str, service: Service | None = None) -> Any:
     while not (answer := question()):
         said = service.command.tail() if service is not None and service.command is not None else ""
         assert time.monotonic() < deadline, f"waited in vain for {what}: {said}"
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # between two questions: another process gives no sign
     return answer
 
 

@@ -160,7 +160,7 @@ class Epoch:
             if not self._thread.is_alive() and self._error is not None:
                 raise AssertionError(f"the session ended before {what}") from self._error
             assert time.monotonic() < deadline, f"it never happened: {what}"
-            threading.Event().wait(0.002)
+            threading.Event().wait(0.002)  # between two questions: another thread gives no sign
 
 
 def real_sink(flow: FlowSpec, name: str) -> Sink:

@@ -7,8 +7,8 @@ PostgreSQL's own text of a query, read with fixed settings and nothing of wallab
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
-from pyiceberg.catalog import Catalog as IcebergCatalog
-from pyiceberg.catalog import load_catalog
 
 from cluster.demo.proof import DuckDBContents, LogContents
 from cluster.demo.rendering import postgres_text, uniform_floats
 from sinks.delta.store import encode_name
 from sinks.iceberg.reader import history_rows
 from tests.integration.epoch import Epoch, Ledger, real_sink
+from tests.sinks.iceberg.lake import Lake
 from wallaby.content import canonical_hash, row_texts
 from wallaby.flow import FlowSpec
 from wallaby.flow.transforms import TransformOptions
@@ -151,8 +150,8 @@ class World:
 
     def rename_history(self, table: str, name: str) -> None:
         """Put the target of the destination ``history`` away under another name."""
-        with self._catalog() as catalog:
-            catalog.rename_table(("public", table), ("public", name))
+        with closing(Lake(self.folder)) as lake:
+            lake.catalog.rename_table(("public", table), ("public", name))
 
     def require_history(self, *moments: Moment) -> None:
         """The destination ``history`` knows its tables as they were at ``moments``, by content hash."""
@@ -226,7 +225,7 @@ class World:
             "duckdb": {"dsn": str(self.folder / "lake.duckdb")},
             "files": {"path": str(self.folder / "parquet"), "fsync": False},
             "delta": {"path": str(self.folder / "delta"), "commit_interval": "0s"},
-            "history": self._lake | {"write_mode": "history", "commit_interval": "0s"},
+            "history": Lake(self.folder).options(write_mode="history", commit_interval="0s"),
         }
         return FlowSpec.from_mapping(
             {
@@ -240,10 +239,6 @@ class World:
                 ],
             }
         )
-
-    @property
-    def _lake(self) -> dict[str, str]:
-        return {"catalog_uri": f"sqlite:///{self.folder}/catalog.db", "warehouse": f"file://{self.folder}/warehouse"}
 
     def sink(self, flow: FlowSpec, name: str) -> Sink:
         """A sink on the destination of this name."""
@@ -286,17 +281,9 @@ class World:
 
     def _versions(self, table: TableName) -> pa.Table:
         """The rows of the Iceberg table with the history of ``table``."""
-        with self._catalog() as catalog:
-            found = catalog.load_table((table.schema, table.name))
+        with closing(Lake(self.folder)) as lake:
+            found = lake.catalog.load_table((table.schema, table.name))
             return history_rows(found, self._schemas()[table], VersionColumns())
-
-    @contextmanager
-    def _catalog(self) -> Iterator[IcebergCatalog]:
-        catalog = load_catalog("wallaby", type="sql", uri=self._lake["catalog_uri"], warehouse=self._lake["warehouse"])
-        try:
-            yield catalog
-        finally:
-            catalog.close()
 
     def _schemas(self) -> dict[TableName, TableSchema]:
         catalog = Catalog(self.database.dsn, application_name="test")

@@ -8,7 +8,7 @@ from typing import Any
 
 from wallaby.flow import DeadLetterPolicy, DeadLetters
 from wallaby.lane import Lane
-from wallaby.letter_box import LetterBox
+from wallaby.letter_box import LetterBox, content_of
 from wallaby.set_aside import SetAside
 from wallaby.settings import Limits
 from wallaby.sink import Sink
@@ -20,6 +20,7 @@ from wallaby.vault import Vault
 from wallaby.window import LaneId
 
 LANE = LaneId("shop", "copy")
+_VAULT = Vault([bytes(32)])
 
 
 class Lettered:
@@ -34,7 +35,7 @@ class Lettered:
         """The lane as a process after the last one has it, under the next epoch."""
         self._close_lane()
         epoch = self._store.begin_epoch(LANE.flow).epoch
-        box = LetterBox(self._store, Vault([bytes(32)]), Limits())
+        box = LetterBox(self._store, _VAULT, Limits())
         aside = SetAside(box, LANE, epoch, rules=DeadLetters(policy=policy), limits=Limits())
         self._lane = Lane(self._make_sink(**options), LANE, epoch, set_aside=aside)
         self._lane.recover()
@@ -43,6 +44,10 @@ class Lettered:
     def letters(self) -> tuple[LetterRecord, ...]:
         """All of them, in stream order."""
         return tuple(self._store.list_letters(LetterFilter()).letters)
+
+    def content(self, letter: LetterRecord) -> bytes:
+        """What the letter holds, opened."""
+        return content_of(_VAULT, self._store.get_letter(letter.id))
 
     def replay(self, lane: Lane) -> None:
         """Ask for all letters and let ``lane`` replay them."""

@@ -42,9 +42,19 @@ class Place:
         self.sinks.append(made)
         return made
 
+    def close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+
 
 def new_place(kind: str, folder: Path, request: pytest.FixtureRequest) -> Place:
-    """A new, empty destination of that type; what it needs ends with the test."""
+    """A new, empty destination of that type; its sinks and what it needs end with the test."""
+    made = _place(kind, folder, request)
+    request.addfinalizer(made.close)
+    return made
+
+
+def _place(kind: str, folder: Path, request: pytest.FixtureRequest) -> Place:
     match kind:
         case "postgres":
             database: ScratchDatabase = request.getfixturevalue("target_database")

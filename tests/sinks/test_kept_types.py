@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sinks.type_table import DESTINATIONS
+from tests.sinks.lane import TestLane
 from tests.sinks.place import Place, new_place
 from wallaby.content import canonical_hash
 from wallaby.kept_types import TypeRow, type_rows
@@ -23,7 +23,7 @@ from wallaby.testing.changes import insert, table
 from wallaby.testing.contract.hooks import windows_of
 from wallaby.testing.history import row_table
 from wallaby.testing.postgres import ScratchDatabase
-from wallaby.window import CommitToken, LaneId
+from wallaby.window import LaneId
 
 LANE = LaneId("kept", "target")
 _TEXTS = {
@@ -128,28 +128,19 @@ def samples(row: TypeRow) -> tuple[Any, ...]:
 
 
 @pytest.fixture(params=sorted(DESTINATIONS))
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     made = new_place(request.param, tmp_path, request)
     if made.kind == "postgres":
         database = request.getfixturevalue("target_database")
         database.execute(_OWN_TYPES)
         for name in extensions(database):
             database.execute(f"CREATE EXTENSION {name}")
-    yield made
-    for sink in made.sinks:
-        sink.close()
+    return made
 
 
 def arrived(place: Place, schema: TableSchema, rows: list[tuple[Any, ...]]) -> pa.Table:
     """What a user reads after these rows were inserted."""
-    sink = place.sink()
-    sink.ensure_table(schema)
-    position = sink.recover(LANE, 1)
-    writer = sink.writer(LANE, 1)
-    windows = windows_of([(schema, insert(*row)) for row in rows])
-    for window in windows:
-        writer.write(window)
-    writer.commit(CommitToken(LANE, 1, position, windows[-1].upto, len(rows)))
+    TestLane(place.sink(), LANE).apply_all(windows_of([(schema, insert(*row)) for row in rows]))
     return place.read(schema)
 
 

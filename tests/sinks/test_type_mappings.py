@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,17 @@ from typing import Any
 import pytest
 
 from sinks.type_table import DESTINATIONS
+from tests.sinks.lane import TestLane
 from tests.sinks.place import Place, new_place
 from wallaby.content import canonical_hash
 from wallaby.errors import Refused, RowRefused
-from wallaby.lsn import START
 from wallaby.pgtypes.builtin import named_type
 from wallaby.schema import TableSchema
 from wallaby.sink import Severity, Sink
 from wallaby.testing.changes import Outlier, delete, insert, table, update
 from wallaby.testing.contract.hooks import windows_of
 from wallaby.testing.history import row_table
-from wallaby.window import CommitToken, LaneId, Window
+from wallaby.window import LaneId
 
 LANE = LaneId("mapped", "target")
 SOURCE = table(
@@ -114,24 +113,12 @@ LOSSES = ("price", "ratio", "at", "free")
 
 
 @pytest.fixture(params=sorted(TARGETS))
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    made = new_place(request.param, tmp_path, request)
-    yield made
-    for sink in made.sinks:
-        sink.close()
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return new_place(request.param, tmp_path, request)
 
 
 def mapped(place: Place, **more: Any) -> Sink:
     return place.sink(**{"type_mappings": TARGETS[place.kind], "lossy": "*.*.*", **more})
-
-
-def write(sink: Sink, *windows: Window) -> None:
-    sink.ensure_table(SOURCE)
-    position = sink.recover(LANE, 1)
-    writer = sink.writer(LANE, 1)
-    for window in windows:
-        writer.write(window)
-    writer.commit(CommitToken(LANE, 1, position, windows[-1].upto, sum(window.rows for window in windows)))
 
 
 UUID = bytes(range(16))
@@ -145,18 +132,15 @@ def row(number: int, price: Any = "1.25", count: int = 7, ratio: float = 0.1, **
 
 def test_mapped_rows_arrive_as_their_conversions_say(place: Place) -> None:
     """Inserts, updates with an unchanged cell, a moved key and a delete; compared by content hash."""
-    sink = mapped(place)
-    write(
-        sink,
-        *windows_of(
-            [(SOURCE, insert(*row(1))), (SOURCE, insert(*row(2, "99.95"))), (SOURCE, insert(*row(3)))],
-            [
-                (SOURCE, update(*row(1, "-1.25", 2**62, free="0.1"), unchanged=["ident"])),
-                (SOURCE, update(*row(4, None), old=(2,))),
-                (SOURCE, delete(3)),
-            ],
-        ),
+    windows = windows_of(
+        [(SOURCE, insert(*row(1))), (SOURCE, insert(*row(2, "99.95"))), (SOURCE, insert(*row(3)))],
+        [
+            (SOURCE, update(*row(1, "-1.25", 2**62, free="0.1"), unchanged=["ident"])),
+            (SOURCE, update(*row(4, None), old=(2,))),
+            (SOURCE, delete(3)),
+        ],
     )
+    TestLane(mapped(place), LANE).apply_all(windows, commit_every=len(windows))
     number = 0.10000000149011612  # the float nearest to 0.1
     expected = [
         (Decimal(1), Decimal("-1.3"), Decimal(2**62), number, 19_675, 0.1, UUID_TEXT, [1, None]),
@@ -169,7 +153,7 @@ def test_values_that_fit_the_new_type_only_are_placed(place: Place) -> None:
     """NaN has no place among decimals of Arrow; mapped to text, or a double, it is itself."""
     kind = TARGETS[place.kind]
     sink = mapped(place, type_mappings={"numeric(10,2)": kind["numeric"], "timestamptz": kind["uuid"]})
-    write(sink, *windows_of([(SOURCE, insert(*row(1, Outlier("NaN"), at=Outlier("infinity"))))]))
+    TestLane(sink, LANE).apply_all(windows_of([(SOURCE, insert(*row(1, Outlier("NaN"), at=Outlier("infinity"))))]))
     after = dataclasses.replace(
         SOURCE,
         columns=tuple(
@@ -190,19 +174,16 @@ def named(schema: TableSchema, name: object) -> Any:
 def test_a_value_that_does_not_fit_is_refused_with_its_row_and_named_by_its_column(place: Place) -> None:
     kind = TARGETS[place.kind]
     sink = mapped(place, type_mappings={"int8[]": kind["uuid"], "numeric(10,2)": kind["numeric(10,2)"]})
-    sink.ensure_table(SOURCE)
-    sink.recover(LANE, 1)
-    writer = sink.writer(LANE, 1)
+    lane = TestLane(sink, LANE)
     [window] = windows_of([(SOURCE, insert(*row(1, "99999999.99")))])
     with pytest.raises(RowRefused) as caught:  # rounded: a digit more than its nine
-        writer.write(window)
+        lane.write(window)
     assert caught.value.where == {"table": "public.mapped", "column": "price"}
     assert "9999" not in str(caught.value)
     assert caught.value.__cause__ is None
-    writer.abort()
+    lane.writer.abort()
     [good] = windows_of([(SOURCE, insert(*row(1)))])
-    writer.write(good)
-    writer.commit(CommitToken(LANE, 1, START, good.upto, 1))
+    lane.apply(good)
 
 
 @pytest.mark.must_not_fail(12)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.sinks.lettered import Lettered
+from tests.sinks.lettered import feed as written
 from wallaby.errors import ConfigError
-from wallaby.flow import DeadLetterPayload, DeadLetterPolicy, DeadLetters
+from wallaby.flow import DeadLetterPolicy
 from wallaby.flow.transforms import TransformOptions
 from wallaby.lane import Lane
-from wallaby.letter_box import LetterBox, content_of
 from wallaby.schema import TableName
-from wallaby.set_aside import SetAside
-from wallaby.settings import Limits
 from wallaby.sink import Rehearsing, WriteMode
-from wallaby.store import LetterDecision, LetterFilter, LetterRecord, Store
-from wallaby.store.opening import open_sqlite
 from wallaby.testing.changes import NewShape, Stream, Truncate, delete, insert, table, update
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
 from wallaby.transform.stage import Stage
 from wallaby.transformed import TransformedSink, make_sink
-from wallaby.vault import Vault
 from wallaby.window import LaneId
 
 LANE = LaneId("shop", "copy")
@@ -108,68 +106,38 @@ def test_rows_that_are_all_filtered_out_move_the_position_and_make_the_target() 
     assert rows(destination, ORDERS.name) == [{"id": 11, "note": "b", "total": 3}]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_sqlite(tmp_path)
-    yield store
-    store.close()
-
-
-VAULT = Vault([bytes(32)])
-
-
-def lettered(store: Store, sink: TransformedSink, policy: DeadLetterPolicy = DeadLetterPolicy.SKIP) -> Lane:
-    """A lane that sets refused rows aside."""
-    epoch = store.begin_epoch(LANE.flow).epoch
-    rules = DeadLetters(policy=policy, payload=DeadLetterPayload.ENCRYPTED)
-    aside = SetAside(LetterBox(store, VAULT, Limits()), LANE, epoch, rules=rules, limits=Limits())
-    lane = Lane(sink, LANE, epoch, set_aside=aside)
-    lane.recover()
-    return lane
-
-
-def letters(store: Store) -> tuple[LetterRecord, ...]:
-    return store.list_letters(LetterFilter(), page_size=100).letters
-
-
 @pytest.mark.must_not_fail(16)
-def test_a_dead_letter_is_about_the_target_and_comes_back_there(store: Store) -> None:
+def test_a_dead_letter_is_about_the_target_and_comes_back_there(tmp_path: Path) -> None:
     destination = MemoryDestination(not_null={FACTS: "remark"})
-    options = {"rename_schema": "lake", "rename_columns": "note = remark", "meta_position": "place"}
-    lane = lettered(store, transformed(destination, **options))
-    stream = Stream()
-    stream.transaction([(ORDERS, insert(1, "a")), (ORDERS, insert(2, None))])
-    stream.transaction([(ORDERS, update(2, "b"))])
-    for window in stream.windows():
-        lane.write(window, commit=True)
-    assert [row["id"] for row in rows(destination)] == [1]
-    first, second = letters(store)
-    assert (first.table, second.table) == (FACTS, FACTS)
-    destination.not_null = {}
-    store.decide_letters(LetterDecision.REPLAY, ids=(), chosen=LetterFilter(flow_id=LANE.flow))
-    lane.replay()
+    with closing(Lettered(tmp_path, partial(transformed, destination))) as flow:
+        lane = flow.begin(rename_schema="lake", rename_columns="note = remark", meta_position="place")
+        written(lane, [(ORDERS, insert(1, "a")), (ORDERS, insert(2, None))], [(ORDERS, update(2, "b"))])
+        assert [row["id"] for row in rows(destination)] == [1]
+        first, second = flow.letters()
+        assert (first.table, second.table) == (FACTS, FACTS)
+        destination.not_null = {}
+        flow.replay(lane)
     assert [(row["id"], row["remark"]) for row in rows(destination)] == [(1, "a"), (2, "b")]
     assert rows(destination)[1]["place"] > rows(destination)[0]["place"]
 
 
 @pytest.mark.must_not_fail(24)
 @pytest.mark.parametrize("policy", [DeadLetterPolicy.SKIP, DeadLetterPolicy.PARK])
-def test_a_dead_letter_holds_no_masked_value(store: Store, policy: DeadLetterPolicy) -> None:
+def test_a_dead_letter_holds_no_masked_value(tmp_path: Path, policy: DeadLetterPolicy) -> None:
     hidden = "the value nobody shall see"
     destination = MemoryDestination(not_null={ORDERS.name: "total"})
-    sink = transformed(destination, mask_columns=["note = hmac"], mask_secret="a secret of sixteen")
-    lane = lettered(store, sink, policy)
-    stream = Stream()
-    stream.transaction([(WIDER, insert(1, hidden, 1)), (WIDER, insert(2, hidden, None))])
-    stream.transaction([(WIDER, update(2, hidden, 5)), (WIDER, insert(3, hidden, 5))])
-    for window in stream.windows():
-        lane.write(window, commit=True)
-    found = letters(store)
-    assert sum(letter.rows for letter in found) == (2 if policy is DeadLetterPolicy.SKIP else 4)
-    for letter in found:
-        content = content_of(VAULT, store.get_letter(letter.id))
-        assert hidden.encode() not in content
-        assert hidden not in repr(letter) + letter.message
+    with closing(Lettered(tmp_path, partial(transformed, destination))) as flow:
+        lane = flow.begin(policy, mask_columns=["note = hmac"], mask_secret="a secret of sixteen")
+        written(
+            lane,
+            [(WIDER, insert(1, hidden, 1)), (WIDER, insert(2, hidden, None))],
+            [(WIDER, update(2, hidden, 5)), (WIDER, insert(3, hidden, 5))],
+        )
+        found = flow.letters()
+        assert sum(letter.rows for letter in found) == (2 if policy is DeadLetterPolicy.SKIP else 4)
+        for letter in found:
+            assert hidden.encode() not in flow.content(letter)
+            assert hidden not in repr(letter) + letter.message
 
 
 def test_the_decorator_rehearses_where_the_sink_does() -> None:

@@ -36,7 +36,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
-        threading.Event().wait(0.005)
+        threading.Event().wait(0.005)  # between two questions: another thread gives no sign
 
 
 @pytest.fixture

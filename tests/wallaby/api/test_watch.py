@@ -178,4 +178,4 @@ async def _until(is_so: Callable[[], bool]) -> None:
     """Let the loop run: the server's side of a cancelled call ends in it."""
     async with asyncio.timeout(ANSWER_S):
         while not is_so():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # lets the loop run: the server's side ends in it

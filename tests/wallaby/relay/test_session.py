@@ -152,7 +152,7 @@ class World:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "it never happened"
-            threading.Event().wait(0.01)
+            threading.Event().wait(0.01)  # between two questions: another thread gives no sign
 
     def logged(self, table: str) -> list[dict[str, Any]]:
         """The append log's rows."""
@@ -250,7 +250,7 @@ def _await_streaming(session: SourceSession, running: Future[Position]) -> None:
     deadline = time.monotonic() + 60
     while session.status.phase != "streaming" and not running.done():
         assert time.monotonic() < deadline, session.status.phase
-        threading.Event().wait(0.01)
+        threading.Event().wait(0.01)  # between two questions: another thread gives no sign
 
 
 @pytest.fixture

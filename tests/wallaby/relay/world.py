@@ -246,7 +246,7 @@ class Run:
         while not condition():
             self.require_alive()
             assert time.monotonic() < deadline, f"it never happened: {what}"
-            threading.Event().wait(0.01)
+            threading.Event().wait(0.01)  # between two questions: neither thread nor server gives a sign
 
     def require_alive(self) -> None:
         """Fail with the relay's error when it ended."""

@@ -1,12 +1,13 @@
-"""Stages for tests, and destinations fed through them."""
+"""Stages for tests, destinations fed through them, and their comparison with the model."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.sinks.lane import TestLane
+from tests.wallaby.transform import naive
 from wallaby.flow.transforms import TransformOptions
-from wallaby.schema import TableSchema
+from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
 from wallaby.testing.history import RandomHistory
 from wallaby.testing.memory_sink import MemoryDestination, MemorySink
@@ -15,6 +16,8 @@ from wallaby.transformed import TransformedSink
 from wallaby.window import LaneId
 
 LANE = LaneId("shop", "copy")
+LOG_FIELDS = ["__xid", "__committed_at", "__unchanged", "__outliers"]
+"""Columns of a log that the model does not have."""
 
 
 def staged(mode: WriteMode, **options: Any) -> Stage:
@@ -37,3 +40,17 @@ def replayed(history: RandomHistory, seed: int, mode: WriteMode, **options: Any)
         sink.ensure_table(schema)
     TestLane(sink, LANE).apply_all(history.windows(seed), commit_every=1 + seed % 3)
     return destination
+
+
+def compared(history: RandomHistory, seed: int, mode: WriteMode, rules: naive.Rules, **options: Any) -> None:
+    """What a destination holds after `replayed` is what the model says, table by table."""
+    destination = replayed(history, seed, mode, **options)
+    for schema in history.tables:
+        target = TableName(options.get("rename_schema", schema.name.schema), schema.name.name)
+        rows = destination.targets[target].rows
+        if mode is WriteMode.MIRROR:
+            rows, expected = rows.drop_columns(["__outliers"]), naive.mirror(history.stream, schema, rules)
+        else:
+            rows, expected = rows.drop_columns(LOG_FIELDS), naive.log(history.stream, schema, rules)
+        found = [row if row.get("__op") != "t" else {"__op": "t"} for row in rows.to_pylist()]
+        assert naive.canonical(found, rows.schema) == naive.canonical(expected, rows.schema), schema.name

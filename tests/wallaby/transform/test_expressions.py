@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wallaby.transform import naive
-from tests.wallaby.transform.stages import replayed, shaped, staged
+from tests.wallaby.transform.stages import compared, shaped, staged
 from wallaby.errors import ConfigError, Refused
 from wallaby.flow.expressions import split_expressions
 from wallaby.flow.transforms import TransformOptions
@@ -31,7 +31,6 @@ PLAIN = (
     table("public.d", {"id": "int4", "n": "int4"}, identity=ReplicaIdentity.NOTHING),
     table("public.e", {"id": "int4", "n": "int4"}, key=["id"], identity=ReplicaIdentity.FULL),
 )
-LOG_FIELDS = ["__xid", "__committed_at", "__unchanged", "__outliers"]
 
 Row = dict[str, Any]
 PREDICATES: dict[str, Callable[[Row], bool]] = {
@@ -54,18 +53,6 @@ COMPUTED: dict[str, tuple[str, Callable[[Row], Any]]] = {
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     return Engine()
-
-
-def compared(history: RandomHistory, seed: int, mode: WriteMode, rules: naive.Rules, **options: Any) -> None:
-    destination = replayed(history, seed, mode, **options)
-    for schema in history.tables:
-        rows = destination.targets[schema.name].rows
-        if mode is WriteMode.MIRROR:
-            rows, expected = rows.drop_columns(["__outliers"]), naive.mirror(history.stream, schema, rules)
-        else:
-            rows, expected = rows.drop_columns(LOG_FIELDS), naive.log(history.stream, schema, rules)
-        found = [row if row.get("__op") != "t" else {"__op": "t"} for row in rows.to_pylist()]
-        assert naive.canonical(found, rows.schema) == naive.canonical(expected, rows.schema), schema.name
 
 
 @pytest.mark.must_not_fail(23)

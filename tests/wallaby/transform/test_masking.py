@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.wallaby.transform import naive
-from tests.wallaby.transform.stages import replayed, shaped, staged
+from tests.wallaby.transform.stages import LOG_FIELDS, replayed, shaped, staged
 from wallaby.content import value_texts
 from wallaby.errors import ConfigError, Refused
 from wallaby.flow.transforms import TransformOptions
@@ -29,7 +29,6 @@ from wallaby.transform.stage import Shape
 
 SECRET = "a secret of sixteen"
 USERS = table("shop.users", {"email": "text", "name": "text", "born": "date", "n": "int4"}, key=["email"])
-LOG_FIELDS = ["__xid", "__committed_at", "__unchanged", "__outliers"]
 COLUMNS = (
     "note",
     "payload",
