@@ -25,8 +25,7 @@ from wallaby.pgtypes.builtin import builtin_type
 from wallaby.schema import Column
 from wallaby.sink import WriteMode
 from wallaby.transform.append import split_updates
-from wallaby.transform.grouping import Ids
-from wallaby.transform.rows import Cells, Rows, chosen_outliers, joined_outliers
+from wallaby.transform.rows import Cells, Rows, chosen_cells, chosen_outliers, joined_cells, joined_outliers
 from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE
 
 _BOOL, _TEXT, _TIMESTAMPTZ = 16, 25, 1184
@@ -163,15 +162,13 @@ def _kept(rows: Rows, is_deleted: npt.NDArray[np.bool_]) -> Rows:
     op[is_deleted] = OP_UPDATE
     others = np.array([i for i in range(len(rows.after)) if i not in rows.key], np.int64)
     gone = np.flatnonzero(is_deleted)
-    row = np.concatenate([rows.unchanged.row, np.repeat(gone, len(others))])
-    column = np.concatenate([rows.unchanged.column, np.tile(others, len(gone))])
-    order = np.argsort(row, kind="stable")
+    left = Cells(np.repeat(gone, len(others)), np.tile(others, len(gone)))
     return replace(
         moved,
         op=op,
         has_before=rows.has_before & ~is_deleted,
         old_outliers=chosen_outliers(rows.old_outliers, ~is_deleted[rows.old_outliers.row]),
-        unchanged=Cells(row[order], column[order]),
+        unchanged=joined_cells(rows.unchanged, left),
     )
 
 
@@ -179,21 +176,15 @@ def _moved_back(rows: Rows, chosen: npt.NDArray[np.bool_]) -> Rows:
     """The old key in ``after`` of the ``chosen`` rows, and null in its other columns."""
     if not chosen.any():
         return rows
-    moved = Cells(*_without(rows.unchanged.row, rows.unchanged.column, chosen))
     new = chosen_outliers(rows.outliers, ~chosen[rows.outliers.row])
     old = chosen_outliers(rows.old_outliers, chosen[rows.old_outliers.row])
     return replace(
         rows,
         after=_old_columns(rows, chosen),
         has_after=rows.has_after | chosen,
-        unchanged=moved,
+        unchanged=chosen_cells(rows.unchanged, ~chosen[rows.unchanged.row]),
         outliers=joined_outliers(new, old),
     )
-
-
-def _without(row: Ids, column: Ids, chosen: npt.NDArray[np.bool_]) -> tuple[Ids, Ids]:
-    kept = ~chosen[row]
-    return row[kept], column[kept]
 
 
 def _old_columns(rows: Rows, chosen: npt.NDArray[np.bool_]) -> tuple[pa.Array, ...]:

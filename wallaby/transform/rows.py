@@ -70,9 +70,8 @@ class Rows:
         batch = Changes.of(schema, changes)
         unchanged = Cells.none()
         if batch.has_unchanged is not None:
-            row, column = batch.unchanged_cells()
-            kept = ~np.isin(column, np.array(schema.key, np.int64))
-            unchanged = Cells(row[kept], column[kept])
+            cells = Cells(*batch.unchanged_cells())
+            unchanged = chosen_cells(cells, ~np.isin(cells.column, np.array(schema.key, np.int64)))
         outliers = old_outliers = Outliers(_NONE, _NONE, pa.array([], pa.string()))
         if batch.outliers.null_count < batch.rows:
             outliers = Outliers.of(batch.row_outliers(np.arange(batch.rows)))
@@ -119,13 +118,13 @@ class Rows:
         place[list(kept)] = np.arange(len(kept))
         old_of = dict(zip(self.key, self.before, strict=True))
         key = tuple(number for number, i in enumerate(kept) if i in old_of)
-        cell = place[self.unchanged.column] >= 0
+        cells = chosen_cells(self.unchanged, place[self.unchanged.column] >= 0)
         return replace(
             self,
             after=tuple(self.after[i] for i in kept),
             before=tuple(old_of[kept[number]] for number in key),
             key=key,
-            unchanged=Cells(self.unchanged.row[cell], place[self.unchanged.column[cell]]),
+            unchanged=Cells(cells.row, place[cells.column]),
             outliers=_placed(self.outliers, place),
             old_outliers=_placed(self.old_outliers, place),
         )
@@ -166,6 +165,18 @@ class Rows:
             pa.concat_arrays([new.text, old.text]),
         )
         return both.moved(np.arange(len(both)), both.row, len(self))
+
+
+def chosen_cells(cells: Cells, wanted: npt.NDArray[np.bool_]) -> Cells:
+    """Those for which ``wanted`` is true."""
+    return Cells(cells.row[wanted], cells.column[wanted])
+
+
+def joined_cells(one: Cells, other: Cells) -> Cells:
+    """Both, ordered by row."""
+    row = np.concatenate([one.row, other.row])
+    order = np.argsort(row, kind="stable")
+    return Cells(row[order], np.concatenate([one.column, other.column])[order])
 
 
 def chosen_outliers(outliers: Outliers, wanted: npt.NDArray[np.bool_]) -> Outliers:
