@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from wallaby.pgtypes.types import change_schema
 from wallaby.schema import TableSchema
-from wallaby.transform.columns import Changes, lists_of, single
+from wallaby.transform.columns import Changes, lists_of, single, valid
 from wallaby.transform.grouping import Ids
 from wallaby.transform.outliers import Outliers
 from wallaby.window import BEFORE_OUTLIER_BIT, OUTLIER_TYPE, UNCHANGED_TYPE
@@ -80,7 +80,7 @@ class Rows:
             op=batch.op,
             place={name: single(changes[name]) for name in _PLACE},
             after=tuple(batch.after_columns()),
-            has_after=_valid(batch.after),
+            has_after=valid(batch.after),
             before=tuple(batch.before_columns()),
             has_before=batch.has_before,
             key=schema.key,
@@ -194,12 +194,6 @@ def joined_outliers(one: Outliers, other: Outliers) -> Outliers:
         np.concatenate([one.column, other.column])[order],
         pa.concat_arrays([one.text, other.text]).take(pa.array(order)),
     )
-
-
-def _valid(array: pa.Array) -> npt.NDArray[np.bool_]:
-    if array.null_count == 0:
-        return np.ones(len(array), np.bool_)
-    return array.is_valid().to_numpy(zero_copy_only=False)
 
 
 def _struct(columns: Sequence[pa.Array], kind: pa.StructType, present: npt.NDArray[np.bool_]) -> pa.Array:
