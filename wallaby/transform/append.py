@@ -85,15 +85,10 @@ def append_rows(schema: TableSchema, changes: pa.Table, *, keep_outliers: bool =
     old_of = dict(zip(schema.key, batch.before_columns(), strict=True))
     pairs = [(after[i], old) for i, old in old_of.items()]
     split = split_updates(batch.op, batch.has_before, pairs, is_keyless=schema.is_keyless_full)
-    # Places: each change, then the old half of every split update just before its change.
-    change = np.insert(np.arange(batch.rows), split, split)
-    is_old = np.zeros(len(change), np.bool_)
-    is_old[split + np.arange(len(split))] = True
+    change, is_old = with_old_halves(batch.rows, split)
     takes_old = is_old | ((batch.op == OP_DELETE) & ~valid(batch.after))[change]
     columns = _row_columns(after, old_of, batch.rows, change, takes_old)
-    letter = np.where(is_old, OP_DELETE, batch.op[change])
-    codes = pa.array(np.searchsorted(_LETTER_CODES, letter).astype(np.int8))
-    letters = pa.DictionaryArray.from_arrays(codes, pa.array([chr(code) for code in _LETTER_CODES])).dictionary_decode()
+    letters = op_letters(np.where(is_old, OP_DELETE, batch.op[change]))
     at = None if len(split) == 0 else pa.array(change)
 
     def place(name: str) -> pa.Array:
@@ -151,6 +146,24 @@ def split_updates(
             is_null = column.is_null().to_numpy(zero_copy_only=False)
             differs |= is_null[: len(candidates)] | is_null[len(candidates) :]
     return candidates[differs]
+
+
+def with_old_halves(rows: int, split: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
+    """The change each row of a log is of, and which rows are the old half of an update of ``split`` (ascending).
+
+    An old half stands just before its change.
+    """
+    change = np.insert(np.arange(rows), split, split)
+    is_old = np.zeros(len(change), np.bool_)
+    is_old[split + np.arange(len(split))] = True
+    return change, is_old
+
+
+def op_letters(codes: npt.NDArray[np.uint8], absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """What is done to a row, as text of one letter; null where ``absent``."""
+    places = np.searchsorted(_LETTER_CODES, codes).astype(np.int8)
+    letters = pa.array([chr(code) for code in _LETTER_CODES])
+    return pa.DictionaryArray.from_arrays(pa.array(places, mask=absent), letters).dictionary_decode()
 
 
 def _row_columns(
@@ -225,6 +238,8 @@ __all__ = [
     "append_rows",
     "append_schema",
     "append_truncate",
+    "op_letters",
     "refuse_outliers",
     "split_updates",
+    "with_old_halves",
 ]

@@ -32,13 +32,14 @@ import pyarrow as pa
 from wallaby.errors import ConfigError, Refused
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableName, TableSchema
+from wallaby.transform.append import op_letters
 from wallaby.transform.columns import Changes, single
 from wallaby.transform.grouping import Ids, grouped
 from wallaby.transform.lineage import Lineage, events_in_order
 from wallaby.transform.mirror import Patch, fill_unchanged, numbered, row_table
 from wallaby.transform.outliers import Outliers
 from wallaby.versions import VersionColumns
-from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE, Barrier
+from wallaby.window import OP_COPY, OP_DELETE, Barrier
 
 CLOSED_BY_TRUNCATE: Final = "t"
 NO_VERSIONS: Final = "it holds rows that are no versions of a history"
@@ -46,8 +47,6 @@ NO_VERSIONS: Final = "it holds rows that are no versions of a history"
 VERSIONS: Final = "it holds versions of a history, which another write_mode would destroy"
 """Why nothing else is put there."""
 _TIME: Final = pa.timestamp("us", tz="UTC")
-_LETTERS: Final = (OP_DELETE, OP_INSERT, OP_COPY, OP_UPDATE)
-assert tuple(sorted(_LETTERS)) == _LETTERS, _LETTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +234,7 @@ def _version_columns(
         begun[0],
         valid_to,
         pa.array(is_open),
-        _letters(batch.op[opened]),
+        op_letters(batch.op[opened]),
         closed_by,
         begun[1],
         pa.array(_ordinals(batch, changes)[opened]),
@@ -256,7 +255,7 @@ def _close_columns(
     at = pa.array(change, mask=absent)
     return [
         single(changes["committed_at"]).take(at),
-        _letters(letter, absent),
+        op_letters(letter, absent),
         single(changes["commit_lsn"]).take(at),
         pa.array(_ordinals(batch, changes)[change], mask=absent),
     ]
@@ -266,12 +265,6 @@ def _ordinals(batch: Changes, changes: pa.Table) -> npt.NDArray[np.uint64]:
     """A copied row's number in its copy is no place in the stream."""
     ordinal = single(changes["ordinal"]).to_numpy(zero_copy_only=False)
     return np.where(batch.op == OP_COPY, np.uint64(0), ordinal)
-
-
-def _letters(codes: npt.NDArray[np.uint8], absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    places = np.searchsorted(_LETTERS, codes).astype(np.int8)
-    words = pa.array([chr(code) for code in _LETTERS])
-    return pa.DictionaryArray.from_arrays(pa.array(places, mask=absent), words).dictionary_decode()
 
 
 def _beside(rows: pa.Table, own: list[tuple[pa.Field, pa.Array]]) -> pa.Table:

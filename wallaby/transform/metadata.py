@@ -24,7 +24,7 @@ from wallaby.flow.transforms import OFF, TransformOptions, Watermark
 from wallaby.pgtypes.builtin import builtin_type
 from wallaby.schema import Column
 from wallaby.sink import WriteMode
-from wallaby.transform.append import split_updates
+from wallaby.transform.append import split_updates, with_old_halves
 from wallaby.transform.rows import Cells, Rows, chosen_cells, chosen_outliers, joined_cells, joined_outliers
 from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE
 
@@ -140,11 +140,9 @@ def _logged(rows: Rows, *, is_keyless: bool) -> Rows:
     """Updates split where a log has two rows, and every deletion with the row of the log in ``after``."""
     old = dict(zip(rows.key, rows.before, strict=True))
     split = split_updates(rows.op, rows.has_before, [(rows.after[i], old[i]) for i in rows.key], is_keyless=is_keyless)
-    change = np.insert(np.arange(len(rows)), split, split)
-    is_old = np.zeros(len(change), np.bool_)
-    is_old[split + np.arange(len(split))] = True
+    change, is_old = with_old_halves(len(rows), split)
     is_new = np.zeros(len(change), np.bool_)
-    is_new[split + np.arange(len(split)) + 1] = True
+    is_new[1:] = is_old[:-1]
     rows = rows.taken(change)
     op = rows.op.copy()
     op[is_old] = OP_DELETE
