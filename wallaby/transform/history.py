@@ -22,7 +22,7 @@ a version too, as the source sent it, and an interval that is empty, because a t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -36,7 +36,7 @@ from wallaby.transform.append import op_letters
 from wallaby.transform.columns import Changes, single
 from wallaby.transform.grouping import Ids, grouped
 from wallaby.transform.lineage import Lineage, events_in_order
-from wallaby.transform.mirror import Patch, fill_unchanged, numbered, row_table
+from wallaby.transform.mirror import Patch, fill_unchanged, patches_of, row_table
 from wallaby.transform.outliers import Outliers
 from wallaby.versions import VersionColumns
 from wallaby.window import OP_COPY, OP_DELETE, Barrier
@@ -140,26 +140,10 @@ def plan_history(schema: TableSchema, changes: pa.Table, columns: VersionColumns
         rows = row_table(batch, opened, {}, outliers.moved(entry, place, len(opened)))
         return HistoryPlan(schema, _beside(rows, own), (), closes)
     filled = fill_unchanged(batch, lineage, outliers, opened)
-    rows = _beside(filled.rows, own)
-    is_lacking = filled.is_missing.any(axis=1)
-    if not is_lacking.any():
-        return HistoryPlan(schema, rows, (), closes)
-    lacking = np.flatnonzero(is_lacking)
-    origin = lineage.origin(opened[lacking], filled.earlier)
-    shape_of, count = numbered(filled.is_missing[lacking])
-    patches = []
-    for number in range(count):
-        chosen = np.flatnonzero(shape_of == number)
-        at = pa.array(origin[chosen])
-        patches.append(
-            Patch(
-                missing=tuple(filled.columns[filled.is_missing[lacking[chosen[0]]]].tolist()),
-                rows=rows.take(pa.array(lacking[chosen])),
-                origin=pa.Table.from_arrays([key.take(at) for key in lineage.keys], schema=batch.key_schema),
-                moves=True,
-            )
-        )
-    return HistoryPlan(schema, rows.filter(pa.array(~is_lacking)), tuple(patches), closes)
+    filled = replace(filled, rows=_beside(filled.rows, own))
+    patches = patches_of(batch, lineage, filled, opened, is_new=True)
+    versions = filled.rows.filter(pa.array(~filled.is_missing.any(axis=1))) if patches else filled.rows
+    return HistoryPlan(schema, versions, patches, closes)
 
 
 def plan_truncate(barrier: Barrier, columns: VersionColumns) -> pa.Table:
