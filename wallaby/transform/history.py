@@ -125,12 +125,13 @@ def plan_history(schema: TableSchema, changes: pa.Table, columns: VersionColumns
     lineage = Lineage.of(batch)
     events = _Events.of(batch, lineage)
     opened = np.flatnonzero(~lineage.is_delete)
-    own = _version_columns(batch, changes, events, opened, columns)
+    moments = _Moments.of(batch, changes)
+    own = _version_columns(batch, moments, events, opened, columns)
     firsts = events.first
     closes = pa.Table.from_arrays(
         [
             *(column.take(pa.array(firsts)) for column in lineage.keys),
-            *_close_columns(batch, changes, events.change[firsts], events.letter[firsts]),
+            *_close_columns(moments, events.change[firsts], events.letter[firsts]),
         ],
         schema=pa.schema([*batch.key_schema, *close_fields(columns)]),
     )
@@ -204,24 +205,39 @@ class _Events:
         return cls(change, following, letter, first if events is None else events[first])
 
 
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """When and where each change was."""
+
+    committed_at: pa.Array
+    commit_lsn: pa.Array
+    ordinal: pa.Array
+    """0 of a copied row: its number in its copy is no place in the stream."""
+
+    @classmethod
+    def of(cls, batch: Changes, changes: pa.Table) -> _Moments:
+        numbers = single(changes["ordinal"]).to_numpy(zero_copy_only=False)
+        ordinal = pa.array(np.where(batch.op == OP_COPY, np.uint64(0), numbers))
+        return cls(single(changes["committed_at"]), single(changes["commit_lsn"]), ordinal)
+
+
 def _version_columns(
-    batch: Changes, changes: pa.Table, events: _Events, opened: Ids, columns: VersionColumns
+    batch: Changes, moments: _Moments, events: _Events, opened: Ids, columns: VersionColumns
 ) -> list[tuple[pa.Field, pa.Array]]:
     following = events.next[opened]
     is_open = following < 0
     valid_to, closed_by, to_lsn, to_ordinal = _close_columns(
-        batch, changes, events.change[following], events.letter[following], is_open
+        moments, events.change[following], events.letter[following], is_open
     )
     at = pa.array(opened)
-    begun = [single(changes[name]).take(at) for name in ("committed_at", "commit_lsn")]
     arrays = [
-        begun[0],
+        moments.committed_at.take(at),
         valid_to,
         pa.array(is_open),
         op_letters(batch.op[opened]),
         closed_by,
-        begun[1],
-        pa.array(_ordinals(batch, changes)[opened]),
+        moments.commit_lsn.take(at),
+        moments.ordinal.take(at),
         to_lsn,
         to_ordinal,
     ]
@@ -229,26 +245,16 @@ def _version_columns(
 
 
 def _close_columns(
-    batch: Changes,
-    changes: pa.Table,
-    change: Ids,
-    letter: npt.NDArray[np.uint8],
-    absent: npt.NDArray[np.bool_] | None = None,
+    moments: _Moments, change: Ids, letter: npt.NDArray[np.uint8], absent: npt.NDArray[np.bool_] | None = None
 ) -> list[pa.Array]:
     """The columns of `close_fields` for versions that end with ``change``; null where ``absent``."""
     at = pa.array(change, mask=absent)
     return [
-        single(changes["committed_at"]).take(at),
+        moments.committed_at.take(at),
         op_letters(letter, absent),
-        single(changes["commit_lsn"]).take(at),
-        pa.array(_ordinals(batch, changes)[change], mask=absent),
+        moments.commit_lsn.take(at),
+        moments.ordinal.take(at),
     ]
-
-
-def _ordinals(batch: Changes, changes: pa.Table) -> npt.NDArray[np.uint64]:
-    """A copied row's number in its copy is no place in the stream."""
-    ordinal = single(changes["ordinal"]).to_numpy(zero_copy_only=False)
-    return np.where(batch.op == OP_COPY, np.uint64(0), ordinal)
 
 
 def _beside(rows: pa.Table, own: list[tuple[pa.Field, pa.Array]]) -> pa.Table:
