@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wallaby.flow.transforms import OFF, TransformOptions, Watermark
+from wallaby.flow.transforms import NAME_FIELDS, OFF, TransformOptions, Watermark
 from wallaby.pgtypes.builtin import builtin_type
 from wallaby.schema import Column
 from wallaby.sink import WriteMode
@@ -50,7 +50,7 @@ class Metadata:
         """None when rows get none."""
         if not options.has_metadata:
             return None
-        names = {field: getattr(options, field) for field in _ROLES}
+        names = {field: getattr(options, field) for field in NAME_FIELDS}
         if options.watermark_source is Watermark.NONE:
             names["meta_watermark"] = OFF
         roles = tuple((field, name) for field, name in names.items() if name != OFF)
@@ -96,9 +96,6 @@ class Metadata:
                 return lsn_texts(rows.place["commit_lsn"])
             case _:
                 return rows.place["committed_at"]
-
-
-_ROLES: Final = ("meta_synced_at", "meta_deleted", "meta_op", "meta_watermark", "meta_commit_lsn", "meta_position")
 
 
 def lsn_texts(lsns: pa.Array) -> pa.Array:
