@@ -12,7 +12,8 @@ from typing import Any, Final
 import yaml
 
 from wallaby.errors import ConfigError
-from wallaby.schema import TableName, quote_identifier
+from wallaby.flow.tables import quoted_if_needed, unquoted
+from wallaby.schema import TableName
 
 MAPPINGS_MAX: Final = 1_000
 """Entries of ``type_mappings``, the file's included."""
@@ -38,7 +39,7 @@ class ColumnPattern:
 
     def __str__(self) -> str:
         parts = (self.schema, self.table, self.column)
-        return ".".join("*" if part is None else _quoted_if_needed(part) for part in parts)
+        return ".".join("*" if part is None else quoted_if_needed(part) for part in parts)
 
 
 def parse_column_pattern(text: str) -> ColumnPattern:
@@ -46,7 +47,7 @@ def parse_column_pattern(text: str) -> ColumnPattern:
     match = _PATTERN.fullmatch(text)
     if match is None or "\0" in text:
         raise ValueError('must be columns such as public.orders.total, public.orders.*, or "Odd".orders.total')
-    return ColumnPattern(*(None if part == "*" else _unquoted(part) for part in match.groups()))
+    return ColumnPattern(*(None if part == "*" else unquoted(part) for part in match.groups()))
 
 
 def read_mappings(value: Any) -> dict[str, str]:
@@ -92,14 +93,6 @@ def read_mappings_file(path: str) -> dict[str, str]:
 def mappings_text(value: Mapping[Any, Any]) -> str:
     """A mapping as the text that every place of a flow can keep."""
     return json.dumps(dict(value), sort_keys=True, ensure_ascii=False)
-
-
-def _unquoted(part: str) -> str:
-    return part[1:-1].replace('""', '"') if part.startswith('"') else part
-
-
-def _quoted_if_needed(part: str) -> str:
-    return part if re.fullmatch(r'[^\s",.*]+', part) else quote_identifier(part)
 
 
 __all__ = ["ColumnPattern", "mappings_text", "parse_column_pattern", "read_mappings", "read_mappings_file"]

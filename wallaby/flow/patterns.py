@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
+from wallaby.flow.tables import unquoted
 from wallaby.schema import TableName, quote_identifier
 
 _PART: Final = r'"(?:[^"]|"")+"|[^\s",.=:]+'
@@ -102,10 +103,7 @@ def name_parts(text: str) -> list[Part]:
     """The parts of a dotted name; ValueError when it is none."""
     if _NAME.fullmatch(text) is None or "\0" in text:
         raise ValueError("must be names with dots between them; quote a name with other characters")
-    return [
-        Part(found[1:-1].replace('""', '"'), is_quoted=True) if found.startswith('"') else Part(found)
-        for found in re.findall(_PART, text)
-    ]
+    return [Part(unquoted(found), is_quoted=found.startswith('"')) for found in re.findall(_PART, text)]
 
 
 def parse_table_name(text: str) -> TableName:

@@ -26,7 +26,7 @@ class TablePattern:
         return self.schema == table.schema and self.name in (None, table.name)
 
     def __str__(self) -> str:
-        return ".".join("*" if part is None else _quoted_if_needed(part) for part in (self.schema, self.name))
+        return ".".join("*" if part is None else quoted_if_needed(part) for part in (self.schema, self.name))
 
 
 def parse_table_pattern(text: str) -> TablePattern:
@@ -37,8 +37,8 @@ def parse_table_pattern(text: str) -> TablePattern:
     match = _PATTERN.fullmatch(text)
     if match is None or "\0" in text:
         raise ValueError("must be a table such as public.orders, a schema such as public.*, or a quoted name")
-    schema = _unquote(match["schema"] or "public")
-    name = None if match["name"] == "*" else _unquote(match["name"])
+    schema = unquoted(match["schema"] or "public")
+    name = None if match["name"] == "*" else unquoted(match["name"])
     if name is None and match["schema"] is None:
         raise ValueError("a star needs a schema before it, such as public.*; leave the option out for all tables")
     for part in (schema, name or ""):
@@ -67,9 +67,11 @@ def split_list(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(result))
 
 
-def _unquote(part: str) -> str:
+def unquoted(part: str) -> str:
+    """A part of a name as it is, without the quotes it may be written in."""
     return part[1:-1].replace('""', '"') if part.startswith('"') else part
 
 
-def _quoted_if_needed(part: str) -> str:
+def quoted_if_needed(part: str) -> str:
+    """A part of a name as a pattern writes it, so that it stands for itself."""
     return part if re.fullmatch(r'[^\s",.*]+', part) else quote_identifier(part)

@@ -16,6 +16,7 @@ from wallaby.flow.problems import InvalidFlow, Problem
 from wallaby.flow.tables import split_list
 from wallaby.secret import is_reference
 from wallaby.sink import WriteMode
+from wallaby.versions import NAME_BYTES_MAX
 
 RESERVED: Final = frozenset(
     {"__op", "__ts", "__schema_version", "__table", "__namespace", "__key", "__before_json"}
@@ -235,8 +236,8 @@ class TransformOptions(OptionsModel):
                 continue
             if name in RESERVED:
                 found.append(Problem(field, f"must not be {name}, which is reserved"))
-            elif len(name.encode("utf-8", "surrogatepass")) > 63:
-                found.append(Problem(field, "must have at most 63 bytes"))
+            elif len(name.encode("utf-8", "surrogatepass")) > NAME_BYTES_MAX:
+                found.append(Problem(field, f"must have at most {NAME_BYTES_MAX} bytes"))
             elif name in seen:
                 found.append(Problem(field, f"is the name of {seen[name]} too"))
             seen.setdefault(name, field)

@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 from wallaby.errors import ConfigError
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableSchema
-from wallaby.transform.columns import Changes, single
+from wallaby.transform.columns import Changes, single, valid
 from wallaby.transform.grouping import Ids, group_ids
 from wallaby.transform.outliers import Outliers, refuse_outliers
 from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE, Barrier
@@ -81,19 +81,14 @@ def append_rows(schema: TableSchema, changes: pa.Table, *, keep_outliers: bool =
     """The log rows of ``changes`` (change layout, stream order), in stream order, in the shape of `append_schema`."""
     target = append_schema(schema, keep_outliers=keep_outliers)
     batch = Changes.of(schema, changes)
+    after = batch.after_columns()
     old_of = dict(zip(schema.key, batch.before_columns(), strict=True))
-    new_of = batch.after_columns()
-    pairs = [(new_of[i], old) for i, old in old_of.items()]
+    pairs = [(after[i], old) for i, old in old_of.items()]
     split = split_updates(batch.op, batch.has_before, pairs, is_keyless=schema.is_keyless_full)
-    # Places: each change, then the old half of every split update just before its change.
-    change = np.insert(np.arange(batch.rows), split, split)
-    is_old = np.zeros(len(change), np.bool_)
-    is_old[split + np.arange(len(split))] = True
-    takes_old = is_old | ((batch.op == OP_DELETE) & _lacks_after(batch))[change]
-    columns = _row_columns(batch, change, takes_old)
-    letter = np.where(is_old, OP_DELETE, batch.op[change])
-    codes = pa.array(np.searchsorted(_LETTER_CODES, letter).astype(np.int8))
-    letters = pa.DictionaryArray.from_arrays(codes, pa.array([chr(code) for code in _LETTER_CODES])).dictionary_decode()
+    change, is_old = with_old_halves(batch.rows, split)
+    takes_old = is_old | ((batch.op == OP_DELETE) & ~valid(batch.after))[change]
+    columns = _row_columns(after, old_of, batch.rows, change, takes_old)
+    letters = op_letters(np.where(is_old, OP_DELETE, batch.op[change]))
     at = None if len(split) == 0 else pa.array(change)
 
     def place(name: str) -> pa.Array:
@@ -153,17 +148,31 @@ def split_updates(
     return candidates[differs]
 
 
-def _lacks_after(batch: Changes) -> npt.NDArray[np.bool_]:
-    return batch.after.is_null().to_numpy(zero_copy_only=False)
+def with_old_halves(rows: int, split: Ids) -> tuple[Ids, npt.NDArray[np.bool_]]:
+    """The change each row of a log is of, and which rows are the old half of an update of ``split`` (ascending).
+
+    An old half stands just before its change.
+    """
+    change = np.insert(np.arange(rows), split, split)
+    is_old = np.zeros(len(change), np.bool_)
+    is_old[split + np.arange(len(split))] = True
+    return change, is_old
 
 
-def _row_columns(batch: Changes, change: Ids, takes_old: npt.NDArray[np.bool_]) -> list[pa.Array]:
-    after = batch.after_columns()
+def op_letters(codes: npt.NDArray[np.uint8], absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """What is done to a row, as text of one letter; null where ``absent``."""
+    places = np.searchsorted(_LETTER_CODES, codes).astype(np.int8)
+    letters = pa.array([chr(code) for code in _LETTER_CODES])
+    return pa.DictionaryArray.from_arrays(pa.array(places, mask=absent), letters).dictionary_decode()
+
+
+def _row_columns(
+    after: list[pa.Array], old_of: dict[int, pa.Array], rows: int, change: Ids, takes_old: npt.NDArray[np.bool_]
+) -> list[pa.Array]:
     if not takes_old.any():
-        return after if len(change) == batch.rows else [column.take(pa.array(change)) for column in after]
-    old_of = dict(zip(batch.schema.key, batch.before_columns(), strict=True))
+        return after if len(change) == rows else [column.take(pa.array(change)) for column in after]
     from_new = pa.array(change, mask=takes_old)
-    from_both = pa.array(np.where(takes_old, change + batch.rows, change))
+    from_both = pa.array(np.where(takes_old, change + rows, change))
     return [
         pa.concat_arrays([column, old_of[i]]).take(from_both) if i in old_of else column.take(from_new)
         for i, column in enumerate(after)
@@ -229,6 +238,8 @@ __all__ = [
     "append_rows",
     "append_schema",
     "append_truncate",
+    "op_letters",
     "refuse_outliers",
     "split_updates",
+    "with_old_halves",
 ]

@@ -47,7 +47,6 @@ _FLOAT_DIGITS: Final = {16: 11, 32: 24, 64: 53}
 """Bits of the significand."""
 _OUTSIDE: Final = "a value outside its range is refused with its row"
 _DIGITS_MAX: Final = 76
-_TEXT_FAMILIES: Final = frozenset({Family.STRING, Family.CHAR, Family.JSONB})
 _WITHOUT_TEXT: Final = frozenset({Family.INTERVAL, Family.BYTEA, Family.GEOMETRY})
 """Types whose Arrow values are not printed as PostgreSQL prints them."""
 

@@ -52,7 +52,7 @@ class Changes:
             op=op,
             after=single(changes["after"]),
             before=before,
-            has_before=np.zeros(rows, np.bool_) if before is None else _valid(before),
+            has_before=np.zeros(rows, np.bool_) if before is None else valid(before),
             unchanged=unchanged,
             has_unchanged=has_unchanged,
             outliers=single(changes["outliers"]),
@@ -132,7 +132,8 @@ def single(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _valid(array: pa.Array) -> npt.NDArray[np.bool_]:
+def valid(array: pa.Array) -> npt.NDArray[np.bool_]:
+    """True where there is a value."""
     if array.null_count == 0:
         return np.ones(len(array), np.bool_)
     if array.null_count == len(array):

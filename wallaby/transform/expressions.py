@@ -28,7 +28,7 @@ from wallaby.schema import TableSchema
 from wallaby.transform.engine import Engine, Expression
 from wallaby.transform.grouping import Ids
 from wallaby.transform.outliers import Outliers
-from wallaby.transform.rows import Cells, Rows, chosen_outliers, joined_outliers
+from wallaby.transform.rows import Cells, Rows, chosen_cells, chosen_outliers, joined_cells, joined_outliers
 from wallaby.window import OP_DELETE, OP_INSERT, OP_UPDATE
 
 Mask = npt.NDArray[np.bool_]
@@ -156,10 +156,9 @@ def _with_cells(cells: Cells, unsent: Sequence[Mask | None], first: int) -> Cell
     more = [(np.flatnonzero(mask), first + k) for k, mask in enumerate(unsent) if mask is not None]
     if not more:
         return cells
-    row = np.concatenate([cells.row, *(at for at, _ in more)])
-    column = np.concatenate([cells.column, *(np.full(len(at), number, np.int64) for at, number in more)])
-    order = np.argsort(row, kind="stable")
-    return Cells(row[order], column[order])
+    row = np.concatenate([at for at, _ in more])
+    column = np.concatenate([np.full(len(at), number, np.int64) for at, number in more])
+    return joined_cells(cells, Cells(row, column))
 
 
 def _left(rows: Rows, leaves: Mask) -> Rows:
@@ -176,14 +175,13 @@ def _left(rows: Rows, leaves: Mask) -> Rows:
         for i, old in zip(rows.key, rows.before, strict=True)
     )
     of_key = np.isin(rows.outliers.column, np.array(rows.key, np.int64)) & from_new[rows.outliers.row]
-    kept = ~leaves[rows.unchanged.row]
     return replace(
         rows,
         op=op,
         has_after=rows.has_after & ~leaves,
         before=before,
         has_before=rows.has_before | leaves,
-        unchanged=Cells(rows.unchanged.row[kept], rows.unchanged.column[kept]),
+        unchanged=chosen_cells(rows.unchanged, ~leaves[rows.unchanged.row]),
         outliers=chosen_outliers(rows.outliers, ~leaves[rows.outliers.row]),
         old_outliers=joined_outliers(rows.old_outliers, chosen_outliers(rows.outliers, of_key)),
     )

@@ -22,7 +22,7 @@ a version too, as the source sent it, and an interval that is empty, because a t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -32,13 +32,14 @@ import pyarrow as pa
 from wallaby.errors import ConfigError, Refused
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableName, TableSchema
+from wallaby.transform.append import op_letters
 from wallaby.transform.columns import Changes, single
 from wallaby.transform.grouping import Ids, grouped
 from wallaby.transform.lineage import Lineage, events_in_order
-from wallaby.transform.mirror import Patch, fill_unchanged, numbered, row_table
+from wallaby.transform.mirror import Patch, fill_unchanged, patches_of, row_table
 from wallaby.transform.outliers import Outliers
 from wallaby.versions import VersionColumns
-from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE, Barrier
+from wallaby.window import OP_COPY, OP_DELETE, Barrier
 
 CLOSED_BY_TRUNCATE: Final = "t"
 NO_VERSIONS: Final = "it holds rows that are no versions of a history"
@@ -46,8 +47,6 @@ NO_VERSIONS: Final = "it holds rows that are no versions of a history"
 VERSIONS: Final = "it holds versions of a history, which another write_mode would destroy"
 """Why nothing else is put there."""
 _TIME: Final = pa.timestamp("us", tz="UTC")
-_LETTERS: Final = (OP_DELETE, OP_INSERT, OP_COPY, OP_UPDATE)
-assert tuple(sorted(_LETTERS)) == _LETTERS, _LETTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +125,13 @@ def plan_history(schema: TableSchema, changes: pa.Table, columns: VersionColumns
     lineage = Lineage.of(batch)
     events = _Events.of(batch, lineage)
     opened = np.flatnonzero(~lineage.is_delete)
-    own = _version_columns(batch, changes, events, opened, columns)
+    moments = _Moments.of(batch, changes)
+    own = _version_columns(batch, moments, events, opened, columns)
     firsts = events.first
     closes = pa.Table.from_arrays(
         [
             *(column.take(pa.array(firsts)) for column in lineage.keys),
-            *_close_columns(batch, changes, events.change[firsts], events.letter[firsts]),
+            *_close_columns(moments, events.change[firsts], events.letter[firsts]),
         ],
         schema=pa.schema([*batch.key_schema, *close_fields(columns)]),
     )
@@ -141,26 +141,10 @@ def plan_history(schema: TableSchema, changes: pa.Table, columns: VersionColumns
         rows = row_table(batch, opened, {}, outliers.moved(entry, place, len(opened)))
         return HistoryPlan(schema, _beside(rows, own), (), closes)
     filled = fill_unchanged(batch, lineage, outliers, opened)
-    rows = _beside(filled.rows, own)
-    is_lacking = filled.is_missing.any(axis=1)
-    if not is_lacking.any():
-        return HistoryPlan(schema, rows, (), closes)
-    lacking = np.flatnonzero(is_lacking)
-    origin = lineage.origin(opened[lacking], filled.earlier)
-    shape_of, count = numbered(filled.is_missing[lacking])
-    patches = []
-    for number in range(count):
-        chosen = np.flatnonzero(shape_of == number)
-        at = pa.array(origin[chosen])
-        patches.append(
-            Patch(
-                missing=tuple(filled.columns[filled.is_missing[lacking[chosen[0]]]].tolist()),
-                rows=rows.take(pa.array(lacking[chosen])),
-                origin=pa.Table.from_arrays([key.take(at) for key in lineage.keys], schema=batch.key_schema),
-                moves=True,
-            )
-        )
-    return HistoryPlan(schema, rows.filter(pa.array(~is_lacking)), tuple(patches), closes)
+    filled = replace(filled, rows=_beside(filled.rows, own))
+    patches = patches_of(batch, lineage, filled, opened, is_new=True)
+    versions = filled.rows.filter(pa.array(~filled.is_missing.any(axis=1))) if patches else filled.rows
+    return HistoryPlan(schema, versions, patches, closes)
 
 
 def plan_truncate(barrier: Barrier, columns: VersionColumns) -> pa.Table:
@@ -221,24 +205,39 @@ class _Events:
         return cls(change, following, letter, first if events is None else events[first])
 
 
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """When and where each change was."""
+
+    committed_at: pa.Array
+    commit_lsn: pa.Array
+    ordinal: pa.Array
+    """0 of a copied row: its number in its copy is no place in the stream."""
+
+    @classmethod
+    def of(cls, batch: Changes, changes: pa.Table) -> _Moments:
+        numbers = single(changes["ordinal"]).to_numpy(zero_copy_only=False)
+        ordinal = pa.array(np.where(batch.op == OP_COPY, np.uint64(0), numbers))
+        return cls(single(changes["committed_at"]), single(changes["commit_lsn"]), ordinal)
+
+
 def _version_columns(
-    batch: Changes, changes: pa.Table, events: _Events, opened: Ids, columns: VersionColumns
+    batch: Changes, moments: _Moments, events: _Events, opened: Ids, columns: VersionColumns
 ) -> list[tuple[pa.Field, pa.Array]]:
     following = events.next[opened]
     is_open = following < 0
     valid_to, closed_by, to_lsn, to_ordinal = _close_columns(
-        batch, changes, events.change[following], events.letter[following], is_open
+        moments, events.change[following], events.letter[following], is_open
     )
     at = pa.array(opened)
-    begun = [single(changes[name]).take(at) for name in ("committed_at", "commit_lsn")]
     arrays = [
-        begun[0],
+        moments.committed_at.take(at),
         valid_to,
         pa.array(is_open),
-        _letters(batch.op[opened]),
+        op_letters(batch.op[opened]),
         closed_by,
-        begun[1],
-        pa.array(_ordinals(batch, changes)[opened]),
+        moments.commit_lsn.take(at),
+        moments.ordinal.take(at),
         to_lsn,
         to_ordinal,
     ]
@@ -246,32 +245,16 @@ def _version_columns(
 
 
 def _close_columns(
-    batch: Changes,
-    changes: pa.Table,
-    change: Ids,
-    letter: npt.NDArray[np.uint8],
-    absent: npt.NDArray[np.bool_] | None = None,
+    moments: _Moments, change: Ids, letter: npt.NDArray[np.uint8], absent: npt.NDArray[np.bool_] | None = None
 ) -> list[pa.Array]:
     """The columns of `close_fields` for versions that end with ``change``; null where ``absent``."""
     at = pa.array(change, mask=absent)
     return [
-        single(changes["committed_at"]).take(at),
-        _letters(letter, absent),
-        single(changes["commit_lsn"]).take(at),
-        pa.array(_ordinals(batch, changes)[change], mask=absent),
+        moments.committed_at.take(at),
+        op_letters(letter, absent),
+        moments.commit_lsn.take(at),
+        moments.ordinal.take(at),
     ]
-
-
-def _ordinals(batch: Changes, changes: pa.Table) -> npt.NDArray[np.uint64]:
-    """A copied row's number in its copy is no place in the stream."""
-    ordinal = single(changes["ordinal"]).to_numpy(zero_copy_only=False)
-    return np.where(batch.op == OP_COPY, np.uint64(0), ordinal)
-
-
-def _letters(codes: npt.NDArray[np.uint8], absent: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    places = np.searchsorted(_LETTERS, codes).astype(np.int8)
-    words = pa.array([chr(code) for code in _LETTERS])
-    return pa.DictionaryArray.from_arrays(pa.array(places, mask=absent), words).dictionary_decode()
 
 
 def _beside(rows: pa.Table, own: list[tuple[pa.Field, pa.Array]]) -> pa.Table:

@@ -29,7 +29,7 @@ from wallaby.pgtypes.builtin import builtin_type
 from wallaby.pgtypes.layout import layout_of
 from wallaby.schema import Column
 from wallaby.transform.outliers import Outliers
-from wallaby.transform.rows import Cells, Rows, chosen_outliers
+from wallaby.transform.rows import Rows, chosen_cells, chosen_outliers
 
 _TEXT: Final = 25
 _DIGEST_BYTES: Final = 32
@@ -92,12 +92,11 @@ def masked(rows: Rows, masks: Mapping[int, Mask]) -> Rows:
     ]
     gone = np.array(list(masks), np.int64)
     hidden = np.array([i for i, mask in masks.items() if mask.rule.kind is MaskKind.REDACT], np.int64)
-    unknown = ~np.isin(rows.unchanged.column, hidden)
     return replace(
         rows,
         after=tuple(after),
         before=tuple(before),
-        unchanged=Cells(rows.unchanged.row[unknown], rows.unchanged.column[unknown]),
+        unchanged=chosen_cells(rows.unchanged, ~np.isin(rows.unchanged.column, hidden)),
         outliers=chosen_outliers(rows.outliers, ~np.isin(rows.outliers.column, gone)),
         old_outliers=chosen_outliers(rows.old_outliers, ~np.isin(rows.old_outliers.column, gone)),
     )

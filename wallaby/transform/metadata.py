@@ -20,13 +20,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from wallaby.flow.transforms import OFF, TransformOptions, Watermark
+from wallaby.flow.transforms import NAME_FIELDS, OFF, TransformOptions, Watermark
 from wallaby.pgtypes.builtin import builtin_type
 from wallaby.schema import Column
 from wallaby.sink import WriteMode
-from wallaby.transform.append import split_updates
-from wallaby.transform.grouping import Ids
-from wallaby.transform.rows import Cells, Rows, chosen_outliers, joined_outliers
+from wallaby.transform.append import split_updates, with_old_halves
+from wallaby.transform.rows import Cells, Rows, chosen_cells, chosen_outliers, joined_cells, joined_outliers
 from wallaby.window import OP_COPY, OP_DELETE, OP_INSERT, OP_UPDATE
 
 _BOOL, _TEXT, _TIMESTAMPTZ = 16, 25, 1184
@@ -51,7 +50,7 @@ class Metadata:
         """None when rows get none."""
         if not options.has_metadata:
             return None
-        names = {field: getattr(options, field) for field in _ROLES}
+        names = {field: getattr(options, field) for field in NAME_FIELDS}
         if options.watermark_source is Watermark.NONE:
             names["meta_watermark"] = OFF
         roles = tuple((field, name) for field, name in names.items() if name != OFF)
@@ -99,9 +98,6 @@ class Metadata:
                 return rows.place["committed_at"]
 
 
-_ROLES: Final = ("meta_synced_at", "meta_deleted", "meta_op", "meta_watermark", "meta_commit_lsn", "meta_position")
-
-
 def lsn_texts(lsns: pa.Array) -> pa.Array:
     """LSNs (uint64) as PostgreSQL prints them: ``16/B374D848``."""
     figures = _hexadecimal(lsns.to_numpy())
@@ -141,11 +137,9 @@ def _logged(rows: Rows, *, is_keyless: bool) -> Rows:
     """Updates split where a log has two rows, and every deletion with the row of the log in ``after``."""
     old = dict(zip(rows.key, rows.before, strict=True))
     split = split_updates(rows.op, rows.has_before, [(rows.after[i], old[i]) for i in rows.key], is_keyless=is_keyless)
-    change = np.insert(np.arange(len(rows)), split, split)
-    is_old = np.zeros(len(change), np.bool_)
-    is_old[split + np.arange(len(split))] = True
+    change, is_old = with_old_halves(len(rows), split)
     is_new = np.zeros(len(change), np.bool_)
-    is_new[split + np.arange(len(split)) + 1] = True
+    is_new[1:] = is_old[:-1]
     rows = rows.taken(change)
     op = rows.op.copy()
     op[is_old] = OP_DELETE
@@ -163,15 +157,13 @@ def _kept(rows: Rows, is_deleted: npt.NDArray[np.bool_]) -> Rows:
     op[is_deleted] = OP_UPDATE
     others = np.array([i for i in range(len(rows.after)) if i not in rows.key], np.int64)
     gone = np.flatnonzero(is_deleted)
-    row = np.concatenate([rows.unchanged.row, np.repeat(gone, len(others))])
-    column = np.concatenate([rows.unchanged.column, np.tile(others, len(gone))])
-    order = np.argsort(row, kind="stable")
+    left = Cells(np.repeat(gone, len(others)), np.tile(others, len(gone)))
     return replace(
         moved,
         op=op,
         has_before=rows.has_before & ~is_deleted,
         old_outliers=chosen_outliers(rows.old_outliers, ~is_deleted[rows.old_outliers.row]),
-        unchanged=Cells(row[order], column[order]),
+        unchanged=joined_cells(rows.unchanged, left),
     )
 
 
@@ -179,21 +171,15 @@ def _moved_back(rows: Rows, chosen: npt.NDArray[np.bool_]) -> Rows:
     """The old key in ``after`` of the ``chosen`` rows, and null in its other columns."""
     if not chosen.any():
         return rows
-    moved = Cells(*_without(rows.unchanged.row, rows.unchanged.column, chosen))
     new = chosen_outliers(rows.outliers, ~chosen[rows.outliers.row])
     old = chosen_outliers(rows.old_outliers, chosen[rows.old_outliers.row])
     return replace(
         rows,
         after=_old_columns(rows, chosen),
         has_after=rows.has_after | chosen,
-        unchanged=moved,
+        unchanged=chosen_cells(rows.unchanged, ~chosen[rows.unchanged.row]),
         outliers=joined_outliers(new, old),
     )
-
-
-def _without(row: Ids, column: Ids, chosen: npt.NDArray[np.bool_]) -> tuple[Ids, Ids]:
-    kept = ~chosen[row]
-    return row[kept], column[kept]
 
 
 def _old_columns(rows: Rows, chosen: npt.NDArray[np.bool_]) -> tuple[pa.Array, ...]:

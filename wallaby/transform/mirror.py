@@ -138,7 +138,7 @@ def plan_mirror(schema: TableSchema, changes: pa.Table) -> MirrorPlan:
     upserts = filled.rows
     if len(complete_rows) < len(final):
         upserts = upserts.take(pa.array(complete_rows))
-    return MirrorPlan(schema, upserts, deletes, _patches(batch, lineage, filled))
+    return MirrorPlan(schema, upserts, deletes, patches_of(batch, lineage, filled, final))
 
 
 def plan_multiset(schema: TableSchema, changes: pa.Table) -> MultisetPlan:
@@ -269,13 +269,19 @@ def fill_unchanged(batch: Changes, lineage: Lineage, outliers: Outliers, wanted:
     return Filled(row_table(batch, wanted, sources, carried), columns, is_missing, earlier)
 
 
-def _patches(batch: Changes, lineage: Lineage, filled: Filled) -> tuple[Patch, ...]:
+def patches_of(
+    batch: Changes, lineage: Lineage, filled: Filled, wanted: Ids, *, is_new: bool = False
+) -> tuple[Patch, ...]:
+    """The rows of ``filled`` (made for the changes ``wanted``) that lack columns, by what they lack.
+
+    ``is_new``: each is a row beside its origin, so all of them count as moved.
+    """
     lacking = np.flatnonzero(filled.is_missing.any(axis=1))
     if len(lacking) == 0:
         return ()
-    origin = lineage.origin(lineage.final[lacking], filled.earlier)
-    moves = lineage.ids[origin] != lineage.ids[lineage.final[lacking]]
-    shape_of, count = numbered(np.concatenate([filled.is_missing[lacking], moves[:, None]], axis=1))
+    origin = lineage.origin(wanted[lacking], filled.earlier)
+    moves = (lineage.ids[origin] != lineage.ids[wanted[lacking]]) | is_new
+    shape_of, count = _numbered(np.concatenate([filled.is_missing[lacking], moves[:, None]], axis=1))
     patches = []
     for number in range(count):
         chosen = np.flatnonzero(shape_of == number) if count > 1 else np.arange(len(lacking))
@@ -292,7 +298,7 @@ def _patches(batch: Changes, lineage: Lineage, filled: Filled) -> tuple[Patch, .
     return tuple(patches)
 
 
-def numbered(shapes: npt.NDArray[np.bool_]) -> tuple[Ids, int]:
+def _numbered(shapes: npt.NDArray[np.bool_]) -> tuple[Ids, int]:
     """Which rows of ``shapes`` are equal, numbered from 0."""
     number = np.zeros(len(shapes), np.int64)
     count = 1

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from wallaby.pgtypes.types import change_schema
 from wallaby.schema import TableSchema
-from wallaby.transform.columns import Changes, lists_of, single
+from wallaby.transform.columns import Changes, lists_of, single, valid
 from wallaby.transform.grouping import Ids
 from wallaby.transform.outliers import Outliers
 from wallaby.window import BEFORE_OUTLIER_BIT, OUTLIER_TYPE, UNCHANGED_TYPE
@@ -70,9 +70,8 @@ class Rows:
         batch = Changes.of(schema, changes)
         unchanged = Cells.none()
         if batch.has_unchanged is not None:
-            row, column = batch.unchanged_cells()
-            kept = ~np.isin(column, np.array(schema.key, np.int64))
-            unchanged = Cells(row[kept], column[kept])
+            cells = Cells(*batch.unchanged_cells())
+            unchanged = chosen_cells(cells, ~np.isin(cells.column, np.array(schema.key, np.int64)))
         outliers = old_outliers = Outliers(_NONE, _NONE, pa.array([], pa.string()))
         if batch.outliers.null_count < batch.rows:
             outliers = Outliers.of(batch.row_outliers(np.arange(batch.rows)))
@@ -81,7 +80,7 @@ class Rows:
             op=batch.op,
             place={name: single(changes[name]) for name in _PLACE},
             after=tuple(batch.after_columns()),
-            has_after=_valid(batch.after),
+            has_after=valid(batch.after),
             before=tuple(batch.before_columns()),
             has_before=batch.has_before,
             key=schema.key,
@@ -119,13 +118,13 @@ class Rows:
         place[list(kept)] = np.arange(len(kept))
         old_of = dict(zip(self.key, self.before, strict=True))
         key = tuple(number for number, i in enumerate(kept) if i in old_of)
-        cell = place[self.unchanged.column] >= 0
+        cells = chosen_cells(self.unchanged, place[self.unchanged.column] >= 0)
         return replace(
             self,
             after=tuple(self.after[i] for i in kept),
             before=tuple(old_of[kept[number]] for number in key),
             key=key,
-            unchanged=Cells(self.unchanged.row[cell], place[self.unchanged.column[cell]]),
+            unchanged=Cells(cells.row, place[cells.column]),
             outliers=_placed(self.outliers, place),
             old_outliers=_placed(self.old_outliers, place),
         )
@@ -168,6 +167,18 @@ class Rows:
         return both.moved(np.arange(len(both)), both.row, len(self))
 
 
+def chosen_cells(cells: Cells, wanted: npt.NDArray[np.bool_]) -> Cells:
+    """Those for which ``wanted`` is true."""
+    return Cells(cells.row[wanted], cells.column[wanted])
+
+
+def joined_cells(one: Cells, other: Cells) -> Cells:
+    """Both, ordered by row."""
+    row = np.concatenate([one.row, other.row])
+    order = np.argsort(row, kind="stable")
+    return Cells(row[order], np.concatenate([one.column, other.column])[order])
+
+
 def chosen_outliers(outliers: Outliers, wanted: npt.NDArray[np.bool_]) -> Outliers:
     """Those entries for which ``wanted`` is true."""
     at = np.flatnonzero(wanted)
@@ -183,12 +194,6 @@ def joined_outliers(one: Outliers, other: Outliers) -> Outliers:
         np.concatenate([one.column, other.column])[order],
         pa.concat_arrays([one.text, other.text]).take(pa.array(order)),
     )
-
-
-def _valid(array: pa.Array) -> npt.NDArray[np.bool_]:
-    if array.null_count == 0:
-        return np.ones(len(array), np.bool_)
-    return array.is_valid().to_numpy(zero_copy_only=False)
 
 
 def _struct(columns: Sequence[pa.Array], kind: pa.StructType, present: npt.NDArray[np.bool_]) -> pa.Array:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 import pyarrow as pa
 
@@ -34,9 +33,7 @@ from wallaby.transform.masking import Mask, masked
 from wallaby.transform.metadata import Metadata
 from wallaby.transform.rows import Rows
 from wallaby.transform.selection import Selection
-
-_NAME_BYTES_MAX: Final = 63
-"""PostgreSQL's limit for names, and so what every destination of a flow takes."""
+from wallaby.versions import NAME_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,10 +326,10 @@ def _name_misfits(target: TableSchema) -> Iterator[Misfit]:
             name,
         )
     for name in (target.name.schema, target.name.name, *names):
-        if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= _NAME_BYTES_MAX:
+        if not 1 <= len(name.encode("utf-8", "surrogatepass")) <= NAME_BYTES_MAX:
             yield Misfit(
                 f"the name {name!r} would have {len(name.encode('utf-8', 'surrogatepass'))} bytes",
-                f"Choose a rule that leaves 1 to {_NAME_BYTES_MAX}",
+                f"Choose a rule that leaves 1 to {NAME_BYTES_MAX}",
                 "transform-name-length",
             )
 
