@@ -71,14 +71,8 @@ def avro_name(name: str) -> str:
 
 def avro_names(names: list[str]) -> list[str]:
     """Names of one record's fields, all different."""
-    found: list[str] = []
-    for name in map(avro_name, names):
-        unique, number = name, 1
-        while unique in found:
-            number += 1
-            unique = f"{name}_{number}"
-        found.append(unique)
-    return found
+    taken = _Names()
+    return [taken.unique(avro_name(name)) for name in names]
 
 
 def decimal_bytes(precision: int) -> int:
