@@ -22,6 +22,8 @@ _TEXT: Final = pa.large_string()
 _DAY_US: Final = 86_400_000_000
 _DAYS_MAX: Final = 106_751_992
 """More do not fit into 64 bits of microseconds."""
+_SECONDS_MAX: Final = 2**63 // 1_000_000_000
+"""More do not fit into 64 bits of nanoseconds."""
 _MOMENT: Final = (
     r"^(?P<year>[0-9]{4,7})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
     r"(?P<clock>[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)?(?P<zone>Z|\+00)?(?P<era> BC)?$"
@@ -100,7 +102,10 @@ def _clocks(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _intervals(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     parts = _parts(texts, _DURATION)
-    size = _numbers(parts, "seconds") * 1_000_000 + _fraction(parts)
+    seconds = _numbers(parts, "seconds")
+    if (seconds > _SECONDS_MAX).any():
+        raise ValueError("an interval is out of range")
+    size = seconds * 1_000_000 + _fraction(parts)
     sign = np.where(_is_given(parts, "sign"), -1, 1)
     months, days = (pa.array(_numbers(parts, name)).cast(pa.int32()).to_numpy() for name in ("months", "days"))
     return intervals(months, days, sign * size, validity_bitmap(texts))
