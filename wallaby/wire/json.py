@@ -15,6 +15,7 @@ What we dislike: texts are copied a few times on the way. It is still a few micr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -348,7 +349,7 @@ def _octets_to_escape(texts: pa.Array) -> list[int]:
 
 def quoted_name(name: str) -> str:
     """The name as a JSON string."""
-    return str(_strings(pa.array([name], _TEXT))[0].as_py())
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _base64(texts: pa.Array) -> pa.Array:
