@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wallaby.intervals import INTERVAL, interval_parts
 from wallaby.memory import unwritten
 from wallaby.window import OUTLIER_TYPE
 
@@ -96,7 +97,7 @@ def value_texts(array: pa.Array) -> pa.Array:
         return _uuid_texts(array)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return _joined(_text("\\x"), _hex(array))
-    if kind == pa.month_day_nano_interval():
+    if kind == INTERVAL:
         return _interval_texts(array)
     if pa.types.is_map(kind):
         offsets = array.offsets.to_numpy()
@@ -198,7 +199,7 @@ def _hex(array: pa.Array) -> pa.Array:
     text[:, 0], text[:, 1] = digits[data >> 4], digits[data & 15]
     starts = pa.py_buffer(np.ascontiguousarray((offsets - offsets[0]) * 2))
     return pa.Array.from_buffers(
-        pa.large_string(), len(array), [_validity(array), starts, pa.py_buffer(text.reshape(-1))]
+        pa.large_string(), len(array), [validity_bitmap(array), starts, pa.py_buffer(text.reshape(-1))]
     )
 
 
@@ -211,10 +212,7 @@ def _uuid_texts(array: pa.Array) -> pa.Array:
 
 
 def _interval_texts(array: pa.Array) -> pa.Array:
-    raw = array.view(pa.binary(16))
-    fields = np.frombuffer(raw.buffers()[1], np.dtype([("months", "<i4"), ("days", "<i4"), ("nanos", "<i8")]))
-    fields = fields[raw.offset : raw.offset + len(raw)]
-    months, days, nanos = (pa.array(fields[name]).cast(pa.large_string()) for name in ("months", "days", "nanos"))
+    months, days, nanos = (pa.array(part).cast(pa.large_string()) for part in interval_parts(array))
     texts = _joined(months, _text(" mon "), days, _text(" days "), nanos, _text(" ns"))
     return pc.if_else(array.is_valid(), texts, pa.scalar(None, pa.large_string()))
 
@@ -241,10 +239,11 @@ def _listed(
     return pc.if_else(array.is_valid(), joined, pa.scalar(None, pa.large_string()))
 
 
-def _validity(array: pa.Array) -> pa.Buffer | None:
+def validity_bitmap(array: pa.Array) -> pa.Buffer | None:
+    """Which values are not null, as a buffer for `pa.Array.from_buffers`; None when all are."""
     if array.null_count == 0:
         return None
     return pa.py_buffer(np.packbits(array.is_valid().to_numpy(zero_copy_only=False), bitorder="little"))
 
 
-__all__ = ["ContentHash", "canonical_hash", "row_texts", "value_texts"]
+__all__ = ["ContentHash", "canonical_hash", "row_texts", "validity_bitmap", "value_texts"]

@@ -12,8 +12,9 @@ from typing import Any, Final, Protocol
 
 import pyarrow as pa
 
-from sinks.duckdb.types import FILE, Storage, duckdb_type, is_json
+from sinks.duckdb.types import FILE, Storage, duckdb_type
 from wallaby.errors import Refused
+from wallaby.pgtypes.types import is_json
 from wallaby.schema import Column, TableName, TableSchema, quote_identifier
 from wallaby.sink import WriteMode
 from wallaby.transform.moves import NO_MOVES, KnownColumn, Moves, column_moves, rename_steps
@@ -111,7 +112,7 @@ def wanted_columns(
 
 
 def _wanted(field: pa.Field, origin: Column | None, storage: Storage) -> TargetColumn:
-    json = origin is not None and is_json(origin)
+    json = origin is not None and is_json(origin.type)
     kind = duckdb_type(field.type, is_json=json, storage=storage)
     if origin is None:
         return TargetColumn(field.name, kind)

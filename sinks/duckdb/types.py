@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from wallaby.content import value_texts
 from wallaby.kept_types import TEXT, Kept, printed
 from wallaby.pgtypes.layout import Family, layout_of
-from wallaby.schema import Column, PgType, TableSchema, TypeKind, quote_identifier
+from wallaby.pgtypes.types import is_json
+from wallaby.schema import Column, PgType, TableSchema, quote_identifier
 from wallaby.type_map import TypeNames
 
 TYPE_NAMES: Final = TypeNames(
@@ -122,23 +123,6 @@ def duckdb_type(arrow: pa.DataType, *, is_json: bool = False, storage: Storage =
     return _NAMES.get(arrow, "VARCHAR")
 
 
-def is_json(column: Column) -> bool:
-    """True for json and jsonb, also below domains and arrays."""
-    leaf = _leaf(column.type)
-    return leaf.schema == "pg_catalog" and leaf.name in ("json", "jsonb")
-
-
-def _leaf(pg_type: PgType) -> PgType:
-    while True:
-        match pg_type:
-            case PgType(kind=TypeKind.DOMAIN, base=PgType() as inner):
-                pg_type = inner
-            case PgType(kind=TypeKind.ARRAY, element=PgType() as inner):
-                pg_type = inner
-            case _:
-                return pg_type
-
-
 def for_scan(rows: pa.Table, columns: tuple[Column | None, ...], *, storage: Storage = FILE) -> pa.Table:
     """``rows`` as DuckDB shall read it: UUID and JSON marked, decimals beyond 38 digits as text, and intervals where
     the storage has none. Zero-copy otherwise.
@@ -153,7 +137,7 @@ def for_scan(rows: pa.Table, columns: tuple[Column | None, ...], *, storage: Sto
             array = decimal_text(array)
         elif not storage.has_intervals:
             array = _with_interval_texts(array)
-        fields.append(_marked(pa.field(f"c{i}", array.type), column is not None and is_json(column)))
+        fields.append(_marked(pa.field(f"c{i}", array.type), column is not None and is_json(column.type)))
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
@@ -265,7 +249,7 @@ def _with_values(column: pa.ChunkedArray, at: npt.NDArray[np.int64], values: npt
 def kept_as(pg_type: PgType, typmod: int, *, storage: Storage = FILE) -> Kept:
     """See `wallaby.kept_types`."""
     layout = layout_of(pg_type, typmod)
-    name = duckdb_type(layout.arrow, is_json=is_json(Column("v", pg_type, typmod)), storage=storage)
+    name = duckdb_type(layout.arrow, is_json=is_json(pg_type), storage=storage)
     if layout.family is Family.DECIMAL:
         return Kept("VARCHAR", reason=TEXT) if name == "VARCHAR" else Kept(name)
     held = ", ".join(f"`{text}`" for text in held_values(layout.arrow))
@@ -281,7 +265,6 @@ __all__ = [
     "duckdb_type",
     "for_scan",
     "held_values",
-    "is_json",
     "kept_as",
     "place_outliers",
 ]

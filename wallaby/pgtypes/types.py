@@ -67,6 +67,12 @@ def has_binary_kernel(column_type: PgType, typmod: int = -1) -> bool:
     return layout_of(column_type, typmod).family is not Family.OPAQUE
 
 
+def is_json(pg_type: PgType) -> bool:
+    """True for json and jsonb, also below domains and arrays."""
+    leaf = _innermost(pg_type)
+    return leaf.schema == "pg_catalog" and leaf.name in ("json", "jsonb")
+
+
 def _innermost(pg_type: PgType) -> PgType:
     """What is below domains and arrays."""
     while True:
@@ -79,4 +85,4 @@ def _innermost(pg_type: PgType) -> PgType:
                 return pg_type
 
 
-__all__ = ["arrow_field", "arrow_schema", "builtin_type", "change_schema", "has_binary_kernel"]
+__all__ = ["arrow_field", "arrow_schema", "builtin_type", "change_schema", "has_binary_kernel", "is_json"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, assert_never
 
 from wallaby.flow import WireFormat
-from wallaby.wire.options import COMPRESSIONS, MEDIA_TYPES, ArrowLayout, Compression, ProtoPayload, WireOptions
+from wallaby.wire.options import COMPRESSIONS, ArrowLayout, Compression, ProtoPayload, WireOptions
 from wallaby.wire.port import ByteSink, RecordWriter
 
 if TYPE_CHECKING:  # Arrow is large, and who only reads flow files needs none of it
@@ -103,7 +103,6 @@ def _batches(source: Source, format: WireFormat, schema: pa.Schema | None) -> It
 
 __all__ = [
     "COMPRESSIONS",
-    "MEDIA_TYPES",
     "ArrowLayout",
     "ByteSink",
     "Compression",

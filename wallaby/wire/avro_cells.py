@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.errors import RowRefused
-from wallaby.wire.avro_schema import INTERVAL, INTERVAL_TYPE, decimal_bytes, is_optional
+from wallaby.intervals import INTERVAL, interval_parts
+from wallaby.wire.avro_schema import INTERVAL_TYPE, decimal_bytes, is_optional
 from wallaby.wire.nesting import is_list
 from wallaby.wire.rows import (
     NOTHING,
@@ -33,7 +34,6 @@ _BRANCH: Final = as_octets(b"\x02")
 _NULL: Final = as_octets(b"\x00")
 _END: Final = as_octets(b"\x00")
 """A block of no items ends an array and a map."""
-_INTERVAL_LAYOUT: Final = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 _LONG_MAX: Final = 2**63 - 1
 
 
@@ -115,8 +115,8 @@ def _decimals(array: pa.Array, presence: Presence) -> Fixed:
 
 
 def _intervals(array: pa.Array) -> Rows:
-    parts = np.frombuffer(array.buffers()[1] or b"", _INTERVAL_LAYOUT)[array.offset : array.offset + len(array)]
-    whole = [parts["months"], parts["days"], parts["nanoseconds"] // 1_000]
+    months, days, nanoseconds = interval_parts(array)
+    whole = [months, days, nanoseconds // 1_000]
     assert len(whole) == INTERVAL_TYPE.num_fields
     return joined([Varints(zigzag(part), Presence()) for part in whole], len(array))
 

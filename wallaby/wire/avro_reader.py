@@ -19,9 +19,10 @@ import pyarrow.ipc
 
 from wallaby.errors import MissingExtra
 from wallaby.flow import WireFormat
+from wallaby.intervals import INTERVAL, intervals_of
 from wallaby.memory import unwritten
 from wallaby.wire.avro import ARROW_SCHEMA, CODECS, MAGIC, MARK_BYTES, mark_of, number
-from wallaby.wire.avro_schema import INTERVAL, INTERVAL_TYPE, avro_names, decimal_bytes
+from wallaby.wire.avro_schema import INTERVAL_TYPE, avro_names, decimal_bytes
 from wallaby.wire.errors import damaged, detecting
 from wallaby.wire.nesting import columnless, decoded, exchanged, exchanged_type, is_list
 from wallaby.wire.options import Compression
@@ -110,7 +111,7 @@ def _value(value: Any, held: pa.DataType) -> Any:
 
 def _leaf(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if kind == INTERVAL:
-        return _intervals(array)
+        return intervals_of(array, array.buffers()[0])
     if pa.types.is_decimal(kind):
         return _decimals(array, kind)
     return array.view(kind)
@@ -123,15 +124,6 @@ def _decimals(array: pa.Array, kind: pa.DataType) -> pa.Array:
     whole[:] = np.where(data[:, :1] >= 128, 255, 0)
     whole[:, :size] = data[:, ::-1]
     return pa.Array.from_buffers(kind, len(array), [array.buffers()[0], pa.py_buffer(whole.tobytes())])
-
-
-def _intervals(array: pa.Array) -> pa.Array:
-    parts = np.zeros(len(array), np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")]))
-    months, days, microseconds = (child.fill_null(0).to_numpy(zero_copy_only=False) for child in array.flatten())
-    if len(array) and np.abs(microseconds).max() > (2**63 - 1) // 1000 + 1:
-        raise ValueError("an interval is out of range")
-    parts["months"], parts["days"], parts["nanoseconds"] = months, days, microseconds * 1_000
-    return pa.Array.from_buffers(INTERVAL, len(array), [array.buffers()[0], pa.py_buffer(parts.tobytes())])
 
 
 def _unpacked(data: bytes, codec: Compression) -> bytes:

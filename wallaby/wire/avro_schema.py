@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from wallaby.errors import ConfigError
 from wallaby.flow import WireFormat
+from wallaby.intervals import INTERVAL
 from wallaby.schema import TableName
 from wallaby.wire.nesting import is_list
 
@@ -27,7 +28,6 @@ INTERVAL_TYPE: Final = pa.struct(
         pa.field("microseconds", pa.int64(), nullable=False),
     ]
 )
-INTERVAL: Final = pa.month_day_nano_interval()
 _UUID_STORAGE: Final = pa.binary(16)
 _ODD: Final = re.compile(r"[^A-Za-z0-9_]")
 _PLAIN: Final[dict[pa.DataType, str | dict[str, Any]]] = {
@@ -71,14 +71,8 @@ def avro_name(name: str) -> str:
 
 def avro_names(names: list[str]) -> list[str]:
     """Names of one record's fields, all different."""
-    found: list[str] = []
-    for name in map(avro_name, names):
-        unique, number = name, 1
-        while unique in found:
-            number += 1
-            unique = f"{name}_{number}"
-        found.append(unique)
-    return found
+    taken = _Names()
+    return [taken.unique(avro_name(name)) for name in names]
 
 
 def decimal_bytes(precision: int) -> int:
@@ -158,7 +152,6 @@ def _type(kind: pa.DataType, names: _Names, path: str) -> AvroType:
 
 
 __all__ = [
-    "INTERVAL",
     "INTERVAL_TYPE",
     "AvroType",
     "avro_name",

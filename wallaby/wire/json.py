@@ -15,6 +15,7 @@ What we dislike: texts are copied a few times on the way. It is still a few micr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from wallaby.content import value_texts
+from wallaby.intervals import INTERVAL, interval_parts
 from wallaby.memory import unwritten
 from wallaby.schema import TableSchema
 from wallaby.transform.append import COMMIT_LSN, COMMITTED_AT, OP, OP_TRUNCATE, ORDINAL, OUTLIERS, UNCHANGED, XID
@@ -105,7 +107,7 @@ def json_texts(array: pa.Array) -> pa.Array:
         return _joined('"', _decimals(array), '"')
     if t.is_date32(kind) or t.is_timestamp(kind):
         return _joined('"', _moments(array), '"')
-    if kind == pa.month_day_nano_interval():
+    if kind == INTERVAL:
         return _joined('"', _durations(array), '"')
     if t.is_map(kind):
         offsets, keys, items = _map_parts(array)
@@ -300,15 +302,13 @@ def civil(days: _Days) -> tuple[_Days, _Days, _Days]:
 
 def _durations(array: pa.Array) -> pa.Array:
     """ISO 8601 with designators: ``P1M2DT-3.5S``. PostgreSQL reads it back as the same interval."""
-    raw = array.view(pa.binary(16))
-    fields = np.frombuffer(raw.buffers()[1], np.dtype([("months", "<i4"), ("days", "<i4"), ("nanos", "<i8")]))
-    fields = fields[raw.offset : raw.offset + len(raw)]
-    micros = np.ascontiguousarray(fields["nanos"] // 1000)
+    *whole, nanoseconds = interval_parts(array)
+    micros = nanoseconds // 1000
     size = np.abs(micros)
     sign = pa.array(np.where(micros < 0, "-", "")).cast(_TEXT)
     fraction = pc.utf8_lpad(pa.array(size % 1_000_000).cast(_TEXT), 6, "0")
     seconds = pc.replace_substring_regex(_joined(pa.array(size // 1_000_000).cast(_TEXT), ".", fraction), r"\.?0+$", "")
-    months, days = (pa.array(np.ascontiguousarray(fields[name])).cast(_TEXT) for name in ("months", "days"))
+    months, days = (pa.array(part).cast(_TEXT) for part in whole)
     return only(array.is_valid(), _joined("P", months, "M", days, "DT", sign, seconds, "S"))
 
 
@@ -349,7 +349,7 @@ def _octets_to_escape(texts: pa.Array) -> list[int]:
 
 def quoted_name(name: str) -> str:
     """The name as a JSON string."""
-    return str(_strings(pa.array([name], _TEXT))[0].as_py())
+    return json.dumps(name, ensure_ascii=False)
 
 
 def _base64(texts: pa.Array) -> pa.Array:

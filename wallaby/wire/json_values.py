@@ -13,14 +13,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wallaby.content import validity_bitmap
+from wallaby.intervals import INTERVAL, intervals
 from wallaby.wire.json import civil
 from wallaby.wire.nesting import exchanged, exchanged_type
 
 _TEXT: Final = pa.large_string()
-_INTERVAL: Final = pa.month_day_nano_interval()
 _DAY_US: Final = 86_400_000_000
 _DAYS_MAX: Final = 106_751_992
 """More do not fit into 64 bits of microseconds."""
+_SECONDS_MAX: Final = 2**63 // 1_000_000_000
+"""More do not fit into 64 bits of nanoseconds."""
 _MOMENT: Final = (
     r"^(?P<year>[0-9]{4,7})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})"
     r"(?P<clock>[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)?(?P<zone>Z|\+00)?(?P<era> BC)?$"
@@ -52,7 +55,7 @@ def _parser(kind: pa.DataType) -> _Parser:
         return _moments
     if t.is_time64(kind):
         return _clocks
-    if kind == _INTERVAL:
+    if kind == INTERVAL:
         return _intervals
     if t.is_fixed_size_binary(kind):
         return _uuids
@@ -99,15 +102,13 @@ def _clocks(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _intervals(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     parts = _parts(texts, _DURATION)
-    size = _numbers(parts, "seconds") * 1_000_000 + _fraction(parts)
-    sign = np.where(_is_given(parts, "sign"), -1, 1)
-    if (size > (2**63 - 1) // 1000).any():
+    seconds = _numbers(parts, "seconds")
+    if (seconds > _SECONDS_MAX).any():
         raise ValueError("an interval is out of range")
-    values = np.zeros(len(texts), np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")]))
-    for name in ("months", "days"):
-        values[name] = pa.array(_numbers(parts, name)).cast(pa.int32()).to_numpy()
-    values["nanoseconds"] = sign * size * 1000
-    return pa.Array.from_buffers(kind, len(texts), [_bitmap(texts), pa.py_buffer(values.tobytes())])
+    size = seconds * 1_000_000 + _fraction(parts)
+    sign = np.where(_is_given(parts, "sign"), -1, 1)
+    months, days = (pa.array(_numbers(parts, name)).cast(pa.int32()).to_numpy() for name in ("months", "days"))
+    return intervals(months, days, sign * size, validity_bitmap(texts))
 
 
 def _octets(texts: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -130,7 +131,8 @@ def _unhexed(texts: pa.Array, figures: pa.Array) -> pa.Array:
     if len(octets) * 2 != len(data) or (np.diff(ends) % 2).any():
         raise ValueError("hexadecimal figures are malformed")
     starts = pa.py_buffer(np.ascontiguousarray((ends - ends[0]) // 2))
-    return pa.Array.from_buffers(pa.large_binary(), len(figures), [_bitmap(texts), starts, pa.py_buffer(octets)])
+    buffers = [validity_bitmap(texts), starts, pa.py_buffer(octets)]
+    return pa.Array.from_buffers(pa.large_binary(), len(figures), buffers)
 
 
 def _parts(texts: pa.Array, pattern: str) -> pa.StructArray:
@@ -163,10 +165,6 @@ def _is_given(parts: pa.StructArray, name: str) -> npt.NDArray[np.bool_]:
 
 def _valid(texts: pa.Array) -> npt.NDArray[np.bool_]:
     return np.asarray(texts.is_valid().to_numpy(zero_copy_only=False))
-
-
-def _bitmap(texts: pa.Array) -> pa.Buffer | None:
-    return None if texts.null_count == 0 else pa.py_buffer(np.packbits(_valid(texts), bitorder="little"))
 
 
 def _days(year: _Numbers, month: _Numbers, day: _Numbers) -> _Numbers:

@@ -55,16 +55,6 @@ _SUFFIXES: Final[Mapping[WireFormat, str]] = MappingProxyType(
 _PACKED_SUFFIXES: Final[Mapping[Compression, str]] = MappingProxyType(
     {Compression.ZSTD: ".zst", Compression.GZIP: ".gz"}
 )
-MEDIA_TYPES: Final[Mapping[WireFormat, str]] = MappingProxyType(
-    {
-        WireFormat.ARROW: "application/vnd.apache.arrow.stream",
-        WireFormat.PARQUET: "application/vnd.apache.parquet",
-        WireFormat.AVRO: "application/avro",
-        WireFormat.JSON: "application/json",
-        WireFormat.PROTO: "application/x-protobuf",
-    }
-)
-"""As the Go WALlaby names them."""
 
 
 class ArrowLayout(StrEnum):
@@ -124,4 +114,4 @@ class WireOptions:
         return self.compression
 
 
-__all__ = ["COMPRESSIONS", "MEDIA_TYPES", "ArrowLayout", "Compression", "ProtoPayload", "WireOptions"]
+__all__ = ["COMPRESSIONS", "ArrowLayout", "Compression", "ProtoPayload", "WireOptions"]

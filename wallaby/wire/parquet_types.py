@@ -7,25 +7,24 @@ some readers (DuckDB among them) round those of more than 38 when they read.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import pyarrow as pa
+
+from wallaby.content import validity_bitmap
+from wallaby.intervals import INTERVAL, interval_parts, intervals_of
 
 INTERVAL_TYPE: Final = pa.struct(
     [pa.field("months", pa.int32()), pa.field("days", pa.int32()), pa.field("microseconds", pa.int64())]
 )
-_INTERVAL: Final = pa.month_day_nano_interval()
 _UUID_STORAGE: Final = pa.binary(16)
-_INTERVAL_LAYOUT: Final = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
-_NANOSECONDS: Final = 1_000
 
 
 def parquet_type(arrow: pa.DataType, *, json: bool = False) -> pa.DataType:
     """The Arrow type whose values Parquet holds exactly, for a column of type ``arrow``."""
     if pa.types.is_list(arrow):
         return pa.list_(parquet_type(arrow.value_type, json=json))
-    if arrow == _INTERVAL:
+    if arrow == INTERVAL:
         return INTERVAL_TYPE
     if arrow == _UUID_STORAGE:
         return pa.uuid()
@@ -66,7 +65,7 @@ def log_type(parquet: pa.DataType) -> pa.DataType:
     if pa.types.is_list(parquet):
         return pa.list_(log_type(parquet.value_type))
     if parquet == INTERVAL_TYPE:
-        return _INTERVAL
+        return INTERVAL
     return parquet.storage_type if isinstance(parquet, pa.BaseExtensionType) else parquet
 
 
@@ -90,27 +89,13 @@ def _array(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         return array.storage
     if isinstance(wanted, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(wanted, array)
-    return _interval_struct(array) if array.type == _INTERVAL else _interval(array)
+    return _interval_struct(array) if array.type == INTERVAL else intervals_of(array, validity_bitmap(array))
 
 
 def _interval_struct(array: pa.Array) -> pa.Array:
-    parts = np.frombuffer(array.buffers()[1], _INTERVAL_LAYOUT)[array.offset : array.offset + len(array)]
-    whole = [parts["months"], parts["days"], parts["nanoseconds"] // _NANOSECONDS]
-    children = [pa.array(np.ascontiguousarray(part)) for part in whole]
+    months, days, nanoseconds = interval_parts(array)
+    children = [pa.array(part) for part in (months, days, nanoseconds // 1_000)]
     return pa.StructArray.from_arrays(children, fields=list(INTERVAL_TYPE), mask=array.is_null())
-
-
-def _interval(array: pa.Array) -> pa.Array:
-    parts = np.zeros(len(array), _INTERVAL_LAYOUT)
-    months, days, microseconds = (_numbers(child) for child in array.flatten())
-    parts["months"], parts["days"], parts["nanoseconds"] = months, days, microseconds * _NANOSECONDS
-    mask = pa.array(array.is_valid().to_numpy(zero_copy_only=False))
-    validity = None if array.null_count == 0 else mask.buffers()[1]
-    return pa.Array.from_buffers(_INTERVAL, len(array), [validity, pa.py_buffer(parts.tobytes())])
-
-
-def _numbers(child: pa.Array) -> Any:
-    return child.fill_null(0).to_numpy(zero_copy_only=False)
 
 
 __all__ = ["INTERVAL_TYPE", "from_parquet", "is_json", "log_type", "parquet_schema", "parquet_type", "to_parquet"]

@@ -84,8 +84,8 @@ def _batches(message: data_pb2.Batch, schema: pa.Schema) -> list[pa.RecordBatch]
 
 
 def _rows(records: list[data_pb2.Record], schema: pa.Schema) -> pa.RecordBatch:
-    names = schema.names
-    rows = [_row(record, set(names)) for record in records]
+    names = frozenset(schema.names)
+    rows = [_row(record, names) for record in records]
     if not names:
         return columnless(len(rows))
     has_own = is_log(schema)
@@ -101,7 +101,7 @@ def _rows(records: list[data_pb2.Record], schema: pa.Schema) -> pa.RecordBatch:
     return batch
 
 
-def _row(record: data_pb2.Record, names: set[str]) -> dict[str, Any]:
+def _row(record: data_pb2.Record, names: frozenset[str]) -> dict[str, Any]:
     """The new row, or the old one of a delete; a member that is not there is null."""
     content = record.before_json or record.after_json
     row = parsed_object(content) if content else {}

@@ -12,11 +12,19 @@ from wallaby.errors import ConfigError, DamagedFile
 from wallaby.wire import Compression, WireFormat, WireOptions
 from wallaby.wire.json_lines import lines
 
-SCHEMA = pa.schema({"id": pa.int64(), "at": pa.timestamp("us"), "day": pa.date32(), "raw": pa.binary()})
+SCHEMA = pa.schema(
+    {
+        "id": pa.int64(),
+        "at": pa.timestamp("us"),
+        "day": pa.date32(),
+        "raw": pa.binary(),
+        "span": pa.month_day_nano_interval(),
+    }
+)
 
 
 def row(**members: object) -> bytes:
-    return json.dumps({"id": 1, "at": None, "day": None, "raw": None} | members).encode() + b"\n"
+    return json.dumps({"id": 1, "at": None, "day": None, "raw": None, "span": None} | members).encode() + b"\n"
 
 
 def test_every_row_is_a_line_of_its_own() -> None:
@@ -57,6 +65,8 @@ def test_a_reader_needs_the_types() -> None:
         {"raw": "\\x0"},
         {"raw": "\\x0 "},
         {"raw": "\\xgg"},
+        {"span": "P0M0DT9223372036.854776S"},
+        {"span": "P0M0DT18446744073710S"},
     ],
     ids=str,
 )
