@@ -81,7 +81,7 @@ class IcebergKeeper:
             case Chore.EXPIRE:
                 return expire(self._session, found, self._memory, self._options, now)
             case Chore.ORPHANS:
-                return remove_orphans(self._session, found, self._options, now)
+                return remove_orphans(self._session, found, self._memory, self._options, now)
             case Chore.CHECKPOINT:
                 return True  # a catalog knows the newest version by itself
             case _:

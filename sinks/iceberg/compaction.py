@@ -126,7 +126,7 @@ class Compactor:
                 commit(table, *prepare(table, change, summary=summary, properties={}))
                 return True
             except Conflict:
-                remove(table, deletes)
+                remove(table, (file.file_path for file in deletes))
                 fresh = self._session.find(*self._name)
                 if fresh is None or not self._may_go_on(fresh):
                     break
@@ -189,7 +189,7 @@ class Compactor:
         return {path: np.sort(np.concatenate(places)) for path, places in found.items()}
 
     def _discard(self) -> None:
-        remove(self._table, self._new)
+        remove(self._table, (file.file_path for file in self._new))
         self._new.clear()
 
 

@@ -90,7 +90,7 @@ class Stage:
     def tidy(self, change: Change) -> None:
         """After the commit of ``change``: remove files that were written and written again."""
         kept = {file.file_path for file in change.added}
-        remove(self.table, [file for file in self._written if file.file_path not in kept])
+        remove(self.table, (file.file_path for file in self._written if file.file_path not in kept))
 
     def change(self) -> Change:
         """The files as one change. Writes what is left to write."""
@@ -110,7 +110,7 @@ class Stage:
 
     def discard(self) -> None:
         """Remove the files written so far: they will not be committed."""
-        remove(self.table, self._written)
+        remove(self.table, (file.file_path for file in self._written))
         self._written.clear()
 
     def _beyond_record(self, changes: pa.Table) -> pa.Table:
