@@ -104,27 +104,22 @@ class LiveFiles:
     def __init__(self, table: Table, memory: Memory) -> None:
         self.table = table
         self._memory = memory
+        self._deletes: list[ManifestEntry] = []
         self._taken: dict[str, list[Positions]] = defaultdict(list)
         self._added: list[DataFile] = []
-        self._load()
-
-    def _load(self) -> None:
-        """Read which files the table's present snapshot has."""
-        self._deletes: list[ManifestEntry] = []
         self._committed: list[tuple[DataFile, int]] = []
-        self._gone: dict[str, list[Positions]] | None = None
-        snapshot = self.table.current_snapshot()
-        with translated(Doing.READ, table=".".join(self.table.name())):
-            for manifest in snapshot.manifests(self.table.io) if snapshot else ():
-                for entry in self._memory.entries(self.table.io, manifest):
+        snapshot = table.current_snapshot()
+        with translated(Doing.READ, table=".".join(table.name())):
+            for manifest in snapshot.manifests(table.io) if snapshot else ():
+                for entry in memory.entries(table.io, manifest):
                     self._remember(entry)
+        self._gone: dict[str, list[Positions]] | None = None
 
     def rebase(self, table: Table) -> bool:
         """Go on upon ``table``, which holds the same rows in other files. False, and nothing is changed, when a file is
         gone of which this commit takes rows away."""
         fresh = LiveFiles(table, self._memory)
-        own = {file.file_path for file in self._added}
-        if any(path not in own for path in self._taken.keys() - {file.file_path for file in fresh.committed}):
+        if self._taken.keys() - {file.file_path for file in (*fresh.committed, *self._added)}:
             return False
         self.table, self._committed = table, fresh._committed
         self._deletes, self._gone = fresh._deletes, fresh._gone
