@@ -33,9 +33,11 @@ from pyiceberg.types import DateType, IcebergType, IntegerType, LongType
 from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.types import from_stored
 from wallaby.errors import Refused
+from wallaby.schema import TableSchema
 from wallaby.transform.columns import single
 from wallaby.transform.grouping import group_ids, integers
 from wallaby.transform.key_hash import key_hashes
+from wallaby.transform.mirror import Patch
 
 MANIFEST_ENTRIES_MAX: Final = 20_000
 """Entries of manifests kept in memory, over all tables: a few tens of megabytes."""
@@ -306,6 +308,19 @@ class LiveFiles:
             yield name, places[numbers == number].astype(np.int64)
 
 
+def held_columns(schema: TableSchema, patch: Patch, parts: list[pa.Table]) -> pa.Table:
+    """What ``parts`` of the table's rows hold of a patch's key columns and of those it lacks, in the source's types."""
+    columns = (*schema.key, *patch.missing)
+    names = [schema.columns[i].name for i in columns]
+    kinds = [patch.rows.schema.field(i).type for i in columns]
+    with translated(Doing.READ, table=schema.name):
+        arrays = [
+            pa.chunked_array([c for part in parts for c in from_stored(part.column(name), kind).chunks], kind)
+            for name, kind in zip(names, kinds, strict=True)
+        ]
+    return pa.table(arrays, names=names)
+
+
 def _as_key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     """A table's column in the type of a key, which may be a narrower integer: those are equal as numbers."""
     return single(column) if pa.types.is_integer(kind) else single(from_stored(column, kind))
@@ -331,4 +346,4 @@ def _ranges(first: Positions, last: Positions) -> Positions:
     return starts + np.arange(total)
 
 
-__all__ = ["Found", "LiveFiles", "Memory", "Positions"]
+__all__ = ["Found", "LiveFiles", "Memory", "Positions", "held_columns"]
