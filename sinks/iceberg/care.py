@@ -73,6 +73,13 @@ class IcebergKeeper:
         condition = self._condition(live, deleted, len(snapshots))
         return Look(condition=condition, due=tuple(chore for chore in due if due[chore]))
 
+    def condition(self, table: TableName) -> Condition | None:
+        found = self._session.find(table.schema, table.name)
+        if found is None:
+            return None
+        live = LiveFiles(found, self._memory)
+        return self._condition(live, _deleted(live), len(found.snapshots()))
+
     def do(self, table: TableName, chore: Chore, now: datetime) -> bool:
         found = self._session.find(table.schema, table.name)
         if found is None:
