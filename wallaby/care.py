@@ -98,6 +98,10 @@ class Keeper(Protocol):
         """Its condition, and what is due at ``now`` (with a time zone); None when it is gone. Changes nothing."""
         ...
 
+    def condition(self, table: TableName) -> Condition | None:
+        """What it is like, as a look says, without what is due; None when it is gone."""
+        ...
+
     def do(self, table: TableName, chore: Chore, now: datetime) -> bool:
         """Do one chore, within the limits of one job; what is left is due again. Killed in between, it leaves files
         nobody knows, never a half-done version. False when it yielded to others' commits."""
@@ -139,7 +143,8 @@ def take_turn(keeper: Keeper, table: TableName, *, now: datetime, is_dry_run: bo
 
     A chore that fails ends the turn, and says so in it: care is never a reason to stop anything.
     """
-    found = None
+    before = after = Condition()
+    due: tuple[Chore, ...] = ()
     done: list[Chore] = []
     yielded: list[Chore] = []
     failure = ""
@@ -147,17 +152,19 @@ def take_turn(keeper: Keeper, table: TableName, *, now: datetime, is_dry_run: bo
         found = keeper.look(table, now)
         if found is None:
             return None
-        for chore in () if is_dry_run else found.due:
+        before = after = found.condition
+        due = found.due
+        for chore in () if is_dry_run else due:
             (done if keeper.do(table, chore, now) else yielded).append(chore)
-        after = keeper.look(table, now) if done else found
+        if done:
+            after = keeper.condition(table) or before
     except WallabyError as error:
-        failure, after = f"{error.message}. {error.advice}".rstrip(". "), None
-    before = found.condition if found else Condition()
+        failure = f"{error.message}. {error.advice}".rstrip(". ")
     return Turn(
         table=str(table),
         before=before,
-        after=after.condition if after else before,
-        due=found.due if found else (),
+        after=after,
+        due=due,
         done=tuple(done),
         yielded=tuple(yielded),
         failure=failure,

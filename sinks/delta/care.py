@@ -44,10 +44,8 @@ class DeltaKeeper:
         found = self._opened(table)
         if found is None:
             return None
-        with translated(Doing.OPEN, table=table):
-            actions = pa.table(found.get_add_actions(flatten=True))
-        files = _facts(actions)
-        target = self._options.target_file_size
+        actions = _actions(found, table)
+        files, target = _facts(actions), self._options.target_file_size
         is_compact_due = is_compaction_due(files, target_bytes=target, files_min=self._options.compact_files)
         is_vacuum_due = self._options.vacuum and bool(self._vacuumed(found, table, is_dry_run=True))
         due = {
@@ -55,14 +53,14 @@ class DeltaKeeper:
             Chore.EXPIRE: is_vacuum_due,
             Chore.CHECKPOINT: is_compact_due or is_vacuum_due,
         }
-        rows = actions["num_records"].to_pylist() if actions.num_rows else []
-        condition = Condition(
-            files=len(files),
-            small_files=small_files(files, target_bytes=target).total(),
-            bytes=sum(file.size for file in files),
-            rows=sum(count or 0 for count in rows),
-        )
-        return Look(condition=condition, due=tuple(chore for chore in due if due[chore]))
+        return Look(condition=self._condition(actions, files), due=tuple(chore for chore in due if due[chore]))
+
+    def condition(self, table: TableName) -> Condition | None:
+        found = self._opened(table)
+        if found is None:
+            return None
+        actions = _actions(found, table)
+        return self._condition(actions, _facts(actions))
 
     def do(self, table: TableName, chore: Chore, now: datetime) -> bool:
         for _ in range(ATTEMPTS_MAX):
@@ -78,6 +76,15 @@ class DeltaKeeper:
 
     def close(self) -> None:
         """Nothing stays open between calls."""
+
+    def _condition(self, actions: pa.Table, files: list[FileFacts]) -> Condition:
+        rows = actions["num_records"].to_pylist() if actions.num_rows else []
+        return Condition(
+            files=len(files),
+            small_files=small_files(files, target_bytes=self._options.target_file_size).total(),
+            bytes=sum(file.size for file in files),
+            rows=sum(count or 0 for count in rows),
+        )
 
     def _do(self, found: DeltaTable, table: TableName, chore: Chore) -> None:
         match chore:
@@ -129,6 +136,12 @@ class DeltaKeeper:
             return False
         with translated(Doing.OPEN, table=name):
             return SOURCE in table.metadata().configuration
+
+
+def _actions(found: DeltaTable, table: TableName) -> pa.Table:
+    """The files of the loaded version, with what is known of each."""
+    with translated(Doing.OPEN, table=table):
+        return pa.table(found.get_add_actions(flatten=True))
 
 
 def _facts(actions: pa.Table) -> list[FileFacts]:

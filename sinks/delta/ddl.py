@@ -123,16 +123,11 @@ def change(existing: pa.Schema, wanted: pa.Schema, schema: TableSchema, *, mode:
     """
     is_log = mode is WriteMode.APPEND
     missing = {column.name: column.missing for column in schema.columns}
-    origin, dropped, unfit = ({}, frozenset[str](), []) if is_log else _moved(existing, wanted)
     present = {field.name.lower(): field for field in existing}
-    if mode is WriteMode.HISTORY:
-        dropped = frozenset()
-        gone = {old.lower() for old in origin.values()}
-        unfit += [
-            f"column {old} was renamed to {new}, the name of one that was dropped"
-            for new, old in origin.items()
-            if new.lower() in present and new.lower() not in gone
-        ]
+    keeps_dropped = mode is WriteMode.HISTORY
+    origin, dropped, unfit = (
+        ({}, frozenset[str](), []) if is_log else _moved(existing, wanted, keeps_dropped=keeps_dropped)
+    )
     kept = {
         name: present[origin.get(name, name).lower()] for name in wanted.names if _comes(name, origin, dropped, present)
     }
@@ -185,8 +180,10 @@ def _comes(name: str, origin: dict[str, str], dropped: frozenset[str], present: 
     return old is not None and old.name not in dropped and old.name not in origin.values()
 
 
-def _moved(existing: pa.Schema, wanted: pa.Schema) -> tuple[dict[str, str], frozenset[str], list[str]]:
-    """What the source renamed (new name to old) and dropped, by the numbers the target keeps; and what is unclear."""
+def _moved(
+    existing: pa.Schema, wanted: pa.Schema, *, keeps_dropped: bool
+) -> tuple[dict[str, str], frozenset[str], list[str]]:
+    """What the source renamed (new name to old) and dropped, by the numbers the target keeps; and what does not fit."""
     known = [
         KnownColumn(field.name, int(field.metadata[ATTNUM]), str(field.type))
         for field in existing
@@ -199,12 +196,8 @@ def _moved(existing: pa.Schema, wanted: pa.Schema) -> tuple[dict[str, str], froz
     ]
     moves = column_moves(known, now, fold=str.lower)
     present = {field.name.lower() for field in existing}
-    unclear = [
-        f"column {old} went as {new} came: renamed, or dropped and another added?"
-        for old, new in moves.unclear
-        if new.lower() not in present
-    ]
-    return {new: old for old, new in moves.renamed}, frozenset(moves.dropped), unclear
+    unfit = moves.misfits(present, keeps_dropped=keeps_dropped, fold=str.lower)
+    return {new: old for old, new in moves.renamed}, frozenset(() if keeps_dropped else moves.dropped), unfit
 
 
 def _numbered(field: pa.Field, old: pa.Field) -> pa.Field:

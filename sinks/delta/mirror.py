@@ -8,7 +8,7 @@ a growing key do and a first copy does, are appended without reading anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.table import TableMerger
 
 from sinks.delta.errors import Doing, translated
 from sinks.delta.rewrite import require_copies, scan, without
@@ -30,7 +31,8 @@ from wallaby.transform.grouping import dense, group_ids
 RANGES_MAX: Final = 16
 """Key ranges a merge names: more cost planning, fewer read files between them."""
 _LITERAL_LENGTH_MAX: Final = 100
-_OP: Final = "op"
+OP: Final = "op"
+"""The column of a merge's source that says what becomes of a row."""
 _DELETE, _UPSERT, _PATCH = 0, 1, 2
 """Operations in a merge's source; the patch of number n is ``_PATCH + n``."""
 
@@ -99,7 +101,7 @@ def _keyed(plan: mirror.MirrorPlan, table: DeltaTable, shaped: Shaped) -> Commit
         rows = shaped(patch.rows)
         origin = as_keys(patch.origin, rows, names)
         if patch.moves:
-            upserts = pa.concat_tables([upserts, _completed(plan, patch, rows, origin, table)])
+            upserts = pa.concat_tables([upserts, completed(schema, patch, rows, origin, table)])
         else:
             _require_found(table, origin, names, schema.name)
             patches.append((patch, rows))
@@ -110,88 +112,106 @@ def _keyed(plan: mirror.MirrorPlan, table: DeltaTable, shaped: Shaped) -> Commit
     if not patches and lies_outside(table, keys, names[0]):
         # No file holds any of the keys: deletes have nothing to delete.
         return appended(table, upserts, schema.name) if upserts.num_rows else None
-    source = _merge_source(upserts, deletes, [rows for _, rows in patches], names)
+    groups = [(_DELETE, spread(deletes, upserts.schema)), (_UPSERT, upserts)]
+    source = merge_source([*groups, *enumerate((rows for _, rows in patches), _PATCH)])
     # What a target has beside the source's columns is somebody else's: updates leave it alone.
     sets: list[list[int]] = [list(range(len(schema.columns)))]
     sets += [[i for i in range(len(schema.columns)) if i not in patch.missing] for patch, _ in patches]
     sent = [[schema.columns[i].name for i in columns] for columns in sets]
-    ranges = key_ranges(single(keys[names[0]]), f"target.{quote_identifier(names[0])}")
-    return _merged(table, source, upserts.schema.names, names, sent, ranges, schema.name)
+    places = source_places(upserts.schema.names)
+    return _merged(table, source, places, joined(keys, places), sent, schema.name)
 
 
-def _merge_source(upserts: pa.Table, deletes: pa.Table, patches: list[pa.Table], names: list[str]) -> pa.Table:
-    """One row per key with what becomes of it; columns are named by place: ``c0``, ``c1`` …, ``op``."""
-    fields = upserts.schema
-    empty = pa.Table.from_arrays(
+def spread(rows: pa.Table, fields: pa.Schema) -> pa.Table:
+    """``rows``, columns by name, with all ``fields`` in their types: null where ``rows`` has no such column."""
+    return pa.Table.from_arrays(
         [
-            deletes.column(names.index(field.name))
-            if field.name in names
-            else pa.chunked_array([pa.nulls(deletes.num_rows, field.type)])
+            converted(rows[field.name], field.type)
+            if field.name in rows.column_names
+            else pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
             for field in fields
         ],
         schema=fields,
     )
-    groups = [(_DELETE, empty), (_UPSERT, upserts), *enumerate(patches, _PATCH)]
+
+
+def merge_source(groups: Sequence[tuple[int, pa.Table]]) -> pa.Table:
+    """What becomes of the rows of ``groups``, by the operation of each; columns are named by place: ``c0``, ``c1`` …,
+    ``op``."""
     rows = pa.concat_tables([table for _, table in groups])
     ops = np.repeat(np.array([op for op, _ in groups], np.int32), [table.num_rows for _, table in groups])
-    labels = [*(f"c{i}" for i in range(rows.num_columns)), _OP]
+    labels = [*(f"c{i}" for i in range(rows.num_columns)), OP]
     return pa.Table.from_arrays([*rows.columns, pa.array(ops)], names=labels)
+
+
+def source_places(names: Sequence[str]) -> dict[str, str]:
+    """SQL for the columns ``names``, all of a merge's source in order."""
+    return {name: f"source.c{i}" for i, name in enumerate(names)}
+
+
+def joined(keys: pa.Table, places: Mapping[str, str]) -> list[str]:
+    """What is true of a target's row with the key of a row of the source, whose keys are all among ``keys``."""
+    equal = [f"target.{quote_identifier(name)} = {places[name]}" for name in keys.column_names]
+    first = keys.column_names[0]
+    ranges = _key_ranges(single(keys[first]), f"target.{quote_identifier(first)}")
+    return [*equal, *([ranges] if ranges else [])]
+
+
+def merger(table: DeltaTable, source: pa.Table, matches: Sequence[str], properties: CommitProperties) -> TableMerger:
+    """A merge of ``source`` into the rows where all ``matches`` are true, with nothing to do yet."""
+    return table.merge(
+        source,
+        " AND ".join(matches),
+        source_alias="source",
+        target_alias="target",
+        # Statistics of the source, which streaming leaves out, say no more than the ranges do.
+        streamed_exec=True,
+        commit_properties=properties,
+        post_commithook_properties=NO_HOOKS,
+    )
 
 
 def _merged(
     table: DeltaTable,
     source: pa.Table,
-    columns: list[str],
-    keys: list[str],
+    places: Mapping[str, str],
+    matches: list[str],
     sent: list[list[str]],
-    ranges: str,
     name: TableName,
 ) -> Commit:
-    places = {column: f"source.c{i}" for i, column in enumerate(columns)}
-    joined = " AND ".join(f"target.{quote_identifier(key)} = {places[key]}" for key in keys)
     whole = {quote_identifier(column): place for column, place in places.items()}
 
     def commit(properties: CommitProperties) -> None:
         with translated(Doing.WORK, table=name):
-            merge = table.merge(
-                source,
-                f"{joined} AND {ranges}" if ranges else joined,
-                source_alias="source",
-                target_alias="target",
-                # Statistics of the source, which streaming leaves out, say no more than the ranges do.
-                streamed_exec=True,
-                commit_properties=properties,
-                post_commithook_properties=NO_HOOKS,
-            )
-            merge = merge.when_matched_delete(f"source.{_OP} = {_DELETE}")
+            merge = merger(table, source, matches, properties)
+            merge = merge.when_matched_delete(f"source.{OP} = {_DELETE}")
             for number, names in enumerate(sent, _UPSERT):
                 changed = {quote_identifier(column): places[column] for column in names}
-                merge = merge.when_matched_update(changed, f"source.{_OP} = {number}")
-            merge.when_not_matched_insert(whole, f"source.{_OP} = {_UPSERT}").execute()
+                merge = merge.when_matched_update(changed, f"source.{OP} = {number}")
+            merge.when_not_matched_insert(whole, f"source.{OP} = {_UPSERT}").execute()
 
     return commit
 
 
-def _completed(
-    plan: mirror.MirrorPlan, patch: mirror.Patch, rows: pa.Table, origin: pa.Table, table: DeltaTable
+def completed(
+    schema: TableSchema,
+    patch: mirror.Patch,
+    rows: pa.Table,
+    origin: pa.Table,
+    table: DeltaTable,
+    *,
+    only: str | None = None,
 ) -> pa.Table:
-    """Rows whose key changed, the columns PostgreSQL did not send read from where the row was."""
-    schema = plan.schema
+    """``rows``, which are the patch's in the table's columns and types, with what PostgreSQL did not send: read from
+    where the row was. ``origin`` is the patch's in the table's types; ``only`` as for `_found`."""
     names = [schema.columns[i].name for i in schema.key]
     wanted = [*names, *(schema.columns[i].name for i in patch.missing)]
-    return filled(schema, patch, rows, origin, _found(table, origin, names, wanted, rows.schema, schema.name))
-
-
-def filled(schema: TableSchema, patch: mirror.Patch, rows: pa.Table, origin: pa.Table, found: pa.Table) -> pa.Table:
-    """``rows``, which are the patch's in the table's columns and types, with what they lack out of ``found``.
-
-    ``origin`` is the patch's in the table's types; see `wallaby.transform.mirror.complete`.
-    """
+    found = _found(table, origin, names, wanted, rows.schema, schema.name, only=only)
     # `mirror.complete` addresses columns by place: the source's first, in its order.
     order = [column.name for column in schema.columns]
     first = rows.select(order).append_column(mirror.OUTLIERS, patch.rows.column(len(order)))
-    whole = mirror.complete(schema, mirror.Patch(patch.missing, first, origin, moves=True), found)
-    by_name = {name: whole.column(i) for i, name in enumerate(order)}
+    filled = mirror.complete(schema, mirror.Patch(patch.missing, first, origin, moves=True), found)
+    by_name = {name: filled.column(i) for i, name in enumerate(order)}
     return pa.Table.from_arrays([by_name.get(f.name, rows.column(f.name)) for f in rows.schema], schema=rows.schema)
 
 
@@ -211,16 +231,29 @@ def _require_found(table: DeltaTable, keys: pa.Table, names: list[str], name: Ta
 
 
 def _found(
-    table: DeltaTable, keys: pa.Table, names: list[str], wanted: list[str], fields: pa.Schema, name: TableName
+    table: DeltaTable,
+    keys: pa.Table,
+    names: list[str],
+    wanted: list[str],
+    fields: pa.Schema,
+    name: TableName,
+    *,
+    only: str | None = None,
 ) -> pa.Table:
     """The ``wanted`` columns of rows whose first key column is among those of ``keys``: all that are asked for, and for
-    keys of several columns some more."""
+    keys of several columns some more. ``only`` names a boolean column that must be true, too."""
     first = single(keys[names[0]])
-    batches = scan(table, wanted, name=name, files=key_ranges(first, quote_identifier(names[0])) or None)
-    read = (pa.Table.from_batches([batch]) for batch in batches)
-    chosen = [rows.filter(pc.is_in(rows[names[0]], value_set=first)) for rows in read]
+    ranges = _key_ranges(first, quote_identifier(names[0]))
+    flags = [] if only is None else [only]
+    files = " AND ".join([*(f"{quote_identifier(flag)} = true" for flag in flags), *([ranges] if ranges else [])])
     shape = pa.schema([fields.field(column) for column in wanted]).remove_metadata()
-    return pa.concat_tables([shape.empty_table(), *(rows.cast(shape) for rows in chosen)])
+    chosen = [shape.empty_table()]
+    for batch in scan(table, [*wanted, *flags], name=name, files=files or None):
+        rows = pa.Table.from_batches([batch])
+        is_asked = pc.is_in(rows[names[0]], value_set=first)
+        rows = rows.filter(is_asked if only is None else pc.and_(rows[only], is_asked))
+        chosen.append(rows.select(wanted).cast(shape))
+    return pa.concat_tables(chosen)
 
 
 def as_keys(keys: pa.Table, rows: pa.Table, names: list[str]) -> pa.Table:
@@ -253,7 +286,7 @@ def lies_outside(table: DeltaTable, keys: pa.Table, first: str) -> bool:
     return bool(pc.all(apart).as_py())
 
 
-def key_ranges(values: pa.Array, column: str) -> str:
+def _key_ranges(values: pa.Array, column: str) -> str:
     """``(column BETWEEN … OR …)`` around all ``values``; empty where the type has no such order."""
     values = pc.unique(values)
     if not _has_order(values.type) or not len(values):
@@ -308,15 +341,20 @@ def _deletes(plan: mirror.MultisetPlan, shaped: Shaped) -> tuple[pa.Table, npt.N
 
 
 __all__ = [
+    "OP",
     "RANGES_MAX",
     "Commit",
     "Shaped",
     "appended",
     "as_keys",
     "commit_of",
-    "filled",
-    "key_ranges",
+    "completed",
+    "joined",
     "lies_outside",
+    "merge_source",
+    "merger",
     "rehearse",
     "row_tables",
+    "source_places",
+    "spread",
 ]

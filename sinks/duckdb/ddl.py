@@ -224,25 +224,15 @@ def moved_columns(
     known = [KnownColumn(name, attnum, present[fold(name)].type) for name, attnum in owned if fold(name) in present]
     now = [KnownColumn(column.name, column.attnum, column.type) for column in wanted]
     moves = column_moves(known, now, fold=fold)
-    unclear = [
-        f"column {old} went as {new} came: renamed, or dropped and another added?"
-        for old, new in moves.unclear
-        if fold(new) not in present
-    ]
+    unfit = moves.misfits(present, keeps_dropped=keeps_dropped, fold=fold)
     if keeps_dropped:
         moves = replace(moves, dropped=())
-        gone = {fold(old) for old, _ in moves.renamed}
-        unclear += [
-            f"column {old} was renamed to {new}, the name of one that was dropped"
-            for old, new in moves.renamed
-            if fold(new) in present and fold(new) not in gone
-        ]
     drops = tuple(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}" for name in moves.dropped)
     renames = tuple(
         f"ALTER TABLE {target.sql} RENAME COLUMN {quote_identifier(old)} TO {quote_identifier(new)}"
         for old, new in rename_steps(moves.renamed)
     )
-    return Change((*drops, *renames), tuple(unclear), moves)
+    return Change((*drops, *renames), tuple(unfit), moves)
 
 
 _INTEGERS: Final = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from datetime import datetime
 from typing import Final, assert_never
 
@@ -57,10 +57,11 @@ class IcebergKeeper:
         if found is None:
             return None
         live = LiveFiles(found, self._memory)
+        deleted = _deleted(live)
         goes = goes_now(found, self._options, now)
         snapshots = snapshot_facts(found)
         due = {
-            Chore.COMPACT: found.format_version == FORMAT_VERSION and bool(self._plans(live)),
+            Chore.COMPACT: found.format_version == FORMAT_VERSION and bool(self._plans(live, deleted)),
             Chore.EXPIRE: is_expiry_due(
                 goes,
                 snapshots,
@@ -69,7 +70,15 @@ class IcebergKeeper:
             ),
             Chore.ORPHANS: bool(snapshots) and are_orphans_due(last_look(found), now),
         }
-        return Look(condition=self._condition(live, len(snapshots)), due=tuple(chore for chore in due if due[chore]))
+        condition = self._condition(live, deleted, len(snapshots))
+        return Look(condition=condition, due=tuple(chore for chore in due if due[chore]))
+
+    def condition(self, table: TableName) -> Condition | None:
+        found = self._session.find(table.schema, table.name)
+        if found is None:
+            return None
+        live = LiveFiles(found, self._memory)
+        return self._condition(live, _deleted(live), len(found.snapshots()))
 
     def do(self, table: TableName, chore: Chore, now: datetime) -> bool:
         found = self._session.find(table.schema, table.name)
@@ -81,7 +90,7 @@ class IcebergKeeper:
             case Chore.EXPIRE:
                 return expire(self._session, found, self._memory, self._options, now)
             case Chore.ORPHANS:
-                return remove_orphans(self._session, found, self._options, now)
+                return remove_orphans(self._session, found, self._memory, self._options, now)
             case Chore.CHECKPOINT:
                 return True  # a catalog knows the newest version by itself
             case _:
@@ -96,19 +105,17 @@ class IcebergKeeper:
 
     def _compact(self, table: Table) -> bool:
         """One commit per partition; a job that yields ends the turn."""
-        for plan in self._plans(LiveFiles(table, self._memory)):
+        live = LiveFiles(table, self._memory)
+        for plan in self._plans(live, _deleted(live)):
             fresh = self._session.find(*table.name()[-2:])
             if fresh is None:
-                return False
-            live = {file.file_path for file in LiveFiles(fresh, self._memory).committed}
-            if not set(plan.paths) <= live:
                 return False
             target = self._options.target_file_size
             if not Compactor(self._session, fresh, self._memory, plan, target_bytes=target).run():
                 return False
         return True
 
-    def _plans(self, live: LiveFiles) -> tuple[Compaction, ...]:
+    def _plans(self, live: LiveFiles, deleted: Mapping[str, int]) -> tuple[Compaction, ...]:
         # Files of an earlier partition spec are left alone: their rows belong into other partitions now.
         spec = live.table.metadata.default_spec_id
         facts = [
@@ -116,7 +123,7 @@ class IcebergKeeper:
                 file.file_path,
                 file.file_size_in_bytes,
                 file.record_count,
-                len(live.deleted(file)),
+                deleted[file.file_path],
                 (file.spec_id, file.partition),
             )
             for file in live.committed
@@ -129,7 +136,7 @@ class IcebergKeeper:
             facts, deletes, target_bytes=self._options.target_file_size, files_min=self._options.compact_files
         )
 
-    def _condition(self, live: LiveFiles, versions: int) -> Condition:
+    def _condition(self, live: LiveFiles, deleted: Mapping[str, int], versions: int) -> Condition:
         small = self._options.target_file_size // SMALL_SHARE
         files = live.committed
         return Condition(
@@ -138,9 +145,14 @@ class IcebergKeeper:
             bytes=sum(file.file_size_in_bytes for file in files),
             rows=sum(file.record_count for file in files),
             delete_files=len(live.delete_files),
-            deleted_rows=sum(len(live.deleted(file)) for file in files),
+            deleted_rows=sum(deleted.values()),
             versions=versions,
         )
+
+
+def _deleted(live: LiveFiles) -> dict[str, int]:
+    """How many rows of each data file are gone, by path."""
+    return {file.file_path: len(live.deleted(file)) for file in live.committed}
 
 
 __all__ = ["IcebergKeeper"]

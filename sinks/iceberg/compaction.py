@@ -72,6 +72,8 @@ class Compactor:
     def run(self) -> bool:
         """Do it. False when others were in the way, and nothing happened."""
         live = LiveFiles(self._table, self._memory)
+        if not self._is_there(live):
+            return False
         try:
             self._rewrite(live)
             return self._commit(live)
@@ -103,11 +105,9 @@ class Compactor:
     def _flush(self, pending: _Pending) -> None:
         """Write one new file, and note where its rows come from."""
         rows = pa.concat_tables([part for _, _, part in pending.parts])
-        order = sorted_places(self._table, rows)
-        if order is not None:
-            rows = rows.take(pa.array(order))
         at = np.arange(rows.num_rows, dtype=np.int64)
-        if order is not None:
+        if (order := sorted_places(self._table, rows)) is not None:
+            rows = rows.take(pa.array(order))
             at[order] = np.arange(rows.num_rows, dtype=np.int64)
         number, start = len(self._new), 0
         self._new.append(write_file(self._table, rows))
@@ -126,12 +126,12 @@ class Compactor:
                 commit(table, *prepare(table, change, summary=summary, properties={}))
                 return True
             except Conflict:
-                remove(table, deletes)
+                remove(table, (file.file_path for file in deletes))
                 fresh = self._session.find(*self._name)
                 if fresh is None or not self._may_go_on(fresh):
                     break
                 live = LiveFiles(fresh, self._memory)
-                if not set(self._plan.paths) <= {file.file_path for file in live.committed}:
+                if not self._is_there(live):
                     break
         self._discard()
         return False
@@ -140,6 +140,9 @@ class Compactor:
     def _name(self) -> tuple[str, str]:
         namespace, name = self._table.name()[-2:]
         return namespace, name
+
+    def _is_there(self, live: LiveFiles) -> bool:
+        return set(self._plan.paths) <= {file.file_path for file in live.committed}
 
     def _may_go_on(self, table: Table) -> bool:
         was, now = self._table.metadata, table.metadata
@@ -153,13 +156,8 @@ class Compactor:
         """The commit upon what the table is now, and the delete files written for it."""
         files = {file.file_path: file for file in live.committed}
         gone = set(self._plan.paths)
-        deletes = (
-            []
-            if not self._new
-            else write_position_deletes(
-                self._table, self._deleted_since(live, files), {file.file_path: file for file in self._new}
-            )
-        )
+        new = {file.file_path: file for file in self._new}
+        deletes = write_position_deletes(self._table, self._deleted_since(live, files), new)
         replaced: list[DataFile] = []
         if self._plan.merges_deletes:
             replaced = [file for file in live.delete_files if (file.spec_id, file.partition) == self._plan.group]
@@ -189,7 +187,7 @@ class Compactor:
         return {path: np.sort(np.concatenate(places)) for path, places in found.items()}
 
     def _discard(self) -> None:
-        remove(self._table, self._new)
+        remove(self._table, (file.file_path for file in self._new))
         self._new.clear()
 
 

@@ -131,15 +131,10 @@ def reshape(
     source dropped stay, as the past of a history has them.
     """
     fields = {field.name: field for field in table.fields}
-    moves, unfit = _moves(fields, owned, wanted)
+    moves = _moves(fields, owned, wanted)
+    unfit = moves.misfits(fields, keeps_dropped=keeps_dropped)
     if keeps_dropped:
         moves = replace(moves, dropped=())
-        gone = {old for old, _ in moves.renamed}
-        unfit += [
-            f"column {old} was renamed to {new}, the name of one that was dropped"
-            for old, new in moves.renamed
-            if new in fields and new not in gone
-        ]
     bound = [name for name in moves.dropped if fields[name].field_id in bound_ids]
     unfit += [f"column {name} was dropped, but the table is partitioned or sorted by it" for name in bound]
     renamed = dict(moves.renamed)
@@ -166,17 +161,12 @@ def reshape(
 
 def _moves(
     fields: dict[str, NestedField], owned: tuple[tuple[str, int], ...], wanted: tuple[WantedColumn, ...]
-) -> tuple[Moves, list[str]]:
+) -> Moves:
     known = [KnownColumn(name, number, type_name(fields[name].field_type)) for name, number in owned if name in fields]
     if not known:
-        return NO_MOVES, []
+        return NO_MOVES
     now = [KnownColumn(column.name, column.attnum, type_name(column.type)) for column in wanted]
-    moves = column_moves(known, now)
-    return moves, [
-        f"column {old} went as {new} came: renamed, or dropped and another added?"
-        for old, new in moves.unclear
-        if new not in fields
-    ]
+    return column_moves(known, now)
 
 
 def _kind(field: NestedField, wanted: WantedColumn | None) -> tuple[IcebergType, list[str]]:

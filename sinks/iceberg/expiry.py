@@ -7,7 +7,6 @@ will ever know. So a file counts as an orphan only when it is older than any com
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import unquote, urlparse
@@ -24,6 +23,7 @@ from sinks.iceberg.catalogs import CatalogSession, catalog_properties, commit
 from sinks.iceberg.config import IcebergOptions
 from sinks.iceberg.due import SnapshotFacts, expired
 from sinks.iceberg.errors import Conflict, Doing, translated
+from sinks.iceberg.files import remove
 from sinks.iceberg.keys import Memory
 from sinks.iceberg.snapshots import BRANCH
 from wallaby.errors import Refused
@@ -64,8 +64,9 @@ def expire(session: CatalogSession, table: Table, memory: Memory, options: Icebe
         goes = goes_now(table, options, now)
         if not goes:
             return True
-        old = [one for one in table.snapshots() if one.snapshot_id in set(goes)]
-        kept = [one for one in table.snapshots() if one.snapshot_id not in set(goes)]
+        gone = frozenset(goes)
+        old = [one for one in table.snapshots() if one.snapshot_id in gone]
+        kept = [one for one in table.snapshots() if one.snapshot_id not in gone]
         with translated(Doing.READ, table=f"{namespace}.{name}"):
             useless = _only_of(table, memory, old, kept)
         try:
@@ -76,12 +77,14 @@ def expire(session: CatalogSession, table: Table, memory: Memory, options: Icebe
                 return False
             table = fresh
             continue
-        _delete(table, useless)
+        remove(table, useless)
         return True
     return False
 
 
-def remove_orphans(session: CatalogSession, table: Table, options: IcebergOptions, now: datetime) -> bool:
+def remove_orphans(
+    session: CatalogSession, table: Table, memory: Memory, options: IcebergOptions, now: datetime
+) -> bool:
     """Remove files below the table's location that no snapshot knows and that are older than ``orphan_age``."""
     namespace, name = table.name()[-2:]
     with translated(Doing.READ, table=f"{namespace}.{name}"):
@@ -91,9 +94,9 @@ def remove_orphans(session: CatalogSession, table: Table, options: IcebergOption
     if fresh is None:
         return False
     with translated(Doing.READ, table=f"{namespace}.{name}"):
-        known = {_bare(path) for path in _known(fresh)}
+        known = {_bare(path) for path in _known(fresh, memory)}
     orphans = [path for path in candidates if _bare(path) not in known]
-    _delete(fresh, orphans[:ORPHANS_MAX])
+    remove(fresh, orphans[:ORPHANS_MAX])
     if len(orphans) > ORPHANS_MAX:
         return True  # the rest at the next turn
     try:
@@ -125,9 +128,8 @@ def _pinned(table: Table) -> frozenset[int]:
     return frozenset(found)
 
 
-def _only_of(table: Table, memory: Memory, old: Iterable[Snapshot], kept: Iterable[Snapshot]) -> list[str]:
+def _only_of(table: Table, memory: Memory, old: list[Snapshot], kept: list[Snapshot]) -> list[str]:
     """Files that ``old`` snapshots need and ``kept`` ones do not; data files first, manifest lists last."""
-    old, kept = list(old), list(kept)
     staying = _manifests(table, kept)
     going = {path: manifest for path, manifest in _manifests(table, old).items() if path not in staying}
     candidates = _files(table, memory, going.values())
@@ -145,20 +147,14 @@ def _files(table: Table, memory: Memory, manifests: Iterable[ManifestFile]) -> s
     return {entry.data_file.file_path for manifest in manifests for entry in memory.entries(table.io, manifest)}
 
 
-def _known(table: Table) -> set[str]:
+def _known(table: Table, memory: Memory) -> set[str]:
     """Every file the table's metadata leads to."""
     known = {table.metadata_location, *(entry.metadata_file for entry in table.metadata.metadata_log)}
     known |= {file.statistics_path for file in table.metadata.statistics}
     known |= {file.statistics_path for file in table.metadata.partition_statistics}
-    seen: set[str] = set()
-    for snapshot in table.snapshots():
-        known.add(snapshot.manifest_list)
-        for manifest in snapshot.manifests(table.io):
-            if manifest.manifest_path not in seen:
-                seen.add(manifest.manifest_path)
-                entries = manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-                known.update(entry.data_file.file_path for entry in entries)
-    return known | seen
+    known |= {one.manifest_list for one in table.snapshots()}
+    manifests = _manifests(table, table.snapshots())
+    return known | manifests.keys() | _files(table, memory, manifests.values())
 
 
 def _listed(table: Table, options: IcebergOptions, *, before: datetime) -> list[str]:
@@ -191,13 +187,6 @@ def _bare(path: str) -> str:
     """An address without the ways to write its beginning."""
     place = urlparse(path)
     return f"{place.netloc}{place.path}".lstrip("/")
-
-
-def _delete(table: Table, paths: Iterable[str]) -> None:
-    """Remove files nobody reads any more; what cannot be removed is found as an orphan."""
-    for path in paths:
-        with suppress(Exception):  # a file system may raise anything
-            table.io.delete(path)
 
 
 __all__ = ["LAST_LOOK", "expire", "goes_now", "last_look", "remove_orphans", "snapshot_facts"]

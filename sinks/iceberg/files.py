@@ -152,12 +152,12 @@ def _of_spec(file: DataFile, spec_id: int) -> DataFile:
     return file
 
 
-def remove(table: Table, files: Iterable[DataFile]) -> None:
+def remove(table: Table, paths: Iterable[str]) -> None:
     """Delete files no snapshot names; what cannot be deleted stays as refuse."""
-    for file in files:
+    for path in paths:
         # A file system may raise anything; what stays is found by the removal of orphans.
         with suppress(Exception):
-            table.io.delete(file.file_path)
+            table.io.delete(path)
 
 
 __all__ = [

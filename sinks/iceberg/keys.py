@@ -33,9 +33,11 @@ from pyiceberg.types import DateType, IcebergType, IntegerType, LongType
 from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.types import from_stored
 from wallaby.errors import Refused
+from wallaby.schema import TableSchema
 from wallaby.transform.columns import single
 from wallaby.transform.grouping import group_ids, integers
 from wallaby.transform.key_hash import key_hashes
+from wallaby.transform.mirror import Patch
 
 MANIFEST_ENTRIES_MAX: Final = 20_000
 """Entries of manifests kept in memory, over all tables: a few tens of megabytes."""
@@ -104,27 +106,22 @@ class LiveFiles:
     def __init__(self, table: Table, memory: Memory) -> None:
         self.table = table
         self._memory = memory
+        self._deletes: list[ManifestEntry] = []
         self._taken: dict[str, list[Positions]] = defaultdict(list)
         self._added: list[DataFile] = []
-        self._load()
-
-    def _load(self) -> None:
-        """Read which files the table's present snapshot has."""
-        self._deletes: list[ManifestEntry] = []
         self._committed: list[tuple[DataFile, int]] = []
-        self._gone: dict[str, list[Positions]] | None = None
-        snapshot = self.table.current_snapshot()
-        with translated(Doing.READ, table=".".join(self.table.name())):
-            for manifest in snapshot.manifests(self.table.io) if snapshot else ():
-                for entry in self._memory.entries(self.table.io, manifest):
+        snapshot = table.current_snapshot()
+        with translated(Doing.READ, table=".".join(table.name())):
+            for manifest in snapshot.manifests(table.io) if snapshot else ():
+                for entry in memory.entries(table.io, manifest):
                     self._remember(entry)
+        self._gone: dict[str, list[Positions]] | None = None
 
     def rebase(self, table: Table) -> bool:
         """Go on upon ``table``, which holds the same rows in other files. False, and nothing is changed, when a file is
         gone of which this commit takes rows away."""
         fresh = LiveFiles(table, self._memory)
-        own = {file.file_path for file in self._added}
-        if any(path not in own for path in self._taken.keys() - {file.file_path for file in fresh.committed}):
+        if self._taken.keys() - {file.file_path for file in (*fresh.committed, *self._added)}:
             return False
         self.table, self._committed = table, fresh._committed
         self._deletes, self._gone = fresh._deletes, fresh._gone
@@ -311,6 +308,19 @@ class LiveFiles:
             yield name, places[numbers == number].astype(np.int64)
 
 
+def held_columns(schema: TableSchema, patch: Patch, parts: list[pa.Table]) -> pa.Table:
+    """What ``parts`` of the table's rows hold of a patch's key columns and of those it lacks, in the source's types."""
+    columns = (*schema.key, *patch.missing)
+    names = [schema.columns[i].name for i in columns]
+    kinds = [patch.rows.schema.field(i).type for i in columns]
+    with translated(Doing.READ, table=schema.name):
+        arrays = [
+            pa.chunked_array([c for part in parts for c in from_stored(part.column(name), kind).chunks], kind)
+            for name, kind in zip(names, kinds, strict=True)
+        ]
+    return pa.table(arrays, names=names)
+
+
 def _as_key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     """A table's column in the type of a key, which may be a narrower integer: those are equal as numbers."""
     return single(column) if pa.types.is_integer(kind) else single(from_stored(column, kind))
@@ -336,4 +346,4 @@ def _ranges(first: Positions, last: Positions) -> Positions:
     return starts + np.arange(total)
 
 
-__all__ = ["Found", "LiveFiles", "Memory", "Positions"]
+__all__ = ["Found", "LiveFiles", "Memory", "Positions", "held_columns"]

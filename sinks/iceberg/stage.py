@@ -11,11 +11,9 @@ from pyiceberg.table import Table
 
 from sinks.iceberg.compaction import keeps_rows_since
 from sinks.iceberg.config import IcebergOptions, MirrorStrategy
-from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.files import remove, stored_rows, write_position_deletes, write_rows
-from sinks.iceberg.keys import Found, LiveFiles, Memory, Positions
+from sinks.iceberg.keys import Found, LiveFiles, Memory, Positions, held_columns
 from sinks.iceberg.snapshots import Change
-from sinks.iceberg.types import from_stored
 from sinks.iceberg.versions import OpenVersions
 from wallaby.errors import RowRefused
 from wallaby.lsn import Position
@@ -90,7 +88,7 @@ class Stage:
     def tidy(self, change: Change) -> None:
         """After the commit of ``change``: remove files that were written and written again."""
         kept = {file.file_path for file in change.added}
-        remove(self.table, [file for file in self._written if file.file_path not in kept])
+        remove(self.table, (file.file_path for file in self._written if file.file_path not in kept))
 
     def change(self) -> Change:
         """The files as one change. Writes what is left to write."""
@@ -110,7 +108,7 @@ class Stage:
 
     def discard(self) -> None:
         """Remove the files written so far: they will not be committed."""
-        remove(self.table, self._written)
+        remove(self.table, (file.file_path for file in self._written))
         self._written.clear()
 
     def _beyond_record(self, changes: pa.Table) -> pa.Table:
@@ -194,15 +192,8 @@ class Stage:
 def _patched(schema: TableSchema, patch: mirror.Patch, live: LiveFiles, names: tuple[str, ...]) -> pa.Table:
     """What the table holds at the patch's origin: its key columns, and the columns that were not sent."""
     wanted = (*names, *(schema.columns[i].name for i in patch.missing))
-    types = [patch.rows.schema.field(i).type for i in (*schema.key, *patch.missing)]
     found = live.find(names, [single(column) for column in patch.origin.columns])
-    parts = [live.read(wanted, one) for one in found]
-    with translated(Doing.READ, table=schema.name):
-        columns = [
-            pa.chunked_array([c for part in parts for c in from_stored(part.column(i), kind).chunks], kind)
-            for i, kind in enumerate(types)
-        ]
-    return pa.table(columns, names=list(wanted))
+    return held_columns(schema, patch, [live.read(wanted, one) for one in found])
 
 
 def _first_of_each(which: Positions, left: Positions) -> Positions:

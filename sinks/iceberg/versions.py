@@ -22,12 +22,11 @@ from pyiceberg.table import Table
 
 from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.files import stored_rows
-from sinks.iceberg.keys import Found, LiveFiles, Positions
-from sinks.iceberg.types import from_stored
+from sinks.iceberg.keys import Found, LiveFiles, Positions, held_columns
 from wallaby.schema import TableSchema
 from wallaby.transform.columns import single
 from wallaby.transform.history import HistoryPlan, closed
-from wallaby.transform.mirror import Patch, complete
+from wallaby.transform.mirror import complete
 from wallaby.versions import VersionColumns
 
 ROW_GROUP_ROWS: Final = 1 << 16
@@ -51,7 +50,7 @@ class OpenVersions:
         keys = [single(plan.closes.column(number)) for number in range(len(names))]
         found = self._live.find(names, keys, only=self._columns.is_current)
         rows = [self._rows(one) for one in found]
-        added = [plan.versions, *(complete(schema, patch, _held(schema, patch, rows)) for patch in plan.patches)]
+        added = [plan.versions, *(complete(schema, patch, held_columns(schema, patch, rows)) for patch in plan.patches)]
         self._live.take_away(found)
         ended = [closed(table, plan.closes, one.keys, self._columns) for table, one in zip(rows, found, strict=True)]
         return pa.concat_tables(ended, promote_options="permissive") if ended else None, _stored(schema, added)
@@ -104,19 +103,6 @@ def read_rows(table: Table, file: DataFile, positions: Positions) -> pa.Table:
             table.schema(), present, batch, downcast_ns_timestamp_to_us=True, allow_timestamp_tz_mismatch=True
         )
     return pa.Table.from_batches([shaped])
-
-
-def _held(schema: TableSchema, patch: Patch, rows: list[pa.Table]) -> pa.Table:
-    """What the open versions hold of the columns a patch lacks: its key columns, and those."""
-    columns = (*schema.key, *patch.missing)
-    names = [schema.columns[i].name for i in columns]
-    kinds = [patch.rows.schema.field(i).type for i in columns]
-    with translated(Doing.READ, table=schema.name):
-        held = [
-            pa.chunked_array([c for part in rows for c in from_stored(part.column(name), kind).chunks], kind)
-            for name, kind in zip(names, kinds, strict=True)
-        ]
-    return pa.table(held, names=names)
 
 
 def _stored(schema: TableSchema, added: list[pa.Table]) -> pa.Table:

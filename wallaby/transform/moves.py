@@ -6,7 +6,7 @@ a drop and an add. PostgreSQL sends columns in the order of their numbers and ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,6 +21,10 @@ class KnownColumn:
     """The destination's name of its type."""
 
 
+def _exactly(name: str) -> str:
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Moves:
     """Done in this order: drops, then renames all at once (columns may swap names), then what is missing is added."""
@@ -32,12 +36,27 @@ class Moves:
     unclear: tuple[tuple[str, str], ...] = ()
     """Old and new names of columns of one type, one gone and one come, where nobody can tell a rename."""
 
+    def misfits(
+        self, present: Container[str], *, keeps_dropped: bool, fold: Callable[[str], str] = _exactly
+    ) -> list[str]:
+        """Why a target with the columns ``present`` (folded) cannot follow, in words. Where it ``keeps_dropped``, as
+        the past of a history has them, their names are not free."""
+        found = [
+            f"column {old} went as {new} came: renamed, or dropped and another added?"
+            for old, new in self.unclear
+            if fold(new) not in present
+        ]
+        if keeps_dropped:
+            gone = {fold(old) for old, _ in self.renamed}
+            found += [
+                f"column {old} was renamed to {new}, the name of one that was dropped"
+                for old, new in self.renamed
+                if fold(new) in present and fold(new) not in gone
+            ]
+        return found
+
 
 NO_MOVES: Final = Moves()
-
-
-def _exactly(name: str) -> str:
-    return name
 
 
 def column_moves(

@@ -61,6 +61,19 @@ def test_names_are_compared_as_the_destination_compares_them() -> None:
     assert column_moves(shape("id:1 A:2"), shape("id:1 a:2")).renamed == (("A", "a"),)
 
 
+def test_a_target_that_keeps_dropped_columns_has_no_second_place_for_their_names() -> None:
+    moves = column_moves(shape("id:1 a:2 b:3"), shape("id:1 B:3"), fold=str.lower)
+    assert moves.misfits({"id", "a", "b"}, keeps_dropped=True, fold=str.lower) == []
+    taken = column_moves(shape("id:1 a:2 b:3"), shape("id:1 a:3"))
+    assert taken == Moves(("a",), (("b", "a"),))
+    assert taken.misfits({"id", "a", "b"}, keeps_dropped=False) == []
+    assert taken.misfits({"id", "a", "b"}, keeps_dropped=True) == [
+        "column b was renamed to a, the name of one that was dropped"
+    ]
+    swapped = column_moves(shape("id:1 a:2 b:3"), shape("id:1 b:2 a:3"))
+    assert swapped.misfits({"id", "a", "b"}, keeps_dropped=True) == []
+
+
 def test_swapped_names_go_by_way_of_names_nobody_has() -> None:
     assert rename_steps([("a", "z")]) == [("a", "z")]
     steps = rename_steps([("a", "b"), ("b", "a")])
