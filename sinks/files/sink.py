@@ -166,10 +166,10 @@ def _require_format(storage: Storage) -> None:
     """Mark the root as ours, or read the mark; `Refused` for a storage that lets two writers make the same key."""
     mark = json.dumps({"version": FORMAT_VERSION}).encode()
     with translated(path=str(storage)):
-        storage.create(FORMAT_KEY, mark)
+        is_made = storage.create(FORMAT_KEY, mark)
     _require_known_format(storage)
     with translated(path=str(storage)):
-        if storage.create(FORMAT_KEY, mark):
+        if is_made and storage.create(FORMAT_KEY, mark):
             raise Refused(
                 "the storage makes a key that is there already: commits would not be safe",
                 advice="Use a store that honours If-None-Match when an object is written",
