@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from wallaby.kept_types import Kept, printed
 from wallaby.pgtypes.layout import Family, layout_of
-from wallaby.schema import PgType, TypeKind
+from wallaby.pgtypes.types import arrow_field
+from wallaby.schema import Column, PgType
 from wallaby.type_map import TypeNames
-from wallaby.wire.parquet_types import INTERVAL_TYPE, parquet_type
+from wallaby.wire.parquet_types import INTERVAL_TYPE, is_json, parquet_type
 
 TYPE_NAMES: Final = TypeNames(
     {
@@ -39,23 +40,11 @@ TYPE_NAMES: Final = TypeNames(
 def kept_as(pg_type: PgType, typmod: int) -> Kept:
     """See `wallaby.kept_types`."""
     layout = layout_of(pg_type, typmod)
-    stored = parquet_type(layout.arrow, json=_is_json(pg_type))
+    stored = parquet_type(layout.arrow, json=is_json(arrow_field(Column("v", pg_type, typmod))))
     if layout.family is Family.DECIMAL:
         return Kept(f"decimal({layout.precision},{layout.scale})")
     name = stored.extension_name.removeprefix("arrow.") if isinstance(stored, pa.BaseExtensionType) else str(stored)
     return Kept(_PRINTED.get(name, name), reason=printed(layout))
-
-
-def _is_json(pg_type: PgType) -> bool:
-    """True for json and jsonb, also below domains and arrays."""
-    match pg_type:
-        case (
-            PgType(kind=TypeKind.DOMAIN, base=PgType() as inner)
-            | PgType(kind=TypeKind.ARRAY, element=PgType() as inner)
-        ):
-            return _is_json(inner)
-        case _:
-            return pg_type.schema == "pg_catalog" and pg_type.name in ("json", "jsonb")
 
 
 _PRINTED: Final = {
