@@ -103,13 +103,7 @@ def table_of(session: Session, lane: LaneId) -> str:
 
 def _exists(session: Session, table: str) -> bool:
     """True when there is such a table in ``wallaby``."""
-    return bool(
-        session.query(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = ?"
-            " AND table_name = ?",
-            (OWN_SCHEMA, table),
-        )
-    )
+    return session.has_table(f"{own_schema(session)}.{table}")
 
 
 def _key(lane: LaneId) -> tuple[str, str, int]:
