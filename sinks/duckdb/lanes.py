@@ -61,19 +61,13 @@ def own_schema(session: Session) -> str:
 
 def has_records(session: Session) -> bool:
     """True when `prepare` ran before, in this or another process."""
-    return bool(
-        session.query(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = ?"
-            " AND table_name = 'format'",
-            (OWN_SCHEMA,),
-        )
-    )
+    return _exists(session, "format")
 
 
 def read(session: Session, lane: LaneId) -> LaneRecord:
     """The lane's record as the open transaction sees it."""
     name = table_of(session, lane)
-    if not _exists(session, name):
+    if session.storage.has_table_per_lane and not _exists(session, name):
         return LaneRecord()
     rows = session.query(f"SELECT position, epoch FROM {own_schema(session)}.{name} {_WHERE}", _key(lane), lane=lane)
     return LaneRecord(Position.parse(str(rows[0][0])), int(str(rows[0][1]))) if rows else LaneRecord()
@@ -108,15 +102,8 @@ def table_of(session: Session, lane: LaneId) -> str:
 
 
 def _exists(session: Session, table: str) -> bool:
-    if not session.storage.has_table_per_lane:
-        return True
-    return bool(
-        session.query(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = ?"
-            " AND table_name = ?",
-            (OWN_SCHEMA, table),
-        )
-    )
+    """True when there is such a table in ``wallaby``."""
+    return session.has_table(f"{own_schema(session)}.{table}")
 
 
 def _key(lane: LaneId) -> tuple[str, str, int]:

@@ -135,6 +135,15 @@ class Session:
         row = self._run(statement, **where).fetchone()
         return int(row[0]) if row else 0
 
+    def has_table(self, table: str) -> bool:
+        """Whether the table, as SQL, is there. Binding tells: `duckdb_tables` looks at every table of a lake."""
+        with translated(Doing.WORK):
+            try:
+                self.connect().execute(f"SELECT 1 FROM {table} LIMIT 0")
+            except duckdb.CatalogException:
+                return False
+        return True
+
     def arrow(self, statement: str, **where: Any) -> pa.Table:
         """A large answer."""
         with translated(Doing.WORK, **where):

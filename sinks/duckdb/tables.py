@@ -96,31 +96,34 @@ class Tables:
         """Empty the target; `Refused` when it held rows before wallaby came, or holds a history no copy brings back."""
         target = self.target(source)
         with self._session.transaction():
-            if not self.exists(target):
-                return
-            self.require_resettable(source)
-            self._session.query(f"DELETE FROM {target.sql}", table=target)
-            # What the columns were before matters no more.
-            self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
+            if self._holds_ours(target, source):
+                self._session.query(f"DELETE FROM {target.sql}", table=target)
+                # What the columns were before matters no more.
+                self._session.query(f"UPDATE {self._own} SET columns = [] {_WHERE}", (target.schema, target.table))
 
     def require_resettable(self, source: TableName) -> None:
         """`Refused` as `reset`."""
-        target = self.target(source)
         with self._session.transaction():
-            if not self.exists(target):
-                return
-            known = self._session.query(f"SELECT resettable FROM {self._own} {_WHERE}", (target.schema, target.table))
-            if not (known[0][0] if known else self._is_empty(target)):
-                raise Refused(
-                    "the target table held rows before wallaby first saw it, so it is not emptied",
-                    advice="Empty or drop the table yourself, or choose another schema with the option schema",
-                    table=target,
-                )
-            if self._has_versions(read_columns(self._session, target) or ()):
-                columns = self.options.version_columns
-                more = f"{quote_identifier(columns.opened_by)} <> 'r' OR NOT {quote_identifier(columns.is_current)}"
-                found = self._session.query(f"SELECT 1 FROM {target.sql} WHERE {more} LIMIT 1", table=target)
-                require_only_copied(not found, source)
+            self._holds_ours(self.target(source), source)
+
+    def _holds_ours(self, target: TargetName, source: TableName) -> bool:
+        """False when there is no target. `Refused` as `reset`."""
+        existing = read_columns(self._session, target)
+        if existing is None:
+            return False
+        known = self._session.query(f"SELECT resettable FROM {self._own} {_WHERE}", (target.schema, target.table))
+        if not (known[0][0] if known else self._is_empty(target)):
+            raise Refused(
+                "the target table held rows before wallaby first saw it, so it is not emptied",
+                advice="Empty or drop the table yourself, or choose another schema with the option schema",
+                table=target,
+            )
+        if self._has_versions(existing):
+            columns = self.options.version_columns
+            more = f"{quote_identifier(columns.opened_by)} <> 'r' OR NOT {quote_identifier(columns.is_current)}"
+            found = self._session.query(f"SELECT 1 FROM {target.sql} WHERE {more} LIMIT 1", table=target)
+            require_only_copied(not found, source)
+        return True
 
     def findings(self, schemas: tuple[TableSchema, ...], *, can_read: bool) -> list[Finding]:
         """What does not fit: names that collide in DuckDB, existing tables of another shape."""

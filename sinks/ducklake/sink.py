@@ -41,11 +41,11 @@ class DuckLakeSink(EngineSink[LakeSession]):
         self._session.upkeep.watch(self._tables.target(schema.name))
 
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
-        found = [*_catalog_findings(self._options.catalog_place), *_data_findings(self._options)]
+        found, exists = _catalog_findings(self._options.catalog_place)
+        found += _data_findings(self._options)
         if found:
             return found
         was_connected = self._session.is_connected
-        exists = _exists(self._options.catalog_place)
         if not exists and self._options.data_path is None:
             return [_error("data_path", "a new lake needs it", "Set the option data_path", "missing-data-path")]
         try:
@@ -60,34 +60,30 @@ class DuckLakeSink(EngineSink[LakeSession]):
                 self._session.close()
 
 
-def _catalog_findings(catalog: Catalog) -> list[Finding]:
-    """What keeps the catalog from being opened for writing."""
+def _catalog_findings(catalog: Catalog) -> tuple[list[Finding], bool]:
+    """What keeps the catalog from being opened for writing; and, if nothing does, whether it is there."""
     if catalog.path is not None:
-        return file_findings(catalog.path, is_duckdb=catalog.kind is CatalogKind.DUCKDB)
+        return file_findings(catalog.path, is_duckdb=catalog.kind is CatalogKind.DUCKDB), catalog.path.exists()
     try:
         with psycopg.connect(catalog.address, connect_timeout=_CONNECT_TIMEOUT_SECONDS) as connection:
             row = connection.execute(
                 "SELECT current_setting('transaction_read_only') = 'on',"
-                " to_regclass('ducklake_metadata') IS NOT NULL"
-                " OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+                " to_regclass('ducklake_metadata') IS NOT NULL,"
+                " coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
             ).fetchone()
     except psycopg.Error as error:
         # Without DuckDB's or libpq's words: they may name the login.
         message = f"does not answer, or refuses the login ({type(error).__name__})"
-        return [_error(catalog.place, message, "Check address, login and pg_hba.conf", "destination-unreachable")]
+        return [
+            _error(catalog.place, message, "Check address, login and pg_hba.conf", "destination-unreachable")
+        ], False
     assert row is not None, "a query without FROM returns one row"
-    if row[0]:
-        return [_error(catalog.place, "is read-only", "Name the primary server", "destination-read-only")]
-    if not row[1]:
-        return [_error(catalog.place, "nothing can be made in it", "GRANT CREATE on its schema", "read-only")]
-    return []
-
-
-def _exists(catalog: Catalog) -> bool:
-    if catalog.path is not None:
-        return catalog.path.exists()
-    with psycopg.connect(catalog.address, connect_timeout=_CONNECT_TIMEOUT_SECONDS) as connection:
-        return connection.execute("SELECT 1 WHERE to_regclass('ducklake_metadata') IS NOT NULL").fetchone() is not None
+    is_read_only, exists, may_create = row
+    if is_read_only:
+        return [_error(catalog.place, "is read-only", "Name the primary server", "destination-read-only")], exists
+    if not exists and not may_create:
+        return [_error(catalog.place, "nothing can be made in it", "GRANT CREATE on its schema", "read-only")], exists
+    return [], exists
 
 
 def _data_findings(options: DuckLakeOptions) -> list[Finding]:

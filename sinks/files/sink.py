@@ -92,11 +92,11 @@ class FilesSink:
     def _reset_table(self, name: TableName, lane: LaneId, epoch: int) -> None:
         self._abandon(lane)
         log = self._prepared(lane)
-        void = [file for file in live_files(log.all()) if file.name == name]
-        self._append(log, lane, epoch, Kind.RESET_TABLE, tables=(name,))
-        earlier = [file for entry in log.all() for file in entry.files if file.name == name]
+        reset = self._append(log, lane, epoch, Kind.RESET_TABLE, tables=(name,))
+        # What follows the entry is a successor's, which may have copied the table again by now.
+        earlier = (entry for entry in log.all() if entry.sequence < reset.sequence)
+        gone = [file for entry in earlier for file in entry.files if file.name == name]
         with translated(table=name):
-            gone = (*void, *earlier)
             self._storage.remove(dict.fromkeys(key for file in gone for key in (file.path, file.staged) if key))
 
     def recover(self, lane: LaneId, epoch: int) -> Position:
@@ -166,10 +166,10 @@ def _require_format(storage: Storage) -> None:
     """Mark the root as ours, or read the mark; `Refused` for a storage that lets two writers make the same key."""
     mark = json.dumps({"version": FORMAT_VERSION}).encode()
     with translated(path=str(storage)):
-        storage.create(FORMAT_KEY, mark)
+        is_made = storage.create(FORMAT_KEY, mark)
     _require_known_format(storage)
     with translated(path=str(storage)):
-        if storage.create(FORMAT_KEY, mark):
+        if is_made and storage.create(FORMAT_KEY, mark):
             raise Refused(
                 "the storage makes a key that is there already: commits would not be safe",
                 advice="Use a store that honours If-None-Match when an object is written",

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from sinks.files.layout import encode_name
 from sinks.files.partition import Partition, TimeUnit
 from wallaby.errors import ConfigError
+from wallaby.transform.columns import single
 
 NULL_FOLDER: Final = "__HIVE_DEFAULT_PARTITION__"
 _PRINTED: Final = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
@@ -71,9 +72,7 @@ def _values(partition: Partition, rows: pa.Table) -> pa.DictionaryArray:
     """Each row's value, as the folder prints it; null for null."""
     if partition.column not in rows.column_names:
         return pa.nulls(len(rows), pa.string()).dictionary_encode()
-    column = rows.column(partition.column).combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    column = single(rows.column(partition.column))
     if partition.unit is not None:
         moments = column.cast(pa.timestamp("us"))
         ticks = moments.cast(pa.int64())

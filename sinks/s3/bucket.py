@@ -73,17 +73,15 @@ class Bucket:
             self._scratch = None
 
     def require(self) -> None:
-        with errors.translated(bucket=self._options.bucket):
-            self._list("", limit=1)
+        self._first_names()
 
     def findings(self) -> list[Finding]:
         try:
-            self.require()
+            found = self._first_names()
             is_ours = self.exists(FORMAT_KEY)
-            found = [] if is_ours else [*self.names("")[:1], *self.folders("")[:2]]
         except Transient as error:
             return [error_finding(str(self), error.message, error.advice, "destination-unreachable")]
-        if any(name != OWN_FOLDER for name in found):
+        if not is_ours and any(name != OWN_FOLDER for name in found):
             message, advice = "holds objects that are not wallaby's", "Name an empty prefix"
             return [error_finding(str(self), message, advice, "foreign-files")]
         return []
@@ -238,9 +236,15 @@ class Bucket:
     def _at(self, key: str) -> dict[str, str]:
         return {"Bucket": self._options.bucket, "Key": self._prefix + key}
 
-    def _list(self, folder: str, *, limit: int | None = None) -> Any:
-        more = {} if limit is None else {"MaxKeys": limit}
-        return self._client.list_objects_v2(Bucket=self._options.bucket, Prefix=self._folder(folder), **more)
+    def _first_names(self) -> list[str]:
+        """Of objects and folders directly in the root, three or as many as there are: one request, however many."""
+        with errors.translated(bucket=self._options.bucket):
+            page = self._client.list_objects_v2(
+                Bucket=self._options.bucket, Prefix=self._folder(""), Delimiter="/", MaxKeys=3
+            )
+        keys = [entry["Key"] for entry in page.get("Contents", ())]
+        keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
+        return [key.removeprefix(self._prefix).rstrip("/") for key in keys]
 
     def _pages(self, folder: str) -> Iterable[Any]:
         pages = self._client.get_paginator("list_objects_v2")

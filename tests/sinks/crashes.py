@@ -1,4 +1,4 @@
-"""Killing `tests.sinks.crashing_writer` again and again until its history is written."""
+"""Killing `tests.sinks.crashing_writer` again and again until its history is written, and what a log says then."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+
+from wallaby.schema import TableSchema
+from wallaby.transform.state import derive_state
 
 _ROOT = Path(__file__).parents[2]
 
@@ -33,3 +38,10 @@ def write_and_die(kind: str, options: Mapping[str, Any], seed: int, deaths: Iter
         killed += done.returncode < 0
     assert done.returncode == 0, done.stderr
     return killed
+
+
+def state_of(schema: TableSchema, log: pa.Table) -> pa.Table:
+    """The rows the log stands for, as `derive_state` has them; every change must be in it once."""
+    places = log.select(["__commit_lsn", "__ordinal", "__op"])
+    assert len(places.group_by(places.column_names).aggregate([])) == len(places), "a change is there twice"
+    return derive_state(schema, log)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sinks.files import FACTORY
+from sinks.files.manifests import Entry, ManifestLog
 from sinks.files.reader import committed_files, read_log
 from sinks.files.sink import FilesSink
 from tests.sinks.lane import TestLane
@@ -176,6 +177,33 @@ def test_reset_leaves_foreign_files_and_other_lanes_alone(make_sink: Make, tmp_p
     assert foreign.exists()
     assert read_log(tmp_path, "public", "orders").num_rows == 1
     assert len(list(tmp_path.rglob("*.parquet"))) == 2
+
+
+@pytest.mark.must_not_fail(20)
+def test_a_reset_that_slept_after_its_entry_spares_the_copy_of_its_successor(
+    make_sink: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream()
+    stream.copy(ORDERS, [(1, "a")])
+    [window] = stream.windows()
+    late = make_sink()
+    TestLane(late, LANE, 1).apply(window)
+    append = ManifestLog.append
+
+    def slept(log: ManifestLog, entry: Entry) -> bool:
+        is_made = append(log, entry)
+        monkeypatch.undo()
+        successor = make_sink()
+        successor.recover(LANE, 2)
+        successor.reset_table(ORDERS.name, LANE, 2)
+        successor.reset_lane(LANE, 2)
+        TestLane(successor, LANE, 2).apply(window)
+        return is_made
+
+    monkeypatch.setattr(ManifestLog, "append", slept)
+    late.reset_table(ORDERS.name, LANE, 1)
+    assert read_log(tmp_path, "public", "orders").column("id").to_pylist() == [1]
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
 
 
 def test_the_directory_must_be_there_and_ours(tmp_path: Path) -> None:

@@ -225,9 +225,19 @@ def test_a_store_that_does_not_answer_is_found(make_sink: Make) -> None:
     assert finding.advice
 
 
-def test_a_prefix_with_other_objects_is_not_ours(make_sink: Make, client: Any, place: dict[str, Any]) -> None:
-    client.put_object(Bucket=place["bucket"], Key="some/logs/mine.txt", Body=b"x")
+@pytest.mark.parametrize("keys", [["mine.txt"], ["zebras/mine.txt"], ["_wallaby/a", "_wallaby/b", "zebra.txt"]])
+def test_a_prefix_with_other_objects_is_not_ours(
+    make_sink: Make, client: Any, place: dict[str, Any], keys: list[str]
+) -> None:
+    for key in keys:
+        client.put_object(Bucket=place["bucket"], Key=f"some/logs/{key}", Body=b"x")
     assert [finding.code for finding in make_sink().check()] == ["foreign-files"]
+
+
+def test_what_is_beside_the_prefix_is_of_no_concern(make_sink: Make, client: Any, place: dict[str, Any]) -> None:
+    for key in ("mine.txt", "some/mine.txt", "some/logs-of-others/mine.txt"):
+        client.put_object(Bucket=place["bucket"], Key=key, Body=b"x")
+    assert make_sink().check() == []
 
 
 @pytest.mark.parametrize(
