@@ -23,7 +23,7 @@ from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
 from sinks.files.storage import DataFile
 from sinks.objects.parallel import each
 from sinks.objects.store import Listing, ObjectStore
-from wallaby.errors import OutcomeUnknown, Transient
+from wallaby.errors import OutcomeUnknown, Refused, Transient
 from wallaby.sink import Finding
 from wallaby.window import LaneId
 
@@ -55,7 +55,7 @@ class ObjectStorage:
         try:
             found = self._store.first(self._prefix)
             is_ours = self.exists(FORMAT_KEY)
-        except Transient as error:
+        except (Transient, Refused) as error:
             return [error_finding(str(self), error.message, error.advice, "destination-unreachable")]
         if not is_ours and any(name != OWN_FOLDER for name in (*found.names, *found.folders)):
             message, advice = "holds objects that are not wallaby's", "Name an empty prefix"
