@@ -73,7 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
         assert state.target.hostname is not None
         connection = HTTPConnection(state.target.hostname, state.target.port, timeout=60)
         try:
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in ("connection",)}
+            headers = {
+                name: value for name, value in self.headers.items() if name.lower() not in ("connection", "expect")
+            }
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
             content = answer.read()

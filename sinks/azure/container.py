@@ -110,6 +110,7 @@ class Container:
                 retry_total=ATTEMPTS - 1,
                 initial_backoff=1,
                 increment_base=2,
+                random_jitter_range=1,
             )
         return self._made_client
 
