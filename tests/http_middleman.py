@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-_HOP: frozenset[str] = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+"""Headers of answers that are said anew."""
+_OURS: Final = frozenset({"connection", "expect"})
+"""Headers of requests that are not passed on."""
 
 
 class Middleman:
