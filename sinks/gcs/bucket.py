@@ -20,6 +20,7 @@ from wallaby.errors import ConfigError, MissingExtra
 
 try:
     from google.auth.credentials import AnonymousCredentials
+    from google.auth.transport.requests import AuthorizedSession
     from google.cloud.storage import Client
     from google.cloud.storage.retry import DEFAULT_RETRY
     from google.oauth2.service_account import Credentials
@@ -108,10 +109,13 @@ class Bucket:
     def _client(self) -> Any:
         if self._made_client is None:
             endpoint = self._options.endpoint
+            credentials = _credentials(self._options)
             self._made_client = Client(
                 # Only where buckets are made the project matters.
                 project="none",
-                credentials=_credentials(self._options),
+                credentials=credentials,
+                # Nobody has no newer token after 401.
+                _http=AuthorizedSession(credentials, refresh_status_codes=()) if self._options.is_anonymous else None,
                 client_options={"api_endpoint": endpoint.rstrip("/")} if endpoint else None,
             )
             # It would ask for the bucket's metadata beside our requests, for traces nobody takes.

@@ -241,7 +241,7 @@ class ObjectStoreContract:
         ("status", "message", "kind"),
         [
             (400, "does not take the request", Transient),
-            (401, "refuses access|no valid keys", Transient),
+            (401, "refuses access", Transient),
             (403, "refuses access", Transient),
             (409, "the store answered", Transient),
             (501, "does not know a request", Refused),

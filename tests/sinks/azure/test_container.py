@@ -91,6 +91,7 @@ def no_identity(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("sinks.azure.container.DefaultAzureCredential", Nobody)
     monkeypatch.setattr("sinks.azure.container.ClientSecretCredential", Nobody)
+    monkeypatch.setattr("sinks.azure.container.ATTEMPTS", 1)
 
 
 @pytest.mark.usefixtures("no_identity")
