@@ -22,7 +22,7 @@ class GcsOptions(ObjectLogOptions):
     bucket: str = Field(min_length=1, pattern=r"^[^/:]+$")
     """It must exist. Reading, writing, listing and deleting below ``prefix`` must be allowed."""
     credentials: str | None = None
-    """A service account's key, JSON; default: what the machine has (`GOOGLE_APPLICATION_CREDENTIALS`, workload
+    """A service account's key, JSON; default: what the machine has (``GOOGLE_APPLICATION_CREDENTIALS``, workload
     identity, the instance's service account)."""
     endpoint: str | None = Field(default=None, pattern=r"^https?://[^/@]+/?$")
     """Address of a server that is not Google's public one; ``http://`` is asked without credentials."""
