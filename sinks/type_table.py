@@ -51,7 +51,7 @@ DESTINATIONS: Final = {
     ),
     "delta": Destination("Delta Lake", delta, DELTA_NAMES, "Outliers are held where the last column says so."),
     "iceberg": Destination("Iceberg", iceberg, ICEBERG_NAMES, "No outliers are held."),
-    "files": Destination("Parquet files", files, FILES_NAMES, "No outliers are held. Objects in S3 are the same."),
+    "files": Destination("Parquet files", files, FILES_NAMES, "No outliers are held. Objects in buckets are the same."),
 }
 _HEAD: Final = """# Types
 

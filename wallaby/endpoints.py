@@ -29,10 +29,12 @@ _OWN: Final[Mapping[str, str]] = {
     "pgstream": "sinks.pgstream:FACTORY",
     "delta": "sinks.delta:FACTORY",
     "s3": "sinks.s3:FACTORY",
+    "gcs": "sinks.gcs:FACTORY",
+    "azure": "sinks.azure:FACTORY",
     "blackhole": "sinks.blackhole:FACTORY",
 }
 _EXTRAS: Final[Mapping[str, str]] = {
-    **{name: name for name in ("duckdb", "ducklake", "delta", "iceberg")},
+    **{name: name for name in ("duckdb", "ducklake", "delta", "iceberg", "gcs", "azure")},
     "s3": "aws",
 }
 _GO_TYPES: Final = frozenset(

@@ -172,7 +172,7 @@ def _require_format(storage: Storage) -> None:
         if is_made and storage.create(FORMAT_KEY, mark):
             raise Refused(
                 "the storage makes a key that is there already: commits would not be safe",
-                advice="Use a store that honours If-None-Match when an object is written",
+                advice="Use a store that can make an object only if it is absent",
                 path=str(storage),
             )
 

@@ -1,4 +1,4 @@
-"""The port to where files lie: a directory (`sinks.files.directory`) or a bucket of a store (`sinks.s3.bucket`).
+"""The port to where files lie: a directory (`sinks.files.directory`) or a bucket (`sinks.objects.storage`).
 
 Keys are relative to the root, with ``/``. Two things matter to exactly-once: `Storage.create` lets exactly one of any
 number of racing writers make a key, whole and durable; and what `Storage.bring` brought counts only when a manifest

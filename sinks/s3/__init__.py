@@ -24,9 +24,9 @@ class _Factory(TypedFactory[S3Options]):
 
     def make(self, options: S3Options, *, destination: str) -> Sink:
         from sinks.files.sink import FilesSink
-        from sinks.s3.bucket import Bucket
+        from sinks.s3.bucket import storage
 
-        return FilesSink(options, Bucket(options), destination=destination)
+        return FilesSink(options, storage(options), destination=destination)
 
 
 FACTORY = _Factory()

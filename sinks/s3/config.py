@@ -7,20 +7,19 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from sinks.files.config import LogOptions, refuse_mirror
+from sinks.files.config import refuse_mirror
+from sinks.objects.config import ObjectLogOptions
 from wallaby.errors import ConfigError
 from wallaby.flow.bucket import BucketOptions
 
 
-class S3Options(LogOptions, BucketOptions):
+class S3Options(ObjectLogOptions, BucketOptions):
     """Which bucket, how it is reached, and how the files are written."""
 
     secret_fields: ClassVar[frozenset[str]] = BucketOptions.secret_fields
 
     bucket: str = Field(min_length=1, pattern=r"^[^/:]+$")
     """It must exist. Reading, writing, listing and deleting below ``prefix`` must be allowed."""
-    prefix: str = ""
-    """The folder of everything in the bucket; shared with nobody but other flows."""
     access_key: str | None = None
     """Default: what the machine has (environment, profile, instance or pod role)."""
     use_fips: bool = False

@@ -9,11 +9,15 @@ from typing import Any, Final
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from wallaby.errors import Refused, Transient, WallabyError
+from sinks.objects.errors import Advice, Answer, translate
 
 ANY: Final = (ClientError, BotoCoreError, Boto3Error)
 """What boto3 raises for a request that did not succeed."""
-_NOT_IMPLEMENTED: Final = 501
+ADVICE: Final = Advice(
+    place="bucket",
+    keys="Set access_key and secret_key, or give the machine a role",
+    address="region, endpoint and force_path_style",
+)
 _ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
@@ -25,60 +29,20 @@ def translated(**where: Any) -> Iterator[None]:
     try:
         yield
     except ANY as error:
-        if code(error) in _ABSENT:
+        said = answer(error)
+        if said.code in _ABSENT:
             raise FileNotFoundError("no such key") from None
         # Without a cause on purpose: texts may quote the address with what is in it.
-        raise translate(error, **where) from None
+        raise translate(said, ADVICE, **where) from None
 
 
-def code(error: Exception) -> str:
-    """The store's error code; empty when it did not answer."""
-    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
-
-
-def status(error: Exception) -> int:
-    """The answer's HTTP status; 0 when there was none."""
+def answer(error: Exception) -> Answer:
+    """What the store said."""
     if not isinstance(error, ClientError):
-        return 0
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return Answer(is_without_keys=isinstance(error, NoCredentialsError | PartialCredentialsError))
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return Answer(status, code, is_missing_place=code == "NoSuchBucket")
 
 
-def is_unanswered(error: Exception) -> bool:
-    """True when the store may have done what was asked."""
-    return status(error) == 0 or (status(error) >= 500 and status(error) != _NOT_IMPLEMENTED)
-
-
-def translate(error: Exception, **where: Any) -> WallabyError:
-    """Our error for a request that was refused or not answered."""
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return Transient(
-            "there are no keys for the store",
-            advice="Set access_key and secret_key, or give the machine a role",
-            **where,
-        )
-    if code(error) == "NoSuchBucket":
-        return Transient("the bucket does not exist", advice="Create it, or correct bucket", **where)
-    if status(error) in (401, 403):
-        return Transient(
-            "the store refuses access",
-            advice="Look at the keys or the permissions: reading, writing, listing and deleting are needed",
-            **where,
-        )
-    if status(error) == _NOT_IMPLEMENTED:
-        return Refused(
-            "the store does not know a request that is needed",
-            advice="Use a store that honours If-None-Match when an object is written",
-            **where,
-        )
-    if status(error) in (301, 307, 400):
-        return Transient(
-            f"the store does not take the request ({code(error)})",
-            advice="Look at region, endpoint and force_path_style",
-            **where,
-        )
-    if is_unanswered(error):
-        return Transient("the store does not answer", advice="Look at endpoint, region and the network", **where)
-    return Transient(f"the store answered {code(error)}", advice="Look at the store", **where)
-
-
-__all__ = ["ANY", "code", "is_unanswered", "status", "translate", "translated"]
+__all__ = ["ADVICE", "ANY", "answer", "translated"]

@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from cluster.cli import _parser as cli_parser
+from sinks.azure.config import AzureOptions
 from sinks.delta.config import DeltaOptions
 from sinks.duckdb.config import DuckDBOptions
 from sinks.ducklake.config import DuckLakeOptions
 from sinks.files.config import FilesOptions
+from sinks.gcs.config import GcsOptions
 from sinks.iceberg.config import IcebergOptions
 from sinks.pgstream.config import PgstreamOptions
 from sinks.postgres.config import PostgresDestinationOptions
@@ -42,6 +44,8 @@ OWN_OPTIONS: dict[str, type[DestinationOptions]] = {
     "iceberg": IcebergOptions,
     "files": FilesOptions,
     "s3": S3Options,
+    "gcs": GcsOptions,
+    "azure": AzureOptions,
 }
 """Options of each type of destination; its page has those that others lack."""
 

@@ -124,5 +124,8 @@ def test_what_says_no_folder_is_refused(entry: str) -> None:
 
 
 def test_reading_options_loads_no_arrow() -> None:
-    program = "import sys, sinks.files, sinks.s3; sys.exit('pyarrow' in sys.modules or 'boto3' in sys.modules)"
+    program = """
+import sys, sinks.azure, sinks.files, sinks.gcs, sinks.s3
+sys.exit(bool({"pyarrow", "boto3", "google.cloud.storage", "azure.storage.blob"} & set(sys.modules)))
+"""
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

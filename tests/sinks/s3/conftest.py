@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import boto3
 import pytest
 
-from sinks.files.reader import Place
-from sinks.s3.bucket import Bucket
-from sinks.s3.config import read_options
+from sinks.s3 import FACTORY, bucket
 from tests.s3 import s3_server
+from tests.sinks.object_store_contract import PREFIX, StoreCase
 
 KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 
@@ -39,26 +38,20 @@ def client(s3_endpoint: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def place(client: Any, s3_endpoint: str) -> dict[str, Any]:
-    """The options that name a new bucket."""
+def case(client: Any, s3_endpoint: str) -> StoreCase:
+    """A new bucket."""
     name = f"log-{uuid.uuid4().hex}"
     client.create_bucket(Bucket=name)
-    return {"bucket": name, "prefix": "some/logs", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
 
+    def keys() -> set[str]:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=name)
+        return {entry["Key"].removeprefix(f"{PREFIX}/") for page in pages for entry in page.get("Contents", ())}
 
-@pytest.fixture
-def reading(place: dict[str, Any]) -> Iterator[Callable[[], Place]]:
-    """Makes the storage readers read from."""
-    with closing(Bucket(read_options(place))) as bucket:
-        yield lambda: bucket
-
-
-@pytest.fixture
-def keys(client: Any, place: dict[str, Any]) -> Callable[[], set[str]]:
-    """What is in the bucket, by keys without the prefix."""
-
-    def listed() -> set[str]:
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=place["bucket"])
-        return {entry["Key"].removeprefix("some/logs/") for page in pages for entry in page.get("Contents", ())}
-
-    return listed
+    return StoreCase(
+        factory=FACTORY,
+        module=bucket,
+        options={"bucket": name, "prefix": PREFIX, "endpoint": s3_endpoint, "force_path_style": True, **KEYS},
+        place="bucket",
+        listed=keys,
+        put=lambda key, content: client.put_object(Bucket=name, Key=key, Body=content),
+    )

@@ -1,15 +1,14 @@
-"""The sink contract over a bucket, where conditional puts decide."""
+"""The sink contract over a bucket of S3, where conditional creations decide."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
 
-from sinks.files.reader import Place, read_log
-from sinks.s3 import FACTORY
+from sinks.files.reader import read_log
+from tests.sinks.object_store_contract import StoreCase
 from wallaby.schema import TableSchema
 from wallaby.sink import Sink, WriteMode
 from wallaby.testing.sink_contract import SinkContract
@@ -22,16 +21,18 @@ class TestS3Contract(SinkContract):
     bulk_rows = 10_000
 
     @pytest.fixture(autouse=True)
-    def bucket(self, place: dict[str, Any], reading: Callable[[], Place]) -> Iterator[None]:
-        self.place, self.reading = place, reading
+    def place(self, case: StoreCase) -> Iterator[None]:
+        self.case = case
         self.sinks: list[Sink] = []
         yield
         for sink in self.sinks:
             sink.close()
 
     def make_sink(self, *, mode: WriteMode) -> Sink:
-        self.sinks.append(FACTORY.create({**self.place, "write_mode": mode.value}, destination="target"))
+        options = {**self.case.options, "write_mode": mode.value}
+        self.sinks.append(self.case.factory.create(options, destination="target"))
         return self.sinks[-1]
 
     def read_log(self, schema: TableSchema) -> pa.Table:
-        return read_log(self.reading(), schema.name.schema, schema.name.name)
+        with self.case.storage() as storage:
+            return read_log(storage, schema.name.schema, schema.name.name)

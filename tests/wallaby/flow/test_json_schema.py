@@ -18,7 +18,7 @@ from wallaby.flow.json_schema import flow_schema
 ROOT = Path(__file__).parents[3]
 PUBLISHED = ROOT / "docs" / "flow.schema.json"
 EXAMPLES = sorted((ROOT / "examples" / "flows").iterdir())
-OWN = ("blackhole", "duckdb", "files", "pgstream", "postgres", "s3")
+OWN = ("azure", "blackhole", "duckdb", "files", "gcs", "pgstream", "postgres", "s3")
 
 FLOW: dict[str, Any] = {
     "name": "shop",

@@ -1,0 +1,170 @@
+"""An object store as `sinks.files.storage.Storage`.
+
+Objects are uploaded, several at a time and large ones in parts, once a commit knows their keys; until then rows wait in
+a local scratch folder. Before the first object an intent is written that lists them all; it goes when the manifest is
+there. Whatever a dead writer left is in an intent, and `tidy` removes what no manifest names.
+
+A conditional creation whose answer is lost is repeated by the store's library and then fails on the object it made
+itself. Each creation therefore has a mark in the object's metadata, by which it knows its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sinks.files.errors import error_finding
+from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
+from sinks.files.storage import DataFile
+from sinks.objects.parallel import each
+from sinks.objects.store import Listing, ObjectStore
+from wallaby.errors import OutcomeUnknown, Refused, Transient
+from wallaby.sink import Finding
+from wallaby.window import LaneId
+
+_FETCH_BYTES_MAX: Final = 64 << 20
+"""Of a file that is read, kept in memory; more goes to a nameless file."""
+
+
+class ObjectStorage:
+    """See `sinks.files.storage.Storage`."""
+
+    def __init__(self, store: ObjectStore, *, prefix: str = "") -> None:
+        self._store = store
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def __str__(self) -> str:
+        return f"{self._store}/{self._prefix}"
+
+    def close(self) -> None:
+        self._store.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    def require(self) -> None:
+        self._store.first(self._prefix)
+
+    def findings(self) -> list[Finding]:
+        try:
+            found = self._store.first(self._prefix)
+            is_ours = self.exists(FORMAT_KEY)
+        except (Transient, Refused) as error:
+            return [error_finding(str(self), error.message, error.advice, "destination-unreachable")]
+        if not is_ours and any(name != OWN_FOLDER for name in (*found.names, *found.folders)):
+            message, advice = "holds objects that are not wallaby's", "Name an empty prefix"
+            return [error_finding(str(self), message, advice, "foreign-files")]
+        return []
+
+    def prepare(self, lane: LaneId) -> None:
+        """Keys need no folders, and no object is ever half made."""
+
+    def names(self, folder: str) -> list[str]:
+        return list(self._list(folder).names)
+
+    def folders(self, folder: str) -> list[str]:
+        return list(self._list(folder).folders)
+
+    def exists(self, key: str) -> bool:
+        try:
+            self._store.mark(self._prefix + key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, key: str) -> bytes:
+        return self._store.read(self._prefix + key)
+
+    def create(self, key: str, content: bytes) -> bool:
+        mark = uuid.uuid4().hex
+        return self._store.create(self._prefix + key, content, mark) or self._is_marked(key, mark)
+
+    def sync(self, folder: str) -> None:
+        """The store answers when an object is durable."""
+
+    def remove(self, keys: Iterable[str]) -> None:
+        if wanted := [self._prefix + key for key in keys]:
+            self._store.delete(wanted)
+
+    @property
+    def syncs_scratch(self) -> bool:
+        return False
+
+    def scratch(self, lane: LaneId, epoch: int) -> Path:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="wallaby-objects-")
+        own = (encode_name(lane.flow), encode_name(lane.destination), str(lane.index))
+        folder = Path(self._scratch.name, *own)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def staged_name(self, made: Path) -> str:
+        return ""
+
+    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]]) -> None:
+        paths = [file.path for _, file in files]
+        self.create(_intent(lane, epoch, paths), json.dumps(paths).encode())
+        each(self._upload, files)
+
+    def settle(self, lane: LaneId, epoch: int, files: Sequence[DataFile]) -> None:
+        if files:
+            self.remove([_intent(lane, epoch, [file.path for file in files])])
+
+    def tidy(self, lane: LaneId, epoch: int, live: Callable[[], Iterable[DataFile]]) -> None:
+        # What a commit without an answer left here is not needed: objects are whole in the bucket or not there.
+        for made in self.scratch(lane, epoch).iterdir():
+            made.unlink()
+        staging = LaneFolders(lane).staging
+        intents = [
+            f"{staging}/{folder}/{name}"
+            for folder in self.folders(staging)
+            if int(folder) <= epoch
+            for name in self.names(f"{staging}/{folder}")
+        ]
+        if intents:
+            named = {file.path for file in live()}
+            brought = dict.fromkeys(path for intent in intents for path in json.loads(self.read(intent)))
+            self.remove([path for path in brought if path not in named])
+            self.remove(intents)
+
+    def fetch(self, file: DataFile) -> BinaryIO:
+        content = tempfile.SpooledTemporaryFile(_FETCH_BYTES_MAX)  # noqa: SIM115 - it is the caller's
+        try:
+            self._store.download(self._prefix + file.path, content)  # type: ignore[arg-type]  # it has all of BinaryIO
+        except BaseException:
+            content.close()
+            raise
+        content.seek(0)
+        return content  # type: ignore[return-value]  # as above
+
+    def _list(self, folder: str) -> Listing:
+        return self._store.list(f"{self._prefix}{folder}/" if folder else self._prefix)
+
+    def _upload(self, file: tuple[Path, DataFile]) -> None:
+        made, named = file
+        self._store.upload(made, self._prefix + named.path)
+
+    def _is_marked(self, key: str, mark: str) -> bool:
+        try:
+            return self._store.mark(self._prefix + key) == mark
+        except FileNotFoundError:
+            return False
+        except Transient as error:
+            raise OutcomeUnknown(
+                "the store did not say who made an object", advice="The manifests decide: recover", **error.where
+            ) from None
+
+
+def _intent(lane: LaneId, epoch: int, paths: Sequence[str]) -> str:
+    """The key of the list of what a commit brings: the same whenever it brings the same."""
+    name = hashlib.sha256("\0".join(paths).encode()).hexdigest()[:32]
+    return f"{LaneFolders(lane).staging_of(epoch)}/{name}.json"
+
+
+__all__ = ["ObjectStorage"]
