@@ -81,7 +81,7 @@ types: $(VENV)/.tools ## mypy, strict
 
 .PHONY: chaos
 chaos: $(VENV)/.dev ## The long tests that kill processes and servers (WALLABY_CHAOS_SEED=1 WALLABY_CHAOS_FAULTS=36)
-	$(BIN)/python -m pytest -m chaos --timeout 1800 tests/chaos $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m chaos --timeout 1800 tests/chaos tests/sinks tests/cluster/test_job.py $(PYTEST_ARGS)
 
 .PHONY: long
 long: $(VENV)/.dev ## All tests of destinations, with the whole contracts that `make test` leaves out for time
