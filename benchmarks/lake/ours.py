@@ -33,7 +33,9 @@ class Lane:
 
     def __init__(self, kind: str, target: Path, mode: str, option: str) -> None:
         factory = import_module(f"sinks.{kind}").FACTORY
-        self._sink = factory.create({**place(kind, target), "write_mode": mode, **_option(option)}, destination="lake")
+        self._sink = factory.create(
+            {**place(kind, target), "write_mode": mode, **_option(kind, option)}, destination="lake"
+        )
         self._sink.ensure_table(_SCHEMA)
         self._at = self._sink.recover(_LANE, 1)
         self._writer = self._sink.writer(_LANE, 1)
@@ -71,8 +73,10 @@ def place(kind: str, target: Path) -> dict[str, Any]:
             return {"path": str(target)}
 
 
-def _option(option: str) -> dict[str, Any]:
-    return {"mirror_strategy": option} if option else {}
+def _option(kind: str, option: str) -> dict[str, Any]:
+    if not option:
+        return {}
+    return {option: True} if kind == "delta" else {"mirror_strategy": option}
 
 
 def timed(rows: int, work: Callable[[], object]) -> None:

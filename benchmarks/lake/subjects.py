@@ -12,7 +12,7 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder
 from pyiceberg.table import StaticTable
 
 from benchmarks.measure import Run
@@ -76,7 +76,8 @@ class Subject:
                 rows = StaticTable.from_metadata(str(newest)).scan(selected_fields=tuple(names)).to_arrow()
             case "delta":
                 [log] = target.rglob("*narrow*/_delta_log")
-                rows = DeltaTable(str(log.parent)).to_pyarrow_table(columns=names)
+                query = QueryBuilder().register("narrow", DeltaTable(str(log.parent)))
+                rows = pa.table(query.execute(f"SELECT {', '.join(names)} FROM narrow"))
             case "duckdb":
                 [path] = target.rglob("*.duckdb")
                 with duckdb.connect(str(path), read_only=True) as connection:
@@ -125,6 +126,7 @@ MIRRORS: Final = (
     Subject(f"{_DELTA.name}, MERGE", "delta", _DELTA, is_peer=True),
     Subject(f"{_DLT.name}, upsert", "delta", _DLT, rows_max=1_000_000),
     Subject("wallaby", "delta"),
+    Subject("wallaby, deletion vectors", "delta", options="deletion_vectors"),
     Subject(f"{_ICEBERG.name}, upsert", "iceberg", _ICEBERG, is_peer=True, rows_max=1_000_000),
     Subject(f"{_DLT.name}, upsert", "iceberg", _DLT, rows_max=1_000_000),
     Subject("wallaby, copy on write", "iceberg", options="copy-on-write"),

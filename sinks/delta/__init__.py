@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 from sinks.delta.config import CAPABILITIES, DeltaOptions, read_options
@@ -26,6 +27,9 @@ class _Factory(TypedFactory[DeltaOptions]):
 
     def make(self, options: DeltaOptions, *, destination: str) -> Sink:
         from sinks.delta.sink import DeltaSink
+
+        if options.deletion_vectors and options.is_remote:
+            import_module("boto3")  # its commits are made without the engine
 
         return DeltaSink(options, destination=destination)
 

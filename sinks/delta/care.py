@@ -13,11 +13,14 @@ from typing import Final, assert_never
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from sinks.delta.config import DeltaOptions
+from sinks.delta.config import RETENTION_MIN, DeltaOptions
 from sinks.delta.due import FileFacts, is_compaction_due, small_files
 from sinks.delta.errors import Conflict, Doing, translated
+from sinks.delta.log import Log
+from sinks.delta.rewrite import has_vectors
 from sinks.delta.store import NO_HOOKS, Store
 from sinks.delta.tables import SOURCE
+from sinks.delta.unused import unused_vectors
 from wallaby.care import Chore, Condition, Look
 from wallaby.schema import TableName
 
@@ -47,20 +50,24 @@ class DeltaKeeper:
         actions = _actions(found, table)
         files, target = _facts(actions), self._options.target_file_size
         is_compact_due = is_compaction_due(files, target_bytes=target, files_min=self._options.compact_files)
-        is_vacuum_due = self._options.vacuum and bool(self._vacuumed(found, table, is_dry_run=True))
+        is_vacuum_due = self._options.vacuum and bool(
+            self._vacuumed(found, table, is_dry_run=True) or self._unused(found, table, now)
+        )
         due = {
             Chore.COMPACT: is_compact_due,
             Chore.EXPIRE: is_vacuum_due,
             Chore.CHECKPOINT: is_compact_due or is_vacuum_due,
         }
-        return Look(condition=self._condition(actions, files), due=tuple(chore for chore in due if due[chore]))
+        return Look(
+            condition=self._condition(found, table, actions, files), due=tuple(chore for chore in due if due[chore])
+        )
 
     def condition(self, table: TableName) -> Condition | None:
         found = self._opened(table)
         if found is None:
             return None
         actions = _actions(found, table)
-        return self._condition(actions, _facts(actions))
+        return self._condition(found, table, actions, _facts(actions))
 
     def do(self, table: TableName, chore: Chore, now: datetime) -> bool:
         for _ in range(ATTEMPTS_MAX):
@@ -68,7 +75,7 @@ class DeltaKeeper:
             if found is None:
                 return False
             try:
-                self._do(found, table, chore)
+                self._do(found, table, chore, now)
             except Conflict:
                 continue
             return True
@@ -77,21 +84,23 @@ class DeltaKeeper:
     def close(self) -> None:
         """Nothing stays open between calls."""
 
-    def _condition(self, actions: pa.Table, files: list[FileFacts]) -> Condition:
+    def _condition(self, found: DeltaTable, table: TableName, actions: pa.Table, files: list[FileFacts]) -> Condition:
         rows = actions["num_records"].to_pylist() if actions.num_rows else []
+        marked = sum(file.marked for file in self._log(found, table).files) if has_vectors(found) else 0
         return Condition(
             files=len(files),
             small_files=small_files(files, target_bytes=self._options.target_file_size).total(),
             bytes=sum(file.size for file in files),
-            rows=sum(count or 0 for count in rows),
+            rows=sum(count or 0 for count in rows) - marked,
         )
 
-    def _do(self, found: DeltaTable, table: TableName, chore: Chore) -> None:
+    def _do(self, found: DeltaTable, table: TableName, chore: Chore, now: datetime) -> None:
         match chore:
             case Chore.COMPACT:
                 self._compact(found, table)
             case Chore.EXPIRE:
                 self._vacuumed(found, table, is_dry_run=False)
+                self._store.folder(self._store.uri(table), table=table).remove(self._unused(found, table, now))
             case Chore.CHECKPOINT:
                 with translated(Doing.WORK, table=table):
                     found.create_checkpoint()
@@ -126,6 +135,19 @@ class DeltaKeeper:
                 full=True,
                 post_commithook_properties=NO_HOOKS,
             )
+
+    def _unused(self, found: DeltaTable, table: TableName, now: datetime) -> list[str]:
+        """Deletion vectors as `_vacuumed`: the engine's vacuum does not see them."""
+        if not has_vectors(found):
+            return []
+        folder = self._store.folder(self._store.uri(table), table=table)
+        return unused_vectors(folder, found.version(), before=now - max(self._options.retention, RETENTION_MIN))
+
+    def _log(self, found: DeltaTable, table: TableName) -> Log:
+        log = Log(self._store.folder(self._store.uri(table), table=table))
+        with translated(Doing.OPEN, table=table):
+            log.follow(found.version(), table_id=str(found.metadata().id))
+        return log
 
     def _opened(self, table: TableName) -> DeltaTable | None:
         return self._store.open(self._store.uri(table), table=table)

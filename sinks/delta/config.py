@@ -29,6 +29,7 @@ CAPABILITIES: Final = Capabilities(
 )
 """A Delta commit is of one table: every table keeps its own record (specs/decisions/0028), and a transaction over
 several tables appears one table after the other."""
+_DEFAULT_REGION: Final = "us-east-1"
 RETENTION_MIN: Final = timedelta(hours=1)
 """Old files stay as long as a reader may take that began before they were replaced; Delta counts in hours."""
 
@@ -46,6 +47,12 @@ class DeltaOptions(HistoryOptions, TypeOptions, BucketOptions):
     """Columns new tables are partitioned by (text, whole numbers, dates, booleans); every table has them."""
     change_data_feed: bool = False
     """New tables keep Delta's change data feed: every change is written once more."""
+    deletion_vectors: bool = False
+    """A mirror's changed rows are marked in their files, not written anew with them. Every reader must know deletion
+    vectors, and the table keeps them: so it has to be asked for."""
+    key_cache_size: ByteSize = 128 << 20
+    """With ``deletion_vectors``, memory for the keys of data files, 12 bytes a row. A table of which it does not hold
+    the keys is read at each commit: the key columns of all files that may hold a changed key."""
     target_file_size: ByteSize = 32 << 20
     """Size of data files. An update rewrites whole files: small ones keep a mirror cheap, large ones read faster."""
     maintenance: Annotated[Maintenance, BeforeValidator(off_or_lower)] = Maintenance.AUTO
@@ -77,6 +84,11 @@ class DeltaOptions(HistoryOptions, TypeOptions, BucketOptions):
         return (is_current, *(name for name in self.partition_by if name != is_current))
 
     @property
+    def known_region(self) -> str | None:
+        """The bucket's region; None leaves it to the environment."""
+        return self.region or (_DEFAULT_REGION if self.endpoint else None)
+
+    @property
     def is_remote(self) -> bool:
         """True for a bucket, False for a directory."""
         return self.path.startswith("s3://")
@@ -95,6 +107,8 @@ def read_options(options: Mapping[str, Any]) -> DeltaOptions:
         raise ConfigError("must be an hour at least", advice="A day or more suits readers", field="retention")
     if read.maintenance_interval < MAINTENANCE_INTERVAL_MIN:
         raise ConfigError("must be a second at least", advice="Minutes suit most tables", field="maintenance_interval")
+    if read.deletion_vectors:
+        _require_marks(read)
     if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:
         raise ConfigError(
             f"text needs a column of its own, which a {read.write_mode.value} does not have",
@@ -102,6 +116,17 @@ def read_options(options: Mapping[str, Any]) -> DeltaOptions:
             field="unrepresentable",
         )
     return read
+
+
+def _require_marks(read: DeltaOptions) -> None:
+    if read.write_mode is not WriteMode.MIRROR:
+        raise ConfigError("is for mirrors", advice="Remove it, or use write_mode mirror", field="deletion_vectors")
+    if read.change_data_feed:
+        raise ConfigError(
+            "cannot be kept by commits with deletion vectors",
+            advice="Choose one of change_data_feed and deletion_vectors",
+            field="change_data_feed",
+        )
 
 
 __all__ = ["CAPABILITIES", "DeltaOptions", "read_options"]

@@ -27,7 +27,8 @@ _GONE: Final = re.compile(r"File not found|Object at location .* not found|NoSuc
 _VIOLATED: Final = re.compile(r"failed validation check|Check or Invariant|violated by value")
 _NO_BUCKET: Final = re.compile(r"NoSuchBucket|bucket does not exist")
 _UNREACHABLE: Final = re.compile(
-    r"error sending request|Connection refused|dns error|timed out|\b50[0234]\b|HTTP error|Generic S3 error"
+    r"error sending request|Connection refused|Could not connect|dns error|timed out|\b50[0234]\b|HTTP error"
+    r"|Generic S3 error"
 )
 
 
@@ -85,7 +86,7 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
             return OutcomeUnknown(f"the engine gave {kind} at the commit", advice="The record decides", **where)
         case _ if _UNREACHABLE.search(text):
             return Transient("the store does not answer", advice="Look at endpoint, region and the network", **where)
-        case _ if _GONE.search(text):
+        case _ if isinstance(error, FileNotFoundError) or _GONE.search(text):
             return Transient(
                 "files of the table are gone",
                 advice="Somebody removed the table, or vacuumed it too early: copy it again with --resnapshot",
@@ -94,7 +95,7 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
         case DeltaProtocolError():
             return Refused(
                 "the table uses features of Delta this engine does not know",
-                advice="Switch off deletion vectors and column mapping on the table, or name another",
+                advice="Switch off column mapping and the like on the table, or name another",
                 **where,
             )
         case SchemaMismatchError():

@@ -9,7 +9,7 @@ a growing key do and a first copy does, are appended without reading anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -41,28 +41,36 @@ Shaped = Callable[[pa.Table], pa.Table]
 Commit = Callable[[CommitProperties], None]
 
 
-def commit_of(plan: mirror.Plan, table: DeltaTable, shaped: Shaped) -> Commit | None:
+class Marking(Protocol):
+    """What applies plans to the loaded version of a table in another way than by MERGE."""
+
+    def commit_of(self, plan: mirror.MirrorPlan, shaped: Shaped) -> Commit | None:
+        """As `commit_of`."""
+        ...
+
+
+def commit_of(plan: mirror.Plan, table: DeltaTable, shaped: Shaped, marking: Marking | None = None) -> Commit | None:
     """What applies ``plan`` to the loaded version of ``table`` when called; None when there is nothing to apply.
 
     `RowRefused`, here or when it is called, with nothing changed, when a row to be changed is not in the table.
     """
     match plan:
         case mirror.MirrorPlan():
-            return _keyed(plan, table, shaped)
+            return _keyed(plan, table, shaped) if marking is None else marking.commit_of(plan, shaped)
         case mirror.MultisetPlan():
             return _multiset(plan, table, shaped)
         case mirror.InsertPlan():
             return appended(table, shaped(plan.rows), plan.schema.name) if plan.rows.num_rows else None
 
 
-def rehearse(plan: mirror.Plan, table: DeltaTable, shaped: Shaped) -> None:
+def rehearse(plan: mirror.Plan, table: DeltaTable, shaped: Shaped, marking: Marking | None = None) -> None:
     """Raises the `RowRefused` that applying ``plan`` would, and changes nothing."""
     if isinstance(plan, mirror.MultisetPlan):
         shaped(plan.inserts)
         if plan.deletes.num_rows:
             require_copies(table, *_deletes(plan, shaped), name=plan.schema.name)
     else:
-        commit_of(plan, table, shaped)
+        commit_of(plan, table, shaped, marking)
 
 
 def row_tables(plan: mirror.Plan) -> list[pa.Table]:
@@ -206,7 +214,13 @@ def completed(
     where the row was. ``origin`` is the patch's in the table's types; ``only`` as for `_found`."""
     names = [schema.columns[i].name for i in schema.key]
     wanted = [*names, *(schema.columns[i].name for i in patch.missing)]
-    found = _found(table, origin, names, wanted, rows.schema, schema.name, only=only)
+    return filled(
+        schema, patch, rows, origin, _found(table, origin, names, wanted, rows.schema, schema.name, only=only)
+    )
+
+
+def filled(schema: TableSchema, patch: mirror.Patch, rows: pa.Table, origin: pa.Table, found: pa.Table) -> pa.Table:
+    """As `completed`, with what was ``found`` at ``origin``: its key and the columns that were not sent."""
     # `mirror.complete` addresses columns by place: the source's first, in its order.
     order = [column.name for column in schema.columns]
     first = rows.select(order).append_column(mirror.OUTLIERS, patch.rows.column(len(order)))
@@ -344,11 +358,13 @@ __all__ = [
     "OP",
     "RANGES_MAX",
     "Commit",
+    "Marking",
     "Shaped",
     "appended",
     "as_keys",
     "commit_of",
     "completed",
+    "filled",
     "joined",
     "lies_outside",
     "merge_source",

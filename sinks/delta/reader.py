@@ -7,7 +7,8 @@ import pyarrow as pa
 from sinks.delta.config import DeltaOptions
 from sinks.delta.ddl import target_table
 from sinks.delta.errors import Doing, translated
-from sinks.delta.store import Store
+from sinks.delta.rewrite import has_vectors, scan
+from sinks.delta.store import Store, shape
 from wallaby.errors import Refused
 from wallaby.schema import TableSchema
 from wallaby.transform.append import LOG_FIELDS, LOG_OUTLIER_TYPE, OUTLIERS
@@ -49,6 +50,9 @@ def _read(options: DeltaOptions, schema: TableSchema) -> pa.Table:
     table = store.open(store.uri(target_table(schema.name, options)), table=schema.name)
     if table is None:
         raise Refused("there is no such table", advice="Look at path, schema and table", table=schema.name)
+    if has_vectors(table):
+        fields = shape(table).remove_metadata()
+        return pa.Table.from_batches(scan(table, fields.names, name=schema.name), fields)
     with translated(Doing.WORK, table=schema.name):
         return table.to_pyarrow_table()
 

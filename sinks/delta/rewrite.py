@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, write_deltalake
 
 from sinks.delta.ddl import NewColumn
 from sinks.delta.errors import Doing, translated
-from sinks.delta.store import NO_HOOKS
+from sinks.delta.log import FEATURE
+from sinks.delta.store import NO_HOOKS, shape
 from sinks.delta.types import converted
 from wallaby.content import row_texts
 from wallaby.errors import Refused, RowRefused, WallabyError
-from wallaby.schema import TableName
+from wallaby.schema import TableName, quote_identifier
 
 SCAN_ROWS_MAX: Final = 65_536
 """Rows of an old file in memory at once."""
@@ -134,9 +135,27 @@ def scan(
     """The loaded version's rows in batches, in no order; ``files`` is a predicate that leaves files out by their
     statistics, not rows."""
     with translated(Doing.WORK, table=name):
+        if has_vectors(table):
+            yield from _queried(table, columns, files)
+            return
         dataset = table.to_pyarrow_dataset(file_pruning_predicate=files)
         scanner = dataset.scanner(columns=columns, batch_size=SCAN_ROWS_MAX, batch_readahead=1, fragment_readahead=1)
         yield from scanner.to_batches()
+
+
+def has_vectors(table: DeltaTable) -> bool:
+    """True when rows of the table may be marked as gone, which the engine tells to its own queries only."""
+    return FEATURE in (table.protocol().reader_features or ())
+
+
+def _queried(table: DeltaTable, columns: list[str], files: str | None) -> Iterator[pa.RecordBatch]:
+    selected = ", ".join(quote_identifier(column) for column in columns) or "1"
+    query = f"SELECT {selected} FROM target" + (f" WHERE {files}" if files else "")
+    fields = shape(table)
+    wanted = pa.schema([fields.field(column) for column in columns]).remove_metadata()
+    for batch in pa.RecordBatchReader.from_stream(QueryBuilder().register("target", table).execute(query)):
+        rows = pa.Table.from_batches([batch])
+        yield from rows.cast(wanted).to_batches() if columns else [batch]
 
 
 def overwrite(
@@ -219,4 +238,4 @@ class _Apart:
         self._ready.put(None)
 
 
-__all__ = ["SCAN_ROWS_MAX", "overwrite", "require_copies", "reshape", "scan", "without"]
+__all__ = ["SCAN_ROWS_MAX", "has_vectors", "overwrite", "require_copies", "reshape", "scan", "without"]

@@ -24,13 +24,13 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, S3Fi
 
 from sinks.delta.config import DeltaOptions
 from sinks.delta.errors import Conflict, Doing, translated
+from sinks.delta.folder import Maker, TableFolder, maker_of
 from wallaby.errors import Transient
 from wallaby.schema import TableName
 
 OWN_FOLDER: Final = "_wallaby"
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 _ENCODED: Final = re.compile("~([0-9a-f]{2})")
-_DEFAULT_REGION: Final = "us-east-1"
 NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """Checkpoints and clean-up belong to `sinks.delta.upkeep`, beside the commits and not in them."""
 
@@ -41,6 +41,8 @@ class Store:
     def __init__(self, options: DeltaOptions) -> None:
         self.options = options
         self._storage = storage_options(options)
+        self._files: FileSystem | None = None
+        self._maker: Maker | None = None
 
     @property
     def lanes_uri(self) -> str:
@@ -52,7 +54,7 @@ class Store:
 
     def tables(self) -> tuple[TableName, ...]:
         """Every Delta table where a target could be, sorted; whose it is is not asked."""
-        files, root = self._listing()
+        files, root = self._listed(), self._root.removeprefix("s3://")
         with translated(Doing.OPEN, path=self.options.path):
             found = [
                 TableName(decode_name(schema), decode_name(table))
@@ -63,22 +65,31 @@ class Store:
             ]
         return tuple(sorted(found, key=str))
 
-    def _listing(self) -> tuple[FileSystem, str]:
+    def folder(self, uri: str, *, table: TableName) -> TableFolder:
+        """The files of the table at ``uri``, beside the engine."""
+        files = self._listed()
+        if self._maker is None:
+            self._maker = maker_of(files, self.options)
+        return TableFolder(files, self._maker, uri.removeprefix("s3://"), table=table)
+
+    def _listed(self) -> FileSystem:
         """The engine opens tables and does not look for them: Arrow's file systems do."""
+        if self._files is None:
+            self._files = self._connected() if self.options.is_remote else LocalFileSystem()
+        return self._files
+
+    def _connected(self) -> S3FileSystem:
         options = self.options
-        if not options.is_remote:
-            return LocalFileSystem(), self._root
         address = urlsplit(options.endpoint or "https://")
-        files = S3FileSystem(
+        return S3FileSystem(
             access_key=options.access_key,
             secret_key=options.secret_key,
             session_token=options.session_token,
-            region=options.region or (_DEFAULT_REGION if options.endpoint else None),
+            region=options.known_region,
             scheme=address.scheme,
             endpoint_override=address.netloc or None,
             force_virtual_addressing=False,
         )
-        return files, self._root.removeprefix("s3://")
 
     @property
     def _root(self) -> str:
@@ -150,9 +161,8 @@ def storage_options(options: DeltaOptions) -> dict[str, str]:
     """The engine's settings for the store; empty for a directory."""
     if not options.is_remote:
         return {}
-    region = options.region or (_DEFAULT_REGION if options.endpoint else None)
     settings = {
-        "AWS_REGION": region,
+        "AWS_REGION": options.known_region,
         "AWS_ENDPOINT_URL": options.endpoint,
         "AWS_ACCESS_KEY_ID": options.access_key,
         "AWS_SECRET_ACCESS_KEY": options.secret_key,

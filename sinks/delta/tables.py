@@ -14,10 +14,14 @@ from sinks.delta import lanes
 from sinks.delta.config import DeltaOptions
 from sinks.delta.ddl import ATTNUM, Change, change, made_anew, target_table, wanted_fields
 from sinks.delta.errors import Conflict, Doing, translated
+from sinks.delta.folder import TableFolder
 from sinks.delta.history import holds_only_copies
 from sinks.delta.lanes import Mark, Marks
+from sinks.delta.log import Log
+from sinks.delta.marking import Marker, commit_entry
 from sinks.delta.rewrite import reshape
 from sinks.delta.store import NO_HOOKS, Store, commit_properties, delta_schema, hours, shape
+from sinks.row_index import ArrayMemory
 from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.lsn import START
 from wallaby.record import LaneRecord, require_epoch
@@ -42,6 +46,8 @@ class Tables:
         self._store = store
         self._open: OrderedDict[TableName, DeltaTable] = OrderedDict()
         self.marks = Marks()
+        self._logs: OrderedDict[str, tuple[TableFolder, Log]] = OrderedDict()
+        self._memory = ArrayMemory(store.options.key_cache_size)
 
     def opened(self, source: TableName) -> DeltaTable | None:
         """The newest version of the target of ``source``; None when there is none."""
@@ -61,6 +67,30 @@ class Tables:
 
     def uri(self, source: TableName) -> str:
         return self._store.uri(target_table(source, self.options))
+
+    def marker(self, source: TableName, table: DeltaTable) -> Marker | None:
+        """What commits by deletion vectors to the loaded version of ``table``; None where that is not asked for, or the
+        table has what only the engine keeps."""
+        if not self.options.deletion_vectors:
+            return None
+        folder, log = self._log(source, table)
+        if not log.is_ready or log.obstacle() is not None:
+            return None
+        return Marker(table, log, folder, self._memory, file_bytes=self.options.target_file_size)
+
+    def _log(self, source: TableName, table: DeltaTable) -> tuple[TableFolder, Log]:
+        """The log of the target, at the loaded version."""
+        uri = self.uri(source)
+        if uri not in self._logs:
+            folder = self._store.folder(uri, table=source)
+            self._logs[uri] = folder, Log(folder)
+            if len(self._logs) > HANDLES_MAX:
+                self._logs.popitem(last=False)
+        self._logs.move_to_end(uri)
+        folder, log = self._logs[uri]
+        with translated(Doing.OPEN, table=source):
+            log.follow(table.version(), table_id=str(table.metadata().id))
+        return folder, log
 
     def ensure(self, schema: TableSchema, *, fence: Callable[[], None]) -> None:
         """Create the target, or bring it to ``schema``: a mirror's columns are renamed, dropped, added and widened as
@@ -123,6 +153,7 @@ class Tables:
                 if (table := self.opened(schema.name)) is not None:
                     self._require_ours(table, schema.name)
                     _require_fit(self._change(table, wanted, schema), schema)
+                    found += self._obstacles(table, schema.name)
             except (Refused, ConfigError) as error:
                 code = "name-collision" if "name-collision" in error.message else "table-shape"
                 subject = f"table {schema.name}"
@@ -136,6 +167,21 @@ class Tables:
                     )
                 )
         return found
+
+    def _obstacles(self, table: DeltaTable, source: TableName) -> list[Finding]:
+        """What keeps a table from having deletion vectors, where they are asked for."""
+        reason = self._log(source, table)[1].obstacle() if self.options.deletion_vectors else None
+        if reason is None:
+            return []
+        return [
+            Finding(
+                severity=Severity.WARNING,
+                subject=f"table {source}",
+                message=f"{reason}: its files are written anew where rows change",
+                advice="Drop that from the table, or switch deletion_vectors off",
+                code="deletion-vectors",
+            )
+        ]
 
     def _ensure(self, schema: TableSchema, wanted: pa.Schema, fence: Callable[[], None]) -> None:
         table = self.opened(schema.name)
@@ -164,6 +210,18 @@ class Tables:
                 )
         if self.options.write_mode is WriteMode.HISTORY:
             self._renumber(table, schema)
+        if self.options.deletion_vectors:
+            self._allow_vectors(table, schema.name, fence)
+
+    def _allow_vectors(self, table: DeltaTable, source: TableName, fence: Callable[[], None]) -> None:
+        """Note on the table that it may have deletion vectors. Twice is once.
+
+        The engine would do it, too, but asks readers for a feature more that is not needed (deltalake 1.6).
+        """
+        folder, log = self._log(source, table)
+        if not log.is_ready and log.obstacle() is None:
+            fence()
+            commit_entry(folder, log, table, log.upgrade(), "SET TBLPROPERTIES")
 
     def _renumber(self, table: DeltaTable, schema: TableSchema) -> None:
         """A column dropped and made again under its name goes on in a history, under its new number."""

@@ -232,7 +232,8 @@ class DeltaWriter:
 
     def _rehearse(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> None:
         if self._options.write_mode is WriteMode.MIRROR:
-            rehearse(mirror.plan(schema, changes), table, self._shaping(schema, changes, table))
+            marker = self._tables.marker(schema.name, table)
+            rehearse(mirror.plan(schema, changes), table, self._shaping(schema, changes, table), marker)
         else:
             self._commit_of(schema, changes, table)
 
@@ -242,7 +243,7 @@ class DeltaWriter:
             case WriteMode.APPEND:
                 return appended(table, shaped(append.append_rows(schema, changes, keep_outliers=True)), schema.name)
             case WriteMode.MIRROR:
-                return commit_of(mirror.plan(schema, changes), table, shaped)
+                return commit_of(mirror.plan(schema, changes), table, shaped, self._tables.marker(schema.name, table))
             case WriteMode.HISTORY:
                 columns = self._options.version_columns
                 return history_commit(history.plan_history(schema, changes, columns), table, shaped, columns)

@@ -1,17 +1,14 @@
 """Finding the rows of given keys in a table's files, at a cost that follows the keys and not the table.
 
-Data files never change, so what is learnt of one is true for ever: the hashes of its keys, sorted, and where each is
-(12 bytes a row), and which of its rows position delete files have taken away. Both are kept in a memory of bounded
-size; what does not fit is read again. A file whose bounds say that it holds none of the keys is not looked into.
-
-Hashes of a single integer-like column are as good as the keys themselves. Else two keys may share one, and the keys of
-the files where something was found are compared.
+What is learnt of a data file (`sinks.row_index`), and which of its rows position delete files have taken away, is kept
+in a memory of bounded size; what does not fit is read again. A file whose bounds say that it holds none of the keys is
+not looked into.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -19,7 +16,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import AlwaysTrue
@@ -32,17 +28,15 @@ from pyiceberg.types import DateType, IcebergType, IntegerType, LongType
 
 from sinks.iceberg.errors import Doing, translated
 from sinks.iceberg.types import from_stored
+from sinks.row_index import ArrayMemory, Asked, Positions, are_equal, are_true, index_of
 from wallaby.errors import Refused
 from wallaby.schema import TableSchema
 from wallaby.transform.columns import single
-from wallaby.transform.grouping import group_ids, integers
-from wallaby.transform.key_hash import key_hashes
+from wallaby.transform.grouping import group_ids
 from wallaby.transform.mirror import Patch
 
 MANIFEST_ENTRIES_MAX: Final = 20_000
 """Entries of manifests kept in memory, over all tables: a few tens of megabytes."""
-
-Positions = npt.NDArray[np.int64]
 
 _FALSE: Final = b"\x00"
 """A bound of a boolean column."""
@@ -50,32 +44,13 @@ _NONE: Final = np.zeros(0, np.int64)
 _ORDERED: Final = (IntegerType, LongType, DateType)
 
 
-class Memory:
+class Memory(ArrayMemory):
     """Arrays by name, at most ``bytes_max`` of them, and what manifests say; the longest unused go first."""
 
     def __init__(self, bytes_max: int) -> None:
+        super().__init__(bytes_max)
         self._entries: OrderedDict[str, list[ManifestEntry]] = OrderedDict()
         self._entry_count = 0
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._held: OrderedDict[tuple[str, ...], tuple[npt.NDArray[np.generic], ...]] = OrderedDict()
-
-    def get(
-        self, name: tuple[str, ...], make: Callable[[], tuple[npt.NDArray[np.generic], ...]]
-    ) -> tuple[npt.NDArray[np.generic], ...]:
-        """What is held under ``name``, made now if it is not."""
-        if name in self._held:
-            self._held.move_to_end(name)
-            return self._held[name]
-        arrays = make()
-        size = sum(array.nbytes for array in arrays)
-        if size <= self._bytes_max:
-            self._held[name] = arrays
-            self._bytes += size
-        while self._bytes > self._bytes_max:
-            _, dropped = self._held.popitem(last=False)
-            self._bytes -= sum(array.nbytes for array in dropped)
-        return arrays
 
     def entries(self, io: FileIO, manifest: ManifestFile) -> list[ManifestEntry]:
         """The live entries of a manifest, which never changes; not to be changed."""
@@ -170,29 +145,23 @@ class LiveFiles:
         """
         if not len(keys[0]):
             return []
-        hashes = key_hashes(keys, len(keys[0]))
-        order = np.argsort(hashes, kind="stable").astype(np.int64)
-        wanted = hashes[order]
+        asked = Asked.of(keys)
         fields = [self.table.schema().find_field(name) for name in names]
-        numbers = integers(keys[0]) if isinstance(fields[0].field_type, _ORDERED) else None
-        low_to_high = None if numbers is None else np.unique(numbers)
-        is_exact = len(keys) == 1 and integers(keys[0]) is not None
+        has_bounds = asked.numbers is not None and isinstance(fields[0].field_type, _ORDERED)
         flag = None if only is None else self.table.schema().find_field(only)
         marks = ("keys" if flag is None else f"keys of {flag.field_id}", *(str(field.field_id) for field in fields))
         found = []
         for file in self.files:
             if flag is not None and (file.upper_bounds or {}).get(flag.field_id) == _FALSE:
                 continue
-            if low_to_high is not None and not _may_hold(file, fields[0].field_id, fields[0].field_type, low_to_high):
+            if has_bounds and not _may_hold(file, fields[0].field_id, fields[0].field_type, asked):
                 continue
             types = [key.type for key in keys]
             held, places = self._memory.get((file.file_path, *marks), partial(self._hashed, file, names, types, only))
-            first, last = np.searchsorted(held, wanted, "left"), np.searchsorted(held, wanted, "right")
-            at = _ranges(first, last)
-            if not len(at):
+            one = Found(file, *asked.among(held, places))
+            if not len(one.positions):
                 continue
-            one = Found(file, places[at].astype(np.int64), order[np.repeat(np.arange(len(wanted)), last - first)])
-            one = self._live(one if is_exact else self._compared(one, names, keys))
+            one = self._live(one if asked.is_exact else self._compared(one, names, keys))
             if len(one.positions):
                 found.append(one)
         return found
@@ -256,10 +225,7 @@ class LiveFiles:
         """Only those whose keys are equal, not just their hashes."""
         rows = self.read(names, found)
         held = [_as_key(rows.column(number), key.type) for number, key in enumerate(keys)]
-        asked = [key.take(pa.array(found.keys)).cast(own.type) for key, own in zip(keys, held, strict=True)]
-        count = len(found.positions)
-        ids = group_ids([pa.concat_arrays(pair) for pair in zip(held, asked, strict=True)], 2 * count)
-        is_equal = ids[:count] == ids[count:]
+        is_equal = are_equal(held, [key.take(pa.array(found.keys)) for key in keys])
         return Found(found.file, found.positions[is_equal], found.keys[is_equal])
 
     def _hashed(
@@ -268,19 +234,8 @@ class LiveFiles:
         """The file's key hashes, sorted, and the place of each; of the rows where ``only`` is true."""
         rows = self.scan(file, names if only is None else (*names, only))
         columns = [_as_key(rows.column(number), kind) for number, kind in enumerate(types)]
-        # A mirror's keys are never null; a foreign row's may be, and equals no key of ours.
-        valid = np.ones(rows.num_rows, np.bool_)
-        if only is not None:
-            valid = pc.fill_null(single(rows.column(len(names))), False).to_numpy(zero_copy_only=False)
-        for column in columns:
-            if column.null_count:
-                valid &= column.is_valid().to_numpy(zero_copy_only=False)
-        places = np.flatnonzero(valid)
-        if len(places) < rows.num_rows:
-            columns = [column.take(pa.array(places)) for column in columns]
-        hashes = key_hashes(columns, len(places))
-        order = np.argsort(hashes)
-        return hashes[order], places[order].astype(np.uint32)
+        is_valid = np.ones(rows.num_rows, np.bool_) if only is None else are_true(rows.column(len(names)))
+        return index_of(columns, is_valid)
 
     def _committed_deletes(self) -> dict[str, list[Positions]]:
         if self._gone is None:
@@ -326,24 +281,14 @@ def _as_key(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
     return single(column) if pa.types.is_integer(kind) else single(from_stored(column, kind))
 
 
-def _may_hold(file: DataFile, field_id: int, kind: IcebergType, wanted: npt.NDArray[np.int64]) -> bool:
-    """False when the file's bounds of a column say that none of ``wanted`` (ascending) is in it."""
+def _may_hold(file: DataFile, field_id: int, kind: IcebergType, asked: Asked) -> bool:
+    """False when the file's bounds of the first key column say that none of ``asked`` is in it."""
     lower, upper = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
     if lower is None or upper is None:
         return True
     # A bound written while the column was narrower has fewer bytes.
     low, high = (from_bytes(IntegerType() if len(bound) == 4 else kind, bound) for bound in (lower, upper))
-    return bool(np.searchsorted(wanted, low, "left") < np.searchsorted(wanted, high, "right"))
-
-
-def _ranges(first: Positions, last: Positions) -> Positions:
-    """All integers of the half-open ranges, one range after the other."""
-    counts = last - first
-    total = int(counts.sum())
-    if not total:
-        return _NONE
-    starts = np.repeat(first - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-    return starts + np.arange(total)
+    return asked.may_be_between(low, high)
 
 
 __all__ = ["Found", "LiveFiles", "Memory", "Positions", "held_columns"]

@@ -18,7 +18,7 @@ from typing import Any, Final
 from tests.sinks.lane import TestLane
 from wallaby.errors import WallabyError
 from wallaby.sink import Sink
-from wallaby.testing.changes import insert, table
+from wallaby.testing.changes import insert, table, update
 from wallaby.testing.contract.hooks import windows_of
 from wallaby.window import LaneId
 
@@ -31,10 +31,10 @@ def main() -> None:
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "small", str(disk)], check=True)
-    make, read = {"delta": _delta, "iceberg": _iceberg}[kind](folder, disk)
-    first, second = windows_of(
-        [(ORDERS, insert(1, "a"))], [(ORDERS, insert(n, f"{n:x}" * 200)) for n in range(2, 4_000)]
-    )
+    make, read = {"delta": _delta, "delta-vectors": _delta_vectors, "iceberg": _iceberg}[kind](folder, disk)
+    # The first row again, so that a mirror has an old row to take away.
+    more = [(ORDERS, insert(n, f"{n:x}" * 200)) for n in range(2, 4_000)]
+    first, second = windows_of([(ORDERS, insert(1, "a"))], [(ORDERS, update(1, "b")), *more])
     told: dict[str, str] = {}
     sink = make()
     lane = TestLane(sink, LANE)
@@ -79,6 +79,20 @@ def _delta(_: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[], list[i
         return found
 
     return lambda: FACTORY.create({"path": str(disk)}, destination="copy"), read
+
+
+def _delta_vectors(_: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[], list[int]]]:
+    from sinks.delta import FACTORY
+    from sinks.delta.config import DeltaOptions
+    from sinks.delta.reader import read_mirror
+
+    options = {"path": str(disk), "deletion_vectors": True}
+
+    def read() -> list[int]:
+        found: list[int] = read_mirror(DeltaOptions.parse(options), ORDERS)["id"].to_pylist()
+        return found
+
+    return lambda: FACTORY.create(options, destination="copy"), read
 
 
 def _iceberg(folder: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[], list[int]]]:

@@ -65,7 +65,7 @@ def s3_endpoint() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def duck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with its Delta extension, from the package, not from the network."""
     [extension] = Path(duckdb_extension_delta.__file__).parent.rglob("delta.duckdb_extension")

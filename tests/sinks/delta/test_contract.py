@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -17,16 +18,19 @@ from wallaby.errors import Refused
 from wallaby.schema import Column, TableName, TableSchema
 from wallaby.sink import Sink, WriteMode
 from wallaby.testing.changes import Outlier, insert, table, update
-from wallaby.testing.contract.hooks import raised, windows_of
+from wallaby.testing.contract.commits import CrashContract, RaceContract
+from wallaby.testing.contract.hooks import SinkHooks, raised, windows_of
 from wallaby.testing.contract.tables import AWKWARD_NAMES
 from wallaby.testing.contract.values import ValuesContract
 from wallaby.testing.history import row_table
 from wallaby.testing.sink_contract import SinkContract
 
 
-class TestDeltaContract(SinkContract):
-    modes = tuple(WriteMode)
+class DeltaHooks(SinkHooks):
+    """A directory of Delta tables."""
+
     seeds = 1
+    deletion_vectors: ClassVar[bool] = False
 
     @pytest.fixture(autouse=True)
     def directory(self, tmp_path: Path) -> Iterator[None]:
@@ -38,7 +42,8 @@ class TestDeltaContract(SinkContract):
             sink.close()
 
     def options(self, mode: WriteMode) -> dict[str, str]:
-        return {"path": str(self.path), "write_mode": mode.value}
+        given = {"path": str(self.path), "write_mode": mode.value}
+        return given | ({"deletion_vectors": "true"} if self.deletion_vectors else {})
 
     def make_sink(self, *, mode: WriteMode) -> Sink:
         self.sinks.append(FACTORY.create(self.options(mode), destination="target"))
@@ -70,6 +75,10 @@ class TestDeltaContract(SinkContract):
         last = schema.columns[-1]
         changed = Column(last.name, table("public.t", {"d": "date"}).columns[0].type, attnum=last.attnum)
         return TableSchema(schema.oid, schema.name, (*schema.columns[:-1], changed), schema.identity, version=2)
+
+
+class TestDeltaContract(DeltaHooks, SinkContract):
+    modes = tuple(WriteMode)
 
     @pytest.mark.must_not_fail(22)
     def test_names_of_every_kind_arrive_as_they_are(self, mode: WriteMode) -> None:
@@ -116,3 +125,23 @@ class TestDeltaContract(SinkContract):
             process.apply(window)
         expected = row_table(schema, [(1, "ordinary", None), (2, "odd", Outlier(text))])
         self.assert_content(schema, mode, expected)
+
+
+class TestDeletionVectors(DeltaHooks, CrashContract, RaceContract):
+    """What commits of our own could get wrong; the rest is in `TestDeletionVectorsAtLength`."""
+
+    modes = (WriteMode.MIRROR,)
+    deletion_vectors = True
+
+
+@pytest.mark.long
+class TestDeletionVectorsAtLength(TestDeltaContract):
+    modes = (WriteMode.MIRROR,)
+    deletion_vectors = True
+
+    def test_the_modes_claimed_are_the_modes_tested(self, mode: WriteMode) -> None:
+        """Logs and histories have no marked rows; they are tested above."""
+        assert mode in self.make_sink(mode=mode).capabilities.modes
+
+    def test_a_mode_that_is_not_claimed_is_refused(self) -> None:
+        """None is refused."""

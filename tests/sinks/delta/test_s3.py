@@ -21,7 +21,7 @@ from wallaby.care import Chore, take_turn
 from wallaby.errors import Transient
 from wallaby.schema import TableSchema
 from wallaby.sink import Sink, WriteMode
-from wallaby.testing.changes import insert, table
+from wallaby.testing.changes import insert, table, update
 from wallaby.testing.contract.commits import CrashContract, RaceContract
 from wallaby.testing.contract.hooks import LANE, ORDERS, story, windows_of
 from wallaby.window import LaneId
@@ -72,6 +72,52 @@ class TestDeltaOnS3(CrashContract, RaceContract):
         process = self.start(mode, [ORDERS])
         process.replay(history.windows(), lambda: True)
         self.assert_content(ORDERS, mode, history.expected(ORDERS))
+
+
+class TestDeletionVectorsOnS3(TestDeltaOnS3):
+    """Commits of our own: conditional puts by another client than the engine's."""
+
+    modes = (WriteMode.MIRROR,)
+
+    def make_sink(self, *, mode: WriteMode) -> Sink:
+        options = {**self.place, "deletion_vectors": True, "checkpoint_every": 2}
+        self.sinks.append(FACTORY.create(options, destination="target"))
+        return self.sinks[-1]
+
+
+@pytest.mark.must_not_fail(20)
+@pytest.mark.must_not_fail(25)
+def test_lanes_that_mark_rows_of_one_table_at_once_all_find_a_place(bucket: str, s3_endpoint: str) -> None:
+    """Three lanes change rows of their own in the same files: each commit of one spoils the vectors of the others."""
+    place = {"path": f"s3://{bucket}/lake", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
+    place["deletion_vectors"] = True
+    failures: list[BaseException] = []
+    sinks = [FACTORY.create(place, destination="target") for _ in range(3)]
+    inserts = [(BOOKS, insert(n, "a")) for n in range(9)]
+    TestLane(sinks[0], LANE).apply(windows_of(inserts)[0])
+    starting = threading.Barrier(len(sinks))
+
+    def write(index: int) -> None:
+        try:
+            lane = TestLane(sinks[index], LaneId("shop", "target", index + 1))
+            starting.wait()
+            for window in windows_of(*[[(BOOKS, update(index * 3 + n, f"by {index}"))] for n in range(3)]):
+                lane.apply(window)
+        except BaseException as error:  # noqa: BLE001 - the test's own thread looks at it
+            failures.append(error)
+            starting.abort()
+
+    threads = [threading.Thread(target=write, args=(index,)) for index in range(len(sinks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for sink in sinks:
+        sink.close()
+    assert failures == []
+    rows = read_mirror(DeltaOptions.parse(place), BOOKS).to_pydict()
+    assert dict(zip(rows["id"], rows["note"], strict=True)) == {n: f"by {n // 3}" for n in range(9)}
+    assert len(rows["id"]) == 9
 
 
 @pytest.mark.must_not_fail(20)
