@@ -94,6 +94,23 @@ def test_a_server_that_lost_wal_we_have_read_is_not_streamed_from(lane: int, che
     assert plan(replace(promoted, written=Lsn(101)), known, Position(Lsn(lane))).mode is StartMode.RESUME
 
 
+@pytest.mark.must_not_fail(18)
+def test_a_server_that_lost_the_commit_of_a_transaction_we_have_begun_is_not_streamed_from() -> None:
+    inside = Position(Lsn(100), 7)
+    promoted = replace(SOURCE, timeline=2, confirmed=Lsn(80), written=Lsn(100))
+    with pytest.raises(SlotLost, match="lost WAL"):
+        plan(promoted, KNOWN, inside)
+    assert plan(replace(promoted, written=Lsn(108)), KNOWN, inside).mode is StartMode.RESUME
+
+
+@pytest.mark.must_not_fail(18)
+def test_a_failover_to_a_server_without_the_slot_is_called_so() -> None:
+    with pytest.raises(SlotLost, match="failed over") as caught:
+        plan(replace(SOURCE, timeline=2, confirmed=None))
+    assert "--resnapshot" in caught.value.advice
+    assert "sync_replication_slots" in caught.value.advice
+
+
 def test_an_existing_slot_of_a_new_flow_cannot_be_copied_under() -> None:
     with pytest.raises(CheckFailed, match="exists already"):
         plan(SOURCE, NEW, START)
