@@ -6,6 +6,7 @@ decided by `wallaby.postgres.pace`): whoever waits for it may do other things me
 
 A publication that does not exist is an error of the stream before PostgreSQL 18; from 18 on it is a *warning*, after
 which the server skips its tables and the slot would advance past lost changes. So that warning ends the stream, too.
+A warning that the server waits for a standby (``synchronized_standby_slots``, PostgreSQL 17) does not.
 
 Silence. TCP keepalives and TCP_USER_TIMEOUT notice a dead peer; a peer that is alive but stuck is noticed because we
 ask: after a while without a byte a status update with "reply requested" goes out, and no answer ends the stream.
@@ -42,6 +43,9 @@ _SENT_AT: Final = {ord("w"): 17, ord("k"): 9}
 _START_TIMEOUT_S: Final = 30.0
 _SKIPPED_PUBLICATION: Final = "55000"
 """SQLSTATE of the warning ``skipped loading publication`` (pgoutput.c, PostgreSQL 18)."""
+_STANDBY_AWAITED: Final = "StandbySlotsHaveCaughtup"
+"""The server's function (slot.c, PostgreSQL 17) that warns with the same SQLSTATE while a standby that the stream waits
+for is away. The stream goes on when that is back."""
 _INTERNAL_ERROR: Final = "XX"
 """SQLSTATE class. PostgreSQL 14 to 18 cannot stream every transaction: after ``ALTER TABLE`` in a savepoint that is
 rolled back, and another ``ALTER TABLE``, it fails with ``could not map filenumber``, each time anew; without
@@ -315,7 +319,7 @@ class ReplicationStream:
         )
 
     def _take_notice(self, notice: psycopg.errors.Diagnostic) -> None:
-        if notice.sqlstate == _SKIPPED_PUBLICATION:
+        if notice.sqlstate == _SKIPPED_PUBLICATION and notice.source_function != _STANDBY_AWAITED:
             self._warning = notice.message_primary or "a publication was skipped"
 
     def _skipped(self, warning: str) -> CheckFailed:
