@@ -33,6 +33,7 @@ from wallaby.postgres.connect import Connection, Dsn, connect
 from wallaby.postgres.drain import Drain, Outcome, open_drain
 from wallaby.postgres.errors import describe_dsn, translate
 from wallaby.postgres.pace import Pace
+from wallaby.postgres.slot import SourceIdentity, require_server
 from wallaby.schema import quote_identifier
 from wallaby.settings import Limits
 
@@ -88,6 +89,13 @@ OPTION_MAJORS: Final[Mapping[str, NeededMajor]] = {
 """Options that are refused, not weakened, where the server is too old."""
 
 
+def require_major(option: str, major: int) -> None:
+    """`CheckFailed` when a server of version ``major`` is too old for ``option``."""
+    need = OPTION_MAJORS.get(option)
+    if need is not None and major < need.needed:
+        raise CheckFailed(need.says(option, major), advice=need.advice, field=f"source.options.{option}")
+
+
 class ReplicationStream:
     """A started stream. One thread owns it. Not restartable: after an error, close it and open another."""
 
@@ -136,15 +144,18 @@ class ReplicationStream:
         application_name: str = "wallaby",
         compiled: bool | None = None,
         paced: bool = True,
+        server: SourceIdentity | None = None,
     ) -> Self:
         """Connect and start streaming from ``start`` (or the slot's confirmed position, whichever is later).
 
         `SlotBusy` while another connection holds the slot, `SlotLost` when it is gone or invalidated, `CheckFailed`
-        when the server refuses, or is too old for ``options``, `SourceUnavailable` when it cannot be reached.
-        ``compiled`` forces the drain's kind.
+        when the server refuses, or is too old for ``options``, `SourceUnavailable` when it cannot be reached, or is
+        not ``server``. ``compiled`` forces the drain's kind.
         """
         connection = connect(dsn, application_name=application_name, replication=True)
         try:
+            if server is not None:
+                require_server(connection, server, dsn=dsn)
             major = connection.info.server_version // 10_000
             options = options or StreamOptions()
             command = start_command(slot, publications, start, options=options, major=major)
@@ -368,13 +379,8 @@ def _plugin_settings(options: StreamOptions, major: int) -> dict[str, str]:
         settings["two_phase"] = "on"
     if options.origin != "any":
         settings["origin"] = options.origin
-    for option in set(settings) & set(OPTION_MAJORS):
-        if major < OPTION_MAJORS[option].needed:
-            raise CheckFailed(
-                OPTION_MAJORS[option].says(option, major),
-                advice=OPTION_MAJORS[option].advice,
-                field=f"source.options.{option}",
-            )
+    for option in settings:
+        require_major(option, major)
     return settings
 
 
