@@ -85,6 +85,7 @@ class NeededMajor:
 OPTION_MAJORS: Final[Mapping[str, NeededMajor]] = {
     "two_phase": NeededMajor(15, "Remove it: prepared transactions then arrive when they commit."),
     "origin": NeededMajor(16, "Set it to any."),
+    "failover": NeededMajor(17, "Set it to auto: the slot is then one that no standby has a copy of."),
 }
 """Options that are refused, not weakened, where the server is too old."""
 

@@ -193,6 +193,19 @@ def create_slot(
         raise
 
 
+def mark_failover(dsn: Dsn, name: str, *, is_marked: bool = True, application_name: str = "wallaby") -> None:
+    """Let standbys synchronize an existing slot, or no longer. PostgreSQL 17. Twice is once.
+
+    `SlotBusy` while somebody streams from it.
+    """
+    with connect(dsn, application_name=application_name, replication=True) as connection:
+        try:
+            command = f"ALTER_REPLICATION_SLOT {quote_identifier(name)} (FAILOVER {str(is_marked).lower()})"
+            run_command(connection, command, timeout_s=_COMMAND_TIMEOUT_S)
+        except psycopg.Error as error:
+            raise translate(error, dsn=dsn, doing="mark the slot for failover", slot=name) from error
+
+
 def drop_slot(dsn: Dsn, name: str, *, timeout_s: float = 10.0, application_name: str = "wallaby") -> bool:
     """Drop the slot; False when there is none. Terminates nobody: `SlotBusy` when it stays in use for ``timeout_s``."""
     with connect(dsn, application_name=application_name, replication=True) as connection:

@@ -10,21 +10,25 @@ from typing import Protocol
 from wallaby.clock import Clock
 from wallaby.errors import CheckFailed, SnapshotGone, SourceUnavailable
 from wallaby.flow import FlowSpec, SourceOptions
+from wallaby.flow.options import Failover
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
 from wallaby.pgoutput.spool import Spool, SpoolLimits
 from wallaby.pgtypes.types import has_binary_kernel
 from wallaby.postgres.catalog import Catalog
 from wallaby.postgres.connect import application_name, connect, describe_dsn
+from wallaby.postgres.failover import TWO_PHASE_ADVICE, TWO_PHASE_UNMARKABLE, can_mark
 from wallaby.postgres.publication import ensure_publication
-from wallaby.postgres.replication import ReplicationStream, StreamOptions
+from wallaby.postgres.replication import ReplicationStream, StreamOptions, require_major
 from wallaby.postgres.slot import (
     CreatedSlot,
+    SlotFacts,
     SourceIdentity,
     create_slot,
     current_wal_lsn,
     drop_slot,
     is_standby,
+    mark_failover,
     read_ancestry,
     read_identity,
     read_slot,
@@ -170,6 +174,7 @@ class SourceSession:
             stop_at = config.until or (current_wal_lsn(connection) if config.once else None)
             if facts is not None and facts.active:
                 terminate_holder(connection, options.slot, application_prefix=application)
+            self._mark_slot(plan, identity, facts)
             ensure_publication(
                 connection,
                 options.publication,
@@ -186,6 +191,19 @@ class SourceSession:
         finally:
             self._filler.close()
             catalog.close()
+
+    def _mark_slot(self, plan: StartPlan, identity: SourceIdentity, facts: SlotFacts | None) -> None:
+        """Let standbys synchronize the slot that is resumed, or not, as the flow wants; `CheckFailed` where the server
+        cannot."""
+        options = self._options
+        is_resumed = plan.mode is StartMode.RESUME and facts is not None and facts.failover
+        is_marked = is_resumed if options.failover is Failover.AUTO else options.failover is Failover.TRUE
+        if is_marked:
+            require_major("failover", identity.major)
+            if not can_mark(identity.major, is_two_phase=options.two_phase):
+                raise CheckFailed(TWO_PHASE_UNMARKABLE, advice=TWO_PHASE_ADVICE, field="source.options.failover")
+        if plan.mode is StartMode.RESUME and is_marked != is_resumed:
+            mark_failover(options.login, options.slot, is_marked=is_marked, application_name=self._application)
 
     def _run_plan(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Position:
         options = self._options
@@ -208,6 +226,8 @@ class SourceSession:
         return create_slot(
             options.login,
             options.slot,
+            failover=options.failover is not Failover.FALSE
+            and can_mark(identity.major, is_two_phase=options.two_phase),
             server=identity,
             application_name=self._application,
         )
