@@ -196,13 +196,13 @@ class SourceSession:
         """Let standbys synchronize the slot that is resumed, or not, as the flow wants; `CheckFailed` where the server
         cannot."""
         options = self._options
-        is_resumed = plan.mode is StartMode.RESUME and facts is not None and facts.failover
-        is_marked = is_resumed if options.failover is Failover.AUTO else options.failover is Failover.TRUE
+        was_marked = plan.mode is StartMode.RESUME and facts is not None and facts.failover
+        is_marked = was_marked if options.failover is Failover.AUTO else options.failover is Failover.TRUE
         if is_marked:
             require_major("failover", identity.major)
             if not can_mark(identity.major, is_two_phase=options.two_phase):
                 raise CheckFailed(TWO_PHASE_UNMARKABLE, advice=TWO_PHASE_ADVICE, field="source.options.failover")
-        if plan.mode is StartMode.RESUME and is_marked != is_resumed:
+        if plan.mode is StartMode.RESUME and is_marked != was_marked:
             mark_failover(options.login, options.slot, is_marked=is_marked, application_name=self._application)
 
     def _run_plan(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Position:
