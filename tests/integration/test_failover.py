@@ -151,6 +151,12 @@ def test_a_flow_goes_on_at_the_promoted_standby_with_nothing_lost_and_nothing_tw
         early = world.start_and_fail()
         assert isinstance(early, SourceUnavailable)
         assert "promoted" in str(early)
+        several = world.source_options["dsn"]
+        world.source_options["dsn"] = pair.standby.dsn("shop")
+        early = world.start_and_fail()
+        assert isinstance(early, SourceUnavailable), "its copy of the slot cannot be read yet, and is not lost"
+        assert "is a standby" in str(early)
+        world.source_options["dsn"] = several
 
         pair.fail_over()
         world.start()
