@@ -524,6 +524,7 @@ class FlowSupervisor:
             snapshot=_SNAPSHOTS[snapshot.status] if snapshot else SnapshotState.NONE,
             system_identifier=str(identity["system_identifier"]) if identity else None,
             timeline=int(timeline) if timeline is not None else None,
+            timeline_begin=Lsn(int(identity.get("timeline_begin", 0))),
             database=identity.get("database"),
         )
 

@@ -35,6 +35,7 @@ def check_flow(flow: FlowSpec, *, own_application: str | None = None) -> list[Fi
         field="source.options",
         own_application=own_application,
         stream_options=options.needing_a_newer_server(),
+        failover=options.failover,
     )
     tables = () if _is_unreadable(findings) else _published(flow)
     for i, destination in enumerate(flow.destinations):

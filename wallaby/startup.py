@@ -7,7 +7,7 @@ Everything that would lose or double changes ends here, with the cause and the c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -51,7 +51,7 @@ class SourceFacts:
     invalidation: str | None = None
     """Why the slot can no longer be used (``wal_status`` lost, ``invalidation_reason``), else None."""
     written: Lsn | None = None
-    """Up to here the server has the WAL we may have read; None when unknown."""
+    """Up to here the server has the WAL we may have read (`shared_history`); None when unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,8 @@ class RememberedFacts:
     snapshot: SnapshotState
     system_identifier: str | None = None
     timeline: int | None = None
+    timeline_begin: Lsn = Lsn(0)  # noqa: RUF009 - immutable
+    """Where that timeline left the one before; 0 for the first, and when that is not known."""
     database: str | None = None
 
 
@@ -109,11 +111,7 @@ def plan_start(
                     slot=slot,
                 )
             return StartPlan(StartMode.COPY if copies_initially else StartMode.FRESH_STREAM, Lsn(0), drop_slot=False)
-        raise SlotLost(
-            "the replication slot is gone, but this flow has streamed from it before",
-            advice=f"Changes since {remembered.position.lsn} may be lost. {RESNAPSHOT}",
-            slot=slot,
-        )
+        raise _slot_gone(slot, source, remembered)
     if source.invalidation is not None:
         raise SlotLost(
             f"the replication slot was invalidated by the server ({source.invalidation})",
@@ -140,6 +138,42 @@ def plan_start(
     _require_same_lanes(remembered, lanes)
     _require_destinations_kept(remembered, lanes)
     return StartPlan(StartMode.RESUME, source.confirmed, drop_slot=False)
+
+
+def shared_history(
+    remembered: RememberedFacts, ancestry: Sequence[tuple[int, Lsn]], *, timeline: int, written: Lsn
+) -> Lsn:
+    """How far the WAL of the timeline we have read is also the server's; 0 when nothing of that timeline is.
+
+    ``ancestry``: the earlier timelines of the server, oldest first, each with where it was left for the next one; empty
+    when not known. ``timeline`` is the present one, written up to ``written``. Two standbys of one primary that were
+    both promoted have timelines of the same number: where they begin tells them apart.
+    """
+    known = remembered.timeline
+    if known is None or known > timeline or not ancestry:
+        return written
+    begins, ends = {}, {}
+    begin = Lsn(0)
+    for number, end in (*ancestry, (timeline, written)):
+        begins[number], ends[number] = begin, end
+        begin = end
+    if known not in begins:
+        return Lsn(0)
+    if remembered.timeline_begin not in (0, begins[known]):
+        return min(remembered.timeline_begin, begins[known])
+    return ends[known]
+
+
+def _slot_gone(slot: str, source: SourceFacts, remembered: RememberedFacts) -> SlotLost:
+    what = "the replication slot is gone, but this flow has streamed from it before"
+    advice = f"Changes since {remembered.position.lsn} may be lost. {RESNAPSHOT}"
+    if remembered.timeline is not None and source.timeline > remembered.timeline:
+        what = (
+            f"the source failed over (timeline {source.timeline}, was {remembered.timeline}) to a server that has no "
+            "copy of the replication slot"
+        )
+        advice += "; before the next failover let standbys synchronize slots (PostgreSQL 17, sync_replication_slots)"
+    return SlotLost(what, advice=advice, slot=slot)
 
 
 def _first(slot: str, source: SourceFacts, confirmed: Lsn, start_lsn: Lsn | None) -> Lsn:
@@ -188,7 +222,9 @@ def _require_history_kept(
 ) -> None:
     """A server that lost its newest WAL writes other changes at the same addresses: they would pass for applied."""
     furthest = max(remembered.position, *lanes.values())
-    if source.written is not None and furthest.lsn > source.written:
+    # Inside a transaction we stand at the beginning of its commit record, which must be part of the history, too.
+    needed = furthest.lsn if furthest.is_whole else Lsn(furthest.lsn + 1)
+    if source.written is not None and needed > source.written:
         raise SlotLost(
             f"the source has lost WAL: it agrees with us up to {source.written} only, we have read up to "
             f"{furthest.lsn} (timeline {source.timeline})",

@@ -52,6 +52,7 @@ class Ledger:
             self.facts,
             system_identifier=str(identity.system_identifier),
             timeline=identity.timeline,
+            timeline_begin=identity.timeline_begin,
             database=identity.database,
         )
 

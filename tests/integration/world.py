@@ -193,7 +193,7 @@ class World:
         if self._running is not None:
             self._running.abandon()
             self._running = None
-        if self.database.slots():
+        if self.database.server.is_running and self.database.slots():
             drop_slot(self.database.dsn, self.database.name)
 
     def _begin(self, *, resnapshot: bool = False) -> Epoch:

@@ -8,7 +8,15 @@ import pytest
 
 from wallaby.errors import CheckFailed, Refused, SlotLost
 from wallaby.lsn import START, Lsn, Position
-from wallaby.startup import RememberedFacts, SnapshotState, SourceFacts, StartMode, StartPlan, plan_start
+from wallaby.startup import (
+    RememberedFacts,
+    SnapshotState,
+    SourceFacts,
+    StartMode,
+    StartPlan,
+    plan_start,
+    shared_history,
+)
 from wallaby.window import LaneId
 
 LANE = LaneId("f", "d")
@@ -92,6 +100,50 @@ def test_a_server_that_lost_wal_we_have_read_is_not_streamed_from(lane: int, che
         plan(promoted, known, Position(Lsn(lane)))
     assert "--resnapshot" in caught.value.advice
     assert plan(replace(promoted, written=Lsn(101)), known, Position(Lsn(lane))).mode is StartMode.RESUME
+
+
+@pytest.mark.must_not_fail(18)
+def test_a_server_that_lost_the_commit_of_a_transaction_we_have_begun_is_not_streamed_from() -> None:
+    inside = Position(Lsn(100), 7)
+    promoted = replace(SOURCE, timeline=2, confirmed=Lsn(80), written=Lsn(100))
+    with pytest.raises(SlotLost, match="lost WAL"):
+        plan(promoted, KNOWN, inside)
+    assert plan(replace(promoted, written=Lsn(108)), KNOWN, inside).mode is StartMode.RESUME
+
+
+@pytest.mark.must_not_fail(18)
+def test_a_failover_to_a_server_without_the_slot_is_called_so() -> None:
+    with pytest.raises(SlotLost, match="failed over") as caught:
+        plan(replace(SOURCE, timeline=2, confirmed=None))
+    assert "--resnapshot" in caught.value.advice
+    assert "sync_replication_slots" in caught.value.advice
+
+
+_ANCESTRY = ((1, Lsn(100)), (2, Lsn(200)))
+"""Of a server on timeline 3."""
+
+
+@pytest.mark.must_not_fail(18)
+@pytest.mark.parametrize(
+    ("timeline", "begin", "ancestry", "shared"),
+    [
+        (1, 0, _ANCESTRY, 100),
+        (2, 100, _ANCESTRY, 200),
+        (2, 0, _ANCESTRY, 200),  # where it began was not stored
+        (3, 200, _ANCESTRY, 300),
+        (2, 90, _ANCESTRY, 90),  # another standby was promoted to this number
+        (3, 250, _ANCESTRY, 200),
+        (2, 100, ((1, Lsn(150)),), 0),  # from 1 to 3: what we read has never been part of it
+        (1, 0, (), 300),  # the server does not keep the record
+        (None, 0, _ANCESTRY, 300),
+        (4, 200, _ANCESTRY, 300),  # an older server: refused for its timeline alone
+    ],
+)
+def test_how_far_the_history_we_read_is_the_servers(
+    timeline: int | None, begin: int, ancestry: tuple[tuple[int, Lsn], ...], shared: int
+) -> None:
+    known = replace(KNOWN, timeline=timeline, timeline_begin=Lsn(begin))
+    assert shared_history(known, ancestry, timeline=3, written=Lsn(300)) == shared
 
 
 def test_an_existing_slot_of_a_new_flow_cannot_be_copied_under() -> None:

@@ -81,6 +81,18 @@ class Streaming(StrEnum):
     """As ``on``, and aborts say where they happened (PostgreSQL 16 and newer)."""
 
 
+class Failover(StrEnum):
+    """Whether standbys may keep a copy of the slot, so that the flow goes on there once they are promoted."""
+
+    AUTO = "auto"
+    """A slot that is made is marked so where the server can (PostgreSQL 17 and newer); one that exists is left as it
+    is."""
+    TRUE = "true"
+    """A slot that exists is marked, too; a server that cannot is refused."""
+    FALSE = "false"
+    """No slot is marked; one that exists loses its mark."""
+
+
 class Origin(StrEnum):
     """pgoutput's ``origin`` option: whose changes are sent."""
 
@@ -398,6 +410,9 @@ class SourceOptions(LoginOptions):
     """``add`` only adds tables (the safe default), ``sync`` also drops."""
     validate_replication: bool = True
     """Check wal_level, slots, senders and replica identities before anything is created."""
+    failover: Annotated[Failover, BeforeValidator(_lower)] = Failover.AUTO
+    """Let standbys synchronize the slot: ``auto`` (default) marks a new slot where the server can (PostgreSQL 17),
+    ``true`` also one that exists, ``false`` unmarks it."""
     snapshot: Annotated[SnapshotMode, BeforeValidator(_lower)] = SnapshotMode.INITIAL
     """``initial`` copies existing rows first; ``never`` starts with the changes after the slot's creation."""
     status_interval: Duration = timedelta(seconds=10)
@@ -428,7 +443,11 @@ class SourceOptions(LoginOptions):
 
     def needing_a_newer_server(self) -> tuple[str, ...]:
         """The options in use that not every supported version of PostgreSQL knows."""
-        used = {"two_phase": self.two_phase, "origin": self.origin is not Origin.ANY}
+        used = {
+            "two_phase": self.two_phase,
+            "origin": self.origin is not Origin.ANY,
+            "failover": self.failover is Failover.TRUE,
+        }
         return tuple(name for name, is_used in used.items() if is_used)
 
     def table_patterns(self) -> tuple[TablePattern, ...]:

@@ -13,6 +13,7 @@ from wallaby.login import is_verified
 from wallaby.postgres import check_queries as queries
 from wallaby.postgres.connect import Connection, Dsn, connect, session, validate_dsn
 from wallaby.postgres.errors import translate
+from wallaby.postgres.failover import FailoverWish, failover_findings
 from wallaby.postgres.publication import PublicationFacts, create_statement, read_publication, resolve_tables
 from wallaby.postgres.replication import OPTION_MAJORS
 from wallaby.postgres.slot import PLUGIN, SlotFacts, read_slot
@@ -38,18 +39,20 @@ def check_source(
     field: str = "source.options",
     own_application: str | None = None,
     stream_options: Collection[str] = (),
+    failover: str = "auto",
 ) -> list[Finding]:
     """Everything that would stop or harm a flow from this source; empty when it is fit.
 
     ``field`` prefixes the subjects that are options. ``snapshot`` other than ``never``, and ``toast_fetch`` of
     ``source`` or ``full``, also check that tables can be read. A slot held by a connection whose application name
     begins with ``own_application`` is our own and no finding.
-    ``stream_options``: the options in use that need a newer server (`OPTION_MAJORS`).
+    ``stream_options``: the options in use that need a newer server (`OPTION_MAJORS`). ``failover``: the option; what a
+    failover needs is looked for when it is ``true`` or the connection string names several hosts.
     Codes: ``source-config``, ``source-unreachable``, ``source-refused``, ``server-version``, ``standby``,
     ``wal-level``, ``replication-privilege``, ``slot-headroom``, ``sender-headroom``, ``prepared-transactions``,
     ``slot-missing``, ``slot-plugin``, ``slot-database``, ``slot-busy``, ``slot-lost``, ``publication-missing``,
     ``publication-privilege``, ``publication-empty``, ``replica-identity``, ``select-privilege``, ``row-security``,
-    ``toast-fetch``, ``unverified-server``.
+    ``toast-fetch``, ``unverified-server``, and those of `wallaby.postgres.failover`.
     """
     wish = _Wish(
         slot=slot,
@@ -64,12 +67,13 @@ def check_source(
         field=field,
         own_application=own_application,
         stream_options=tuple(stream_options),
+        failover=failover,
     )
     try:
         validate_dsn(dsn, f"{field}.dsn")
         with connect(dsn, application_name=_APPLICATION) as connection:
             try:
-                return [*login_findings(dsn, f"{field}.dsn"), *_check(connection, wish)]
+                return [*login_findings(dsn, f"{field}.dsn"), *_check(connection, dsn, wish)]
             except psycopg.Error as error:
                 raise translate(error, dsn=dsn, doing="check the source") from error
     except WallabyError as error:
@@ -117,6 +121,7 @@ class _Wish:
     field: str
     own_application: str | None
     stream_options: tuple[str, ...]
+    failover: str
 
 
 def _failure(error: WallabyError, field: str) -> Finding:
@@ -138,7 +143,7 @@ def _with_place(error: WallabyError) -> str:
     return f"{error.message} ({place})" if place else error.message
 
 
-def _check(connection: Connection, wish: _Wish) -> list[Finding]:
+def _check(connection: Connection, dsn: Dsn, wish: _Wish) -> list[Finding]:
     row = connection.execute(queries.SERVER).fetchone()
     assert row is not None, "a query without FROM returns one row"
     server = _Server(*row)
@@ -151,6 +156,14 @@ def _check(connection: Connection, wish: _Wish) -> list[Finding]:
         if option in wish.stream_options and major < need.needed
     ]
     findings += _check_slot(connection, wish, slot, server.database)
+    if not server.is_standby:
+        wanted = FailoverWish(
+            slot=wish.slot,
+            failover=wish.failover,
+            is_two_phase="two_phase" in wish.stream_options,
+            field=wish.field,
+        )
+        findings += failover_findings(connection, dsn, wanted, facts=slot)
     return findings + _check_publication(connection, wish, server)
 
 

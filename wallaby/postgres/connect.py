@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from wallaby.errors import SourceUnavailable, Transient
 from wallaby.login import Dsn, login_parameters
@@ -35,6 +36,9 @@ _TCP_SETTINGS: Final[dict[str, str | int]] = {
 }
 """A dead peer is noticed within about half a minute. What the connection string says wins."""
 
+_SEVERAL: Final = {"target_session_attrs": "read-write"}
+"""Of several hosts only one is the primary, and any of them may become it. What the connection string says wins."""
+
 
 def application_name(flow: str) -> str:
     """How a flow's connections appear in ``pg_stat_activity``: a later run knows an earlier one's walsender by it."""
@@ -49,7 +53,7 @@ def connect(
     autocommit: bool = True,
     connect_timeout_s: int = 10,
 ) -> Connection:
-    """Open a connection; the caller closes it (it is a context manager).
+    """Open a connection; the caller closes it (it is a context manager). Of several hosts the first that takes writes.
 
     `ConfigError` for an unreadable connection string, `CheckFailed` when the server refuses us, `SourceUnavailable`
     when it cannot be reached now; the same for AWS, where it gives the password (see `wallaby.login`).
@@ -63,7 +67,8 @@ def connect(
         raise SourceUnavailable(error.message, advice=error.advice, source=describe_dsn(dsn)) from error
     given = str(parts.pop("options", None) or "")
     options = f"{given} {_SESSION_SETTINGS}{_REPLICATION_SETTINGS if replication else ''}".strip()
-    wanted: dict[str, Any] = {"connect_timeout": connect_timeout_s, **_TCP_SETTINGS, **parts}
+    preset = _SEVERAL if "," in str(parts.get("hostaddr") or parts.get("host") or "") else {}
+    wanted: dict[str, Any] = {"connect_timeout": connect_timeout_s, **_TCP_SETTINGS, **preset, **parts}
     wanted |= {"options": options, "client_encoding": "UTF8", "application_name": application_name}
     if replication:
         wanted["replication"] = "database"
@@ -71,6 +76,24 @@ def connect(
         return psycopg.connect(**wanted, autocommit=autocommit)
     except psycopg.Error as error:
         raise translate(error, dsn=dsn, doing="connect") from error
+
+
+def each_host(dsn: Dsn) -> tuple[Dsn, ...]:
+    """One connection string for every host that ``dsn`` names, in order, for whatever that host is.
+
+    `ConfigError` for an unreadable connection string.
+    """
+    validate_dsn(dsn, "dsn")
+    if not isinstance(dsn, str):
+        return (dsn,)  # with IAM there is one host, see `wallaby.login`
+    parts = conninfo_to_dict(dsn)
+    named = {name: str(parts[name]).split(",") for name in ("host", "hostaddr", "port") if parts.get(name)}
+    count = max((len(items) for items in named.values()), default=1)
+    found = []
+    for i in range(count):
+        of_host: dict[str, Any] = {name: items[i if len(items) > 1 else 0] for name, items in named.items()}
+        found.append(make_conninfo(dsn, **of_host, target_session_attrs="any"))
+    return tuple(found)
 
 
 @contextmanager
@@ -83,4 +106,13 @@ def session(dsn: Dsn, *, application_name: str, doing: str, slot: str | None = N
             raise translate(error, dsn=dsn, doing=doing, slot=slot) from error
 
 
-__all__ = ["Connection", "Dsn", "application_name", "connect", "describe_dsn", "session", "validate_dsn"]
+__all__ = [
+    "Connection",
+    "Dsn",
+    "application_name",
+    "connect",
+    "describe_dsn",
+    "each_host",
+    "session",
+    "validate_dsn",
+]

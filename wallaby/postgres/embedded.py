@@ -99,6 +99,26 @@ class EmbeddedServer:
             return f"postgresql://{quote(user, safe='')}{secret}@/{quote(database, safe='')}?{place}"
         return f"postgresql://{quote(user, safe='')}{secret}@127.0.0.1:{self._port}/{quote(database, safe='')}"
 
+    def standby(self, *, slot: str, settings: Mapping[str, str] | None = None) -> EmbeddedServer:
+        """A physical standby of this running server, not started: its data, copied by ``pg_basebackup``.
+
+        It lies in a temporary directory, follows by the physical ``slot``, which is made, and has this server's
+        settings besides ``settings``.
+        """
+        made = EmbeddedServer(self._binaries, settings={**self._settings, **(settings or {})}, password=self._password)
+        try:
+            _give_to_server_user(made.directory)
+            copied = ["-D", str(made._data), "-d", self.dsn(), "--checkpoint=fast", "--no-sync"]
+            made._run(["pg_basebackup", *copied, "--create-slot", f"--slot={slot}"])
+            (made._data / "standby.signal").touch()
+            with (made._data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+                # Not by pg_basebackup: it writes options that the server's libpq, another one, may not know.
+                file.write(f"primary_conninfo = '{self.dsn()}'\nprimary_slot_name = '{slot}'\n")
+        except BaseException:
+            made.stop()
+            raise
+        return made
+
     def start(self, settings: Mapping[str, str] | None = None) -> Self:
         """Create the cluster when there is none, start, and return once connections are accepted.
 

@@ -53,7 +53,7 @@ def validate_dsn(dsn: Dsn, field: str) -> None:
         raise ConfigError("the connection string names no host", advice=advice, field=field)
     if not parts.get("dbname") and not parts.get("service"):
         raise ConfigError("the connection string names no database", advice=advice, field=field)
-    ports = str(parts.get("port") or "5432").split(",")
+    ports = [port or "5432" for port in str(parts.get("port") or "").split(",")]
     if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in ports):
         raise ConfigError("the port is not a number from 1 to 65535", advice=advice, field=field)
     if "replication" in parts:
@@ -114,6 +114,8 @@ def _classify(state: str, said: str) -> tuple[Callable[..., WallabyError], str]:
             return CheckFailed, "The server refused; its log has the details."
 
 
+_NO_PRIMARY: Final = "none of the servers takes writes: a standby waits to be promoted"
+
 _CONNECT_WORDS: Final[tuple[tuple[str, type[WallabyError], str, str], ...]] = (
     ("password authentication failed", CheckFailed, "28P01", "the server refuses user or password"),
     ("no password supplied", CheckFailed, "28P01", "the server demands a password and none is given"),
@@ -128,6 +130,8 @@ _CONNECT_WORDS: Final[tuple[tuple[str, type[WallabyError], str, str], ...]] = (
     ("starting up", SourceUnavailable, "57P03", "the server is starting up"),
     ("shutting down", SourceUnavailable, "57P03", "the server is shutting down"),
     ("recovery mode", SourceUnavailable, "57P03", "the server is recovering"),
+    ("session is read-only", SourceUnavailable, "57P03", _NO_PRIMARY),
+    ("hot standby mode", SourceUnavailable, "57P03", _NO_PRIMARY),
     ("too many clients", SourceUnavailable, "53300", "the server has no free connection"),
     ("remaining connection slots", SourceUnavailable, "53300", "the server has no free connection"),
     ("wal senders", SourceUnavailable, "53300", "the server has no free walsender; raise max_wal_senders"),

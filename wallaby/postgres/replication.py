@@ -6,6 +6,7 @@ decided by `wallaby.postgres.pace`): whoever waits for it may do other things me
 
 A publication that does not exist is an error of the stream before PostgreSQL 18; from 18 on it is a *warning*, after
 which the server skips its tables and the slot would advance past lost changes. So that warning ends the stream, too.
+A warning that the server waits for a standby (``synchronized_standby_slots``, PostgreSQL 17) does not.
 
 Silence. TCP keepalives and TCP_USER_TIMEOUT notice a dead peer; a peer that is alive but stuck is noticed because we
 ask: after a while without a byte a status update with "reply requested" goes out, and no answer ends the stream.
@@ -32,6 +33,7 @@ from wallaby.postgres.connect import Connection, Dsn, connect
 from wallaby.postgres.drain import Drain, Outcome, open_drain
 from wallaby.postgres.errors import describe_dsn, translate
 from wallaby.postgres.pace import Pace
+from wallaby.postgres.slot import SourceIdentity, require_server
 from wallaby.schema import quote_identifier
 from wallaby.settings import Limits
 
@@ -42,6 +44,9 @@ _SENT_AT: Final = {ord("w"): 17, ord("k"): 9}
 _START_TIMEOUT_S: Final = 30.0
 _SKIPPED_PUBLICATION: Final = "55000"
 """SQLSTATE of the warning ``skipped loading publication`` (pgoutput.c, PostgreSQL 18)."""
+_STANDBY_AWAITED: Final = "StandbySlotsHaveCaughtup"
+"""The server's function (slot.c, PostgreSQL 17) that warns with the same SQLSTATE while a standby that the stream waits
+for is away. The stream goes on when that is back."""
 _INTERNAL_ERROR: Final = "XX"
 """SQLSTATE class. PostgreSQL 14 to 18 cannot stream every transaction: after ``ALTER TABLE`` in a savepoint that is
 rolled back, and another ``ALTER TABLE``, it fails with ``could not map filenumber``, each time anew; without
@@ -80,8 +85,16 @@ class NeededMajor:
 OPTION_MAJORS: Final[Mapping[str, NeededMajor]] = {
     "two_phase": NeededMajor(15, "Remove it: prepared transactions then arrive when they commit."),
     "origin": NeededMajor(16, "Set it to any."),
+    "failover": NeededMajor(17, "Set it to auto: the slot is then one that no standby has a copy of."),
 }
 """Options that are refused, not weakened, where the server is too old."""
+
+
+def require_major(option: str, major: int) -> None:
+    """`CheckFailed` when a server of version ``major`` is too old for ``option``."""
+    need = OPTION_MAJORS.get(option)
+    if need is not None and major < need.needed:
+        raise CheckFailed(need.says(option, major), advice=need.advice, field=f"source.options.{option}")
 
 
 class ReplicationStream:
@@ -132,15 +145,18 @@ class ReplicationStream:
         application_name: str = "wallaby",
         compiled: bool | None = None,
         paced: bool = True,
+        server: SourceIdentity | None = None,
     ) -> Self:
         """Connect and start streaming from ``start`` (or the slot's confirmed position, whichever is later).
 
         `SlotBusy` while another connection holds the slot, `SlotLost` when it is gone or invalidated, `CheckFailed`
-        when the server refuses, or is too old for ``options``, `SourceUnavailable` when it cannot be reached.
-        ``compiled`` forces the drain's kind.
+        when the server refuses, or is too old for ``options``, `SourceUnavailable` when it cannot be reached, or is
+        not ``server``. ``compiled`` forces the drain's kind.
         """
         connection = connect(dsn, application_name=application_name, replication=True)
         try:
+            if server is not None:
+                require_server(connection, server, dsn=dsn)
             major = connection.info.server_version // 10_000
             options = options or StreamOptions()
             command = start_command(slot, publications, start, options=options, major=major)
@@ -315,7 +331,7 @@ class ReplicationStream:
         )
 
     def _take_notice(self, notice: psycopg.errors.Diagnostic) -> None:
-        if notice.sqlstate == _SKIPPED_PUBLICATION:
+        if notice.sqlstate == _SKIPPED_PUBLICATION and notice.source_function != _STANDBY_AWAITED:
             self._warning = notice.message_primary or "a publication was skipped"
 
     def _skipped(self, warning: str) -> CheckFailed:
@@ -364,13 +380,8 @@ def _plugin_settings(options: StreamOptions, major: int) -> dict[str, str]:
         settings["two_phase"] = "on"
     if options.origin != "any":
         settings["origin"] = options.origin
-    for option in set(settings) & set(OPTION_MAJORS):
-        if major < OPTION_MAJORS[option].needed:
-            raise CheckFailed(
-                OPTION_MAJORS[option].says(option, major),
-                advice=OPTION_MAJORS[option].advice,
-                field=f"source.options.{option}",
-            )
+    for option in settings:
+        require_major(option, major)
     return settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, LiteralString, Self
 
 import psycopg
 
@@ -19,6 +19,7 @@ from wallaby.schema import quote_identifier
 PLUGIN: Final = "pgoutput"
 _COMMAND_TIMEOUT_S: Final = 30.0
 _CREATE_TIMEOUT_S: Final = 600.0
+_RECOVERS: Final[LiteralString] = "SELECT pg_catalog.pg_is_in_recovery()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,14 +148,18 @@ def create_slot(
     failover: bool = False,
     timeout_s: float = _CREATE_TIMEOUT_S,
     application_name: str = "wallaby",
+    server: SourceIdentity | None = None,
 ) -> CreatedSlot:
     """Create a logical pgoutput slot and export its snapshot.
 
     PostgreSQL waits for every transaction that is open now; after ``timeout_s`` this gives up with `SourceUnavailable`
-    and leaves no slot. `AlreadyExists` when the name is taken. ``failover`` needs PostgreSQL 17.
+    and leaves no slot. `AlreadyExists` when the name is taken, `SourceUnavailable` when ``dsn`` does not lead to
+    ``server``. ``failover`` needs PostgreSQL 17: standbys may then synchronize the slot.
     """
     connection = connect(dsn, application_name=application_name, replication=True)
     try:
+        if server is not None:
+            require_server(connection, server, dsn=dsn)
         [[now]] = rows(
             run_command(connection, "SELECT (extract(epoch FROM now()) * 1000000)::int8", timeout_s=_COMMAND_TIMEOUT_S)
         )
@@ -186,6 +191,19 @@ def create_slot(
     except BaseException:
         connection.close()
         raise
+
+
+def mark_failover(dsn: Dsn, name: str, *, is_marked: bool = True, application_name: str = "wallaby") -> None:
+    """Let standbys synchronize an existing slot, or no longer. PostgreSQL 17. Twice is once.
+
+    `SlotBusy` while somebody streams from it.
+    """
+    with connect(dsn, application_name=application_name, replication=True) as connection:
+        try:
+            command = f"ALTER_REPLICATION_SLOT {quote_identifier(name)} (FAILOVER {str(is_marked).lower()})"
+            run_command(connection, command, timeout_s=_COMMAND_TIMEOUT_S)
+        except psycopg.Error as error:
+            raise translate(error, dsn=dsn, doing="mark the slot for failover", slot=name) from error
 
 
 def drop_slot(dsn: Dsn, name: str, *, timeout_s: float = 10.0, application_name: str = "wallaby") -> bool:
@@ -233,25 +251,27 @@ def current_wal_lsn(connection: Connection) -> Lsn:
     return Lsn.parse(row[0])
 
 
-def timeline_end(dsn: Dsn, timeline: int, *, present: int, application_name: str = "wallaby") -> Lsn | None:
-    """Where the server's history left ``timeline`` for the next one; None when its records do not say.
+def read_ancestry(
+    dsn: Dsn, *, server: SourceIdentity, application_name: str = "wallaby"
+) -> tuple[tuple[int, Lsn], ...]:
+    """The earlier timelines in the history of ``server``, oldest first, each with where it was left for the next one.
 
-    WAL of ``timeline`` beyond this address is not part of the server's history: a standby that was promoted before it
-    had received everything, or a recovery to an earlier point.
+    Empty on the first timeline, and when the server does not keep the record. `SourceUnavailable` when ``dsn`` leads to
+    another server by now.
     """
+    if server.timeline == 1:
+        return ()
     with connect(dsn, application_name=application_name, replication=True) as connection:
         try:
-            result = run_command(connection, f"TIMELINE_HISTORY {present}", timeout_s=_COMMAND_TIMEOUT_S)
+            require_server(connection, server, dsn=dsn)
+            result = run_command(connection, f"TIMELINE_HISTORY {server.timeline}", timeout_s=_COMMAND_TIMEOUT_S)
         except psycopg.errors.UndefinedFile:
-            return None
+            return ()
         except psycopg.Error as error:
             raise translate(error, dsn=dsn, doing="read the timeline history") from error
-        content = result.get_value(0, 1) or b""
-    for line in content.splitlines():
-        words = line.split()
-        if len(words) >= 2 and words[0] == str(timeline).encode():
-            return Lsn.parse(words[1].decode())
-    return None
+        content = (result.get_value(0, 1) or b"").decode("ascii", "replace")
+    lines = [line.split() for line in content.splitlines()]
+    return tuple((int(words[0]), Lsn.parse(words[1])) for words in lines if words and words[0].isdigit())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,9 +282,35 @@ class SourceIdentity:
     """Given by initdb; shared by standbys, kept through failover."""
     timeline: int
     """Grows with every promotion and point-in-time recovery."""
+    timeline_begin: Lsn = Lsn(0)  # noqa: RUF009 - immutable
+    """Where it left the one before; 0 for the first, and when that is not known."""
     database: str
     major: int
     slot: str = ""
+
+
+def require_server(connection: Connection, expected: SourceIdentity, *, dsn: Dsn) -> None:
+    """`SourceUnavailable` when a replication connection leads to another server, timeline or database than expected,
+    or to a standby.
+
+    One connection string may name several servers, or an address that moves: what was decided about one of them does
+    not hold for the next.
+    """
+    [[system, timeline, _, database]] = rows(run_command(connection, "IDENTIFY_SYSTEM", timeout_s=_COMMAND_TIMEOUT_S))
+    [[recovers]] = rows(run_command(connection, _RECOVERS, timeout_s=_COMMAND_TIMEOUT_S))
+    found = (int(system or 0), int(timeline or 0), database)
+    if recovers != "f" or found != (expected.system_identifier, expected.timeline, expected.database):
+        raise SourceUnavailable(
+            "the source failed over to another server while the flow began",
+            advice="It begins again there.",
+            source=describe_dsn(dsn),
+        )
+
+
+def is_standby(connection: Connection) -> bool:
+    """True while the server replays another one's WAL: until it is promoted it takes no writes and makes no slots."""
+    [(found,)] = connection.execute(_RECOVERS).fetchall()
+    return bool(found)
 
 
 def read_identity(connection: Connection, slot: str = "") -> SourceIdentity:

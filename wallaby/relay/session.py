@@ -8,26 +8,31 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from wallaby.clock import Clock
-from wallaby.errors import CheckFailed, SnapshotGone
+from wallaby.errors import CheckFailed, SnapshotGone, SourceUnavailable
 from wallaby.flow import FlowSpec, SourceOptions
+from wallaby.flow.options import Failover
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder
 from wallaby.pgoutput.spool import Spool, SpoolLimits
 from wallaby.pgtypes.types import has_binary_kernel
 from wallaby.postgres.catalog import Catalog
-from wallaby.postgres.connect import Connection, application_name, connect
+from wallaby.postgres.connect import application_name, connect, describe_dsn
+from wallaby.postgres.failover import TWO_PHASE_ADVICE, TWO_PHASE_UNMARKABLE, can_mark
 from wallaby.postgres.publication import ensure_publication
-from wallaby.postgres.replication import ReplicationStream, StreamOptions
+from wallaby.postgres.replication import ReplicationStream, StreamOptions, require_major
 from wallaby.postgres.slot import (
     CreatedSlot,
+    SlotFacts,
     SourceIdentity,
     create_slot,
     current_wal_lsn,
     drop_slot,
+    is_standby,
+    mark_failover,
+    read_ancestry,
     read_identity,
     read_slot,
     terminate_holder,
-    timeline_end,
 )
 from wallaby.relay.fill import NoFill, open_filler
 from wallaby.relay.ports import Filler, Transport
@@ -37,7 +42,7 @@ from wallaby.schema import TableName, TableSchema
 from wallaby.settings import Limits
 from wallaby.snapshot.copy import SnapshotCopy
 from wallaby.snapshot.progress import CopyProgress, TableCopy, planned
-from wallaby.startup import RememberedFacts, SourceFacts, StartMode, StartPlan, plan_start
+from wallaby.startup import RememberedFacts, SourceFacts, StartMode, StartPlan, plan_start, shared_history
 from wallaby.status import FlowStatus
 from wallaby.window import LaneId
 
@@ -133,7 +138,17 @@ class SourceSession:
         dsn = options.login
         application = self._application
         with connect(dsn, application_name=application) as connection:
+            if is_standby(connection):
+                raise SourceUnavailable(
+                    "the source is a standby: it has not been promoted, or the connection string leads to the wrong "
+                    "server",
+                    advice="It is tried again; name the primary, or all servers (host=one,two).",
+                    source=describe_dsn(dsn),
+                )
             identity = read_identity(connection, options.slot)
+            ancestry = read_ancestry(dsn, server=identity, application_name=application)
+            if ancestry:
+                identity = replace(identity, timeline_begin=ancestry[-1][1])
             facts = read_slot(connection, options.slot)
             plan = plan_start(
                 slot=options.slot,
@@ -143,7 +158,12 @@ class SourceSession:
                     database=identity.database,
                     confirmed=None if facts is None else facts.confirmed_flush,
                     invalidation=None if facts is None else facts.invalidation,
-                    written=self._written(connection, identity),
+                    written=shared_history(
+                        config.remembered,
+                        ancestry,
+                        timeline=identity.timeline,
+                        written=current_wal_lsn(connection),
+                    ),
                 ),
                 remembered=config.remembered,
                 lanes=config.lanes,
@@ -154,6 +174,7 @@ class SourceSession:
             stop_at = config.until or (current_wal_lsn(connection) if config.once else None)
             if facts is not None and facts.active:
                 terminate_holder(connection, options.slot, application_prefix=application)
+            self._mark_slot(plan, identity, facts)
             ensure_publication(
                 connection,
                 options.publication,
@@ -171,16 +192,18 @@ class SourceSession:
             self._filler.close()
             catalog.close()
 
-    def _written(self, connection: Connection, identity: SourceIdentity) -> Lsn:
-        """How far the history we have read is also the server's: to where it forked, else to where it writes now."""
-        known = self._config.remembered.timeline
-        if known is not None and known < identity.timeline:
-            forked = timeline_end(
-                self._options.login, known, present=identity.timeline, application_name=self._application
-            )
-            if forked is not None:
-                return forked
-        return current_wal_lsn(connection)
+    def _mark_slot(self, plan: StartPlan, identity: SourceIdentity, facts: SlotFacts | None) -> None:
+        """Let standbys synchronize the slot that is resumed, or not, as the flow wants; `CheckFailed` where the server
+        cannot."""
+        options = self._options
+        was_marked = plan.mode is StartMode.RESUME and facts is not None and facts.failover
+        is_marked = was_marked if options.failover is Failover.AUTO else options.failover is Failover.TRUE
+        if is_marked:
+            require_major("failover", identity.major)
+            if not can_mark(identity.major, is_two_phase=options.two_phase):
+                raise CheckFailed(TWO_PHASE_UNMARKABLE, advice=TWO_PHASE_ADVICE, field="source.options.failover")
+        if plan.mode is StartMode.RESUME and is_marked != was_marked:
+            mark_failover(options.login, options.slot, is_marked=is_marked, application_name=self._application)
 
     def _run_plan(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Position:
         options = self._options
@@ -188,7 +211,7 @@ class SourceSession:
             case StartMode.COPY:
                 start = self._copy(plan, identity, catalog, stop_at)
             case StartMode.FRESH_STREAM:
-                with create_slot(options.login, options.slot, application_name=self._application) as created:
+                with self._create_slot(identity) as created:
                     start = created.consistent_point
                 self._ledger.remember_source(identity, options.slot)
                 self._start_relay(START, stop_at).begin_at(Position(start))
@@ -196,7 +219,18 @@ class SourceSession:
                 start = plan.start
                 self._ledger.remember_source(identity, options.slot)
                 self._start_relay(self._config.remembered.position, stop_at)
-        return self._stream(start, catalog)
+        return self._stream(start, catalog, identity)
+
+    def _create_slot(self, identity: SourceIdentity) -> CreatedSlot:
+        options = self._options
+        return create_slot(
+            options.login,
+            options.slot,
+            failover=options.failover is not Failover.FALSE
+            and can_mark(identity.major, is_two_phase=options.two_phase),
+            server=identity,
+            application_name=self._application,
+        )
 
     def _copy(self, plan: StartPlan, identity: SourceIdentity, catalog: Catalog, stop_at: Lsn | None) -> Lsn:
         options = self._options
@@ -212,7 +246,7 @@ class SourceSession:
             self._ledger.reset_lanes(self._tables_per_lane(tables))
             relay = self._start_relay(START, stop_at, is_reset=True)
             try:
-                with create_slot(options.login, options.slot, application_name=self._application) as created:
+                with self._create_slot(identity) as created:
                     is_slot_ours = True
                     if tuple(catalog.published_tables([options.publication])) != tables:
                         # Added before the slot, a table was not emptied; after it, the stream lacks its changes.
@@ -253,7 +287,7 @@ class SourceSession:
         relay.copy(tables, copy.batches(), upto=Position(created.consistent_point), progress=progress)
         return progress
 
-    def _stream(self, start: Lsn, catalog: Catalog) -> Position:
+    def _stream(self, start: Lsn, catalog: Catalog, identity: SourceIdentity) -> Position:
         options = self._options
         relay = self._relay
         assert relay is not None
@@ -270,6 +304,7 @@ class SourceSession:
             ),
             limits=self._limits,
             application_name=self._application,
+            server=identity,
         )
         decoder = Decoder(catalog.resolve, spool=Spool(self._spool_limits()))
         try:

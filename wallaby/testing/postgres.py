@@ -95,6 +95,24 @@ def server_for_tests(major: int, settings: Mapping[str, str] | None = None) -> E
     return EmbeddedServer(postgres_binaries(major), settings={**TEST_SETTINGS, **(settings or {})})
 
 
+STANDBY_SLOT: Final = "standby"
+"""The physical slot by which the standby of a pair follows."""
+
+
+@contextmanager
+def standby_for_tests(primary: EmbeddedServer, settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedServer]:
+    """A running standby of a running server, with that server's settings besides ``settings``.
+
+    From PostgreSQL 17 on it keeps copies of the slots that are marked for failover.
+    """
+    own = {"hot_standby_feedback": "on", "wal_receiver_status_interval": "1s"}
+    with psycopg.connect(primary.dsn()) as connection:
+        if connection.info.server_version >= 170000:
+            own |= {"sync_replication_slots": "on", "synchronized_standby_slots": ""}
+    with primary.standby(slot=STANDBY_SLOT, settings={**own, **(settings or {})}) as standby:
+        yield standby
+
+
 class ScratchDatabase:
     """One database of its own on a running server; made by `scratch_database`."""
 

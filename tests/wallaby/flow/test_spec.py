@@ -30,7 +30,7 @@ from wallaby.flow import (
     WriteMode,
     default_slot,
 )
-from wallaby.flow.options import Origin, Streaming
+from wallaby.flow.options import Failover, Origin, Streaming
 from wallaby.lsn import Lsn
 from wallaby.sink import Severity
 from wallaby.window import LaneId
@@ -135,8 +135,9 @@ def test_how_large_transactions_wait_may_be_written_in_units_and_as_yaml_reads_i
     assert (source.streaming, source.spool_memory, source.spool_disk) == (Streaming.OFF, 1 << 20, 1000)
     for word, meant in (("on", Streaming.ON), ("Parallel", Streaming.PARALLEL), (True, Streaming.ON)):
         assert SourceOptions.parse({"dsn": "host=db", "streaming": word}).streaming is meant
-    newer = SourceOptions.parse({"dsn": "host=db", "two_phase": "true", "origin": "none"})
-    assert newer.needing_a_newer_server() == ("two_phase", "origin")
+    newer = SourceOptions.parse({"dsn": "host=db", "two_phase": "true", "origin": "none", "failover": True})
+    assert newer.needing_a_newer_server() == ("two_phase", "origin", "failover")
+    assert SourceOptions.parse({"dsn": "host=db"}).failover is Failover.AUTO
 
 
 @pytest.mark.parametrize("size", ["much", "1 QB", -1, 1000, "-5MiB"])

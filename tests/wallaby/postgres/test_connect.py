@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from wallaby.errors import CheckFailed, ConfigError, SourceUnavailable, WallabyError
-from wallaby.postgres.connect import connect
+from wallaby.postgres.connect import connect, each_host
 from wallaby.postgres.embedded import free_port
 from wallaby.postgres.errors import describe_dsn, translate, validate_dsn
 from wallaby.testing.postgres import ScratchDatabase
@@ -106,3 +106,38 @@ def test_an_error_about_data_does_not_quote_it(database: ScratchDatabase) -> Non
 def test_a_dsn_is_described_by_place_only() -> None:
     assert describe_dsn(f"postgresql://me:{SECRET}@db.example:6432/shop?sslmode=require") == "db.example:6432/shop"
     assert describe_dsn("host=/tmp dbname=x") == "local socket:5432/x"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "places"),
+    [
+        ("host=a port=7 dbname=d", ["a:7/d"]),
+        ("host=a,b dbname=d", ["a:5432/d", "b:5432/d"]),
+        ("host=a,b port=7 dbname=d", ["a:7/d", "b:7/d"]),
+        ("host=a,b port=7,8 dbname=d target_session_attrs=read-write", ["a:7/d", "b:8/d"]),
+        ("postgresql://u@a,b:8/d", ["a:5432/d", "b:8/d"]),
+        ("hostaddr=127.0.0.1,127.0.0.2 dbname=d", ["127.0.0.1:5432/d", "127.0.0.2:5432/d"]),
+    ],
+)
+def test_a_connection_string_may_name_several_servers(dsn: str, places: list[str]) -> None:
+    validate_dsn(dsn, "source.options.dsn")
+    hosts = each_host(dsn)
+    assert [describe_dsn(host) for host in hosts] == places
+    assert all("target_session_attrs=any" in str(host) for host in hosts)
+
+
+def test_of_several_servers_the_first_that_answers_is_used(database: ScratchDatabase) -> None:
+    ports = f"{free_port()},{database.server.port}"
+    dsn = f"host=127.0.0.1,127.0.0.1 port={ports} user=postgres dbname={database.name}"
+    with connect(dsn, application_name="test") as connection:
+        assert connection.info.port == database.server.port
+
+
+def test_a_server_that_takes_no_writes_is_not_used_where_several_are_named(database: ScratchDatabase) -> None:
+    dsn = f"host=127.0.0.1,127.0.0.1 port={database.server.port} user=postgres dbname={database.name}"
+    options = "options='-c default_transaction_read_only=on'"
+    error = _attempt(f"{dsn} {options}")
+    assert isinstance(error, SourceUnavailable)
+    assert "waits to be promoted" in error.message
+    with connect(f"{dsn} {options} target_session_attrs=any", application_name="test") as connection:
+        assert connection.info.port == database.server.port

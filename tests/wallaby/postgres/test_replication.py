@@ -12,9 +12,9 @@ from wallaby.errors import CheckFailed, SlotBusy, SlotLost, SourceUnavailable
 from wallaby.lsn import Lsn
 from wallaby.postgres.connect import connect
 from wallaby.postgres.replication import ReplicationStream, StreamOptions, start_command
-from wallaby.postgres.slot import current_wal_lsn, drop_slot, read_slot, terminate_holder
+from wallaby.postgres.slot import create_slot, current_wal_lsn, drop_slot, read_slot, terminate_holder
 from wallaby.settings import Limits
-from wallaby.testing.postgres import ScratchDatabase
+from wallaby.testing.postgres import ScratchDatabase, server_for_tests
 from wallaby.testing.proxy import FaultProxy
 
 
@@ -286,3 +286,31 @@ def test_the_server_says_when_it_sent_what_waits(published: ScratchDatabase) -> 
         assert before <= sent_at_us / 1e6 <= after
         stream.arena.data[stream.arena.begin + 4] = 0
         assert stream.sent_at_us is None
+
+
+@pytest.mark.must_not_fail(18)
+def test_a_stream_that_waits_for_a_standby_which_is_away_is_not_ended_by_the_servers_warning(
+    postgres_major: int,
+) -> None:
+    if postgres_major < 17:
+        pytest.skip(f"PostgreSQL {postgres_major} does not wait for standbys")
+    with server_for_tests(postgres_major) as server:
+        database = ScratchDatabase(server, "postgres")
+        database.execute(
+            "CREATE TABLE shop (id int PRIMARY KEY)",
+            "CREATE PUBLICATION p FOR TABLE shop",
+            "SELECT pg_create_physical_replication_slot('away', true)",
+            "ALTER SYSTEM SET synchronized_standby_slots = 'away'",
+            "SELECT pg_reload_conf()",
+        )
+        create_slot(database.dsn, database.name, failover=True).close()
+        with _open(database) as stream:
+            database.execute("INSERT INTO shop VALUES (1)")
+            waits = "SELECT FROM pg_stat_activity WHERE wait_event = 'WaitForStandbyConfirmation'"
+            deadline = time.monotonic() + PATIENCE_S
+            while not database.fetch(waits):
+                stream.receive(0.05)
+                assert time.monotonic() < deadline, "the stream does not wait"
+            assert "I" not in {frame.kind for frame in take(stream.arena)}
+            database.execute("ALTER SYSTEM RESET synchronized_standby_slots", "SELECT pg_reload_conf()")
+            assert [frame.kind for frame in read_until(stream, commits(1))].count("I") == 1

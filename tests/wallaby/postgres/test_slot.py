@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.wallaby.postgres.frames import drain_until_error
@@ -13,10 +15,11 @@ from wallaby.postgres.slot import (
     create_slot,
     current_wal_lsn,
     drop_slot,
+    is_standby,
+    read_ancestry,
     read_identity,
     read_slot,
     terminate_holder,
-    timeline_end,
 )
 from wallaby.testing.postgres import ScratchDatabase, server_for_tests
 
@@ -85,15 +88,50 @@ def test_a_promoted_server_tells_where_its_history_left_the_old_timeline(postgre
     with server_for_tests(postgres_major) as server:
         with connect(server.dsn(), application_name="test") as connection:
             before = read_identity(connection)
-            assert timeline_end(server.dsn(), before.timeline, present=before.timeline) is None
+            assert read_ancestry(server.dsn(), server=before) == ()
             written = current_wal_lsn(connection)
         server.halt()
         (server.directory / "data" / "standby.signal").touch()
         server.start()
         with connect(server.dsn(), application_name="test") as connection:
+            assert is_standby(connection)
+            with pytest.raises(SourceUnavailable, match="failed over"):
+                create_slot(server.dsn(), "s", server=before)
             connection.execute("SELECT pg_promote()")
+            assert not is_standby(connection)
             after = read_identity(connection)
             assert after.timeline == before.timeline + 1
-            forked = timeline_end(server.dsn(), before.timeline, present=after.timeline)
-            assert forked is not None
+            with pytest.raises(SourceUnavailable, match="failed over"):
+                read_ancestry(server.dsn(), server=replace(after, timeline=after.timeline + 1))
+            [(timeline, forked)] = read_ancestry(server.dsn(), server=after)
+            assert timeline == before.timeline
             assert written <= forked <= current_wal_lsn(connection)
+
+
+def test_what_was_decided_about_one_server_is_not_done_on_another(database: ScratchDatabase) -> None:
+    """A connection string may lead elsewhere from one connection to the next."""
+    database.execute("CREATE PUBLICATION p")
+    with connect(database.dsn, application_name="test") as connection:
+        here = read_identity(connection)
+    elsewhere = [
+        replace(here, system_identifier=here.system_identifier ^ 1),
+        replace(here, timeline=here.timeline + 1),
+        replace(here, database="elsewhere"),
+    ]
+    for server in elsewhere:
+        with pytest.raises(SourceUnavailable, match="failed over"):
+            create_slot(database.dsn, database.name, server=server)
+    assert database.slots() == []
+    create_slot(database.dsn, database.name, server=here).close()
+    for server in (*elsewhere, here):
+        try:
+            ReplicationStream.open(
+                database.dsn, slot=database.name, publications=["p"], start=Lsn(0), server=server
+            ).close()
+        except SourceUnavailable:
+            assert server is not here
+        else:
+            assert server is here
+    with connect(database.dsn, application_name="test") as connection:
+        assert terminate_holder(connection, database.name)
+    drop_slot(database.dsn, database.name)

@@ -234,6 +234,7 @@ class World:
             self.facts,
             system_identifier=str(identity.system_identifier),
             timeline=identity.timeline,
+            timeline_begin=identity.timeline_begin,
             database=identity.database,
         )
 
