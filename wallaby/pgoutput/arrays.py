@@ -11,8 +11,8 @@ from wallaby.memory import unwritten
 from wallaby.pgoutput import kernel
 from wallaby.pgoutput.batches import Rows
 
-_ROWS_START: Final = 1 << 12
-_CELLS_START: Final = 1 << 16
+_ROWS_START: Final = 1 << 10
+_CELLS_START: Final = 1 << 13
 
 
 class Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -44,8 +45,10 @@ class Rows:
 
 
 class BatchBuilder:
-    """Builds the batches of one table version. ``opaque_as_text``: the copier selected such columns as text, so their
-    binary cells hold text."""
+    """Builds the batches of one table version, and keeps nothing of them.
+
+    ``opaque_as_text``: the copier selected such columns as text, so their binary cells hold text.
+    """
 
     __slots__ = ("_after", "_after_type", "_arrow", "_before", "_before_type", "_columns", "_key", "schema")
 
@@ -127,6 +130,12 @@ class BatchBuilder:
             type=self.schema.columns[column].type.name,
             lsn=Lsn(int(rows.commit_lsn[error.row]) & _UINT64),
         )
+
+
+@lru_cache(maxsize=512)
+def builder_of(schema: TableSchema) -> BatchBuilder:
+    """The builder of a table version, made once for all decoders: every connection has a new one of those."""
+    return BatchBuilder(schema)
 
 
 def _values(arrow: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:

@@ -14,7 +14,7 @@ Every length is compared with the end of its frame before it is used: malformed 
 never with rows made of somebody else's bytes. The price is about 2 ns per cell.
 """
 
-# Compiled in: endian ae271823, kernels 30dfcdd0
+# Compiled in: endian a42f72e9, kernels 8b0061ab
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -6,7 +6,7 @@ looking at what they say. ``release`` copies a run without the ids and without w
 that reads ordinary transactions reads these, too.
 """
 
-# Compiled in: kernel 9409d851, endian ae271823
+# Compiled in: kernel 8ec9e7be, endian a42f72e9
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from wallaby.errors import DecodeError
 from wallaby.pgoutput import kernel
-from wallaby.pgoutput.batches import BatchBuilder
+from wallaby.pgoutput.batches import BatchBuilder, builder_of
 from wallaby.pgoutput.relations import Relation, SchemaResolver
 from wallaby.schema import TableName, TableSchema
 
@@ -88,7 +88,7 @@ class KnownTables:
     def take(self, news: Description) -> None:
         """From now on rows of the relation are read so."""
         oid = news.relation.oid
-        builder = BatchBuilder(news.schema)
+        builder = builder_of(news.schema)
         known = self._known.get(oid)
         if known is None:
             known = _Known(len(self.builders), news.relation)

@@ -4,7 +4,7 @@ Each writes a value for every row, zero where there is none, and returns the wor
 are loaded without a branch: where the cell does not fit, from the beginning of ``data``, and dropped.
 """
 
-# Compiled in: endian ae271823, kernels 30dfcdd0, numeric_kernels dc6b26bb
+# Compiled in: endian a42f72e9, kernels 8b0061ab, numeric_kernels 79dd2dd4
 # Compiled in: sweep_plan 4b80aa58
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.

@@ -40,6 +40,7 @@ MODULES: Final = (
     "wallaby.pgtypes.figures",
     "wallaby.pgtypes.floats",
     "wallaby.pgtypes.kernels",
+    "wallaby.pgtypes.lanes",
     "wallaby.pgtypes.numeric_kernels",
     "wallaby.pgtypes.part_kernels",
     "wallaby.pgtypes.printed_kernels",

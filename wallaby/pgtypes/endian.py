@@ -207,18 +207,6 @@ def double_of(typing_context, bits):
 
 
 @intrinsic
-def put_be64(typing_context, out, to, value):
-    """Write eight bytes, the highest first, to ``out[to:]``."""
-
-    def build(context, builder, signature, args):
-        store = builder.store(builder.bswap(args[2]), _pointer(context, builder, signature.args[0], *args[:2], 64))
-        store.align = 1
-        return context.get_dummy_value()
-
-    return nb.void(out, nb.int64, nb.uint64), build
-
-
-@intrinsic
 def copy_word(typing_context, out, to, data, at):
     """Copy eight bytes from ``data[at:]`` to ``out[to:]``; returns them as one unsigned number."""
 

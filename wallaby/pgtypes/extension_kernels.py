@@ -11,7 +11,7 @@ Texts: ``"key"=>"value", "other"=>NULL`` with ``\"`` and ``\\`` inside; ``[1,2.5
 ``text_kernels``, a text of another form gets no bit in ``valid`` and becomes an outlier.
 """
 
-# Compiled in: endian ae271823, kernels 30dfcdd0
+# Compiled in: endian a42f72e9, kernels 8b0061ab
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -7,7 +7,7 @@ caller: it gets False, never a guess. There is no other way for small numbers, t
 1990): PostgreSQL's 15 to 17 figures lie on both sides of that border, and to guess the side wrong costs more.
 """
 
-# Compiled in: endian ae271823, figures 74c8e10c
+# Compiled in: endian a42f72e9, figures 9a8015c2
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -17,9 +17,9 @@ from typing import Final
 
 import numpy as np
 
-from wallaby.pgtypes.compiled import inlined
+from wallaby.pgtypes.compiled import called, inlined
 from wallaby.pgtypes.endian import be64, byte, double_of, high_product, leading_zeros
-from wallaby.pgtypes.figures import figures_at
+from wallaby.pgtypes.figures import figures_at, figures_with_point, places_at
 
 _POWER_MAX: Final = 64
 _FIGURES_MAX: Final = 19
@@ -117,13 +117,25 @@ def float8_at(data, at, stop):
     """A decimal such as ``-12.5`` or ``1.5e-07``: (the bits of the nearest float8, whether it was read)."""
     is_negative = np.int64(byte(data, at) == 45)
     at += is_negative
+    places = places_at(data, at, stop)
+    figures = figures_at(data, at, stop) if places < 0 else figures_with_point(data, at, stop, places)
+    whole, power, fits = np.uint64(figures), min(-places, np.int64(0)), True
+    if figures < 0:
+        whole, power, fits = unsigned_decimal_at(data, at, stop)
+    bits, is_certain = nearest_float(whole, power)
+    return bits | (is_negative << 63), is_certain & fits
+
+
+@called
+def unsigned_decimal_at(data, at, stop):
+    """An unsigned decimal: (its figures, the power of ten to multiply them with, whether it is one of 19 figures)."""
     p = figures_of(data, at, stop)
     count = p - at
     if count < 1:
-        return np.int64(0), False
+        return np.uint64(0), np.int64(0), False
     whole = figures_at(data, at, p)
     if whole < 0:
-        return np.int64(0), False
+        return np.uint64(0), np.int64(0), False
     value = np.uint64(whole)
     power = np.int64(0)
     if p < stop and byte(data, p) == 46:
@@ -131,10 +143,10 @@ def float8_at(data, at, stop):
         end = figures_of(data, p, stop)
         places = end - p
         if places < 1:
-            return np.int64(0), False
+            return np.uint64(0), np.int64(0), False
         part = figures_at(data, p, end)
         if part < 0:
-            return np.int64(0), False
+            return np.uint64(0), np.int64(0), False
         last = np.uint64(part)
         while end < stop and places < _FIGURES_MAX and 48 <= byte(data, end) <= 57:
             last = last * np.uint64(10) + np.uint64(byte(data, end) - 48)
@@ -143,22 +155,21 @@ def float8_at(data, at, stop):
         if whole == 0:
             count = np.int64(0)
         if count + places > _FIGURES_MAX:
-            return np.int64(0), False
+            return np.uint64(0), np.int64(0), False
         value = value * _WHOLE_TENS[places] + last
         power = -places
         p = end
     if p < stop:
         if byte(data, p) != 101 or p + 3 > stop:
-            return np.int64(0), False
+            return np.uint64(0), np.int64(0), False
         is_below = byte(data, p + 1) == 45
         if not is_below and byte(data, p + 1) != 43:
-            return np.int64(0), False
+            return np.uint64(0), np.int64(0), False
         exponent = figures_at(data, p + 2, stop)
         if exponent < 0 or exponent > 400:
-            return np.int64(0), False
+            return np.uint64(0), np.int64(0), False
         power += -exponent if is_below else exponent
-    bits, is_certain = nearest_float(value, power)
-    return bits | (is_negative << 63), is_certain
+    return value, power, True
 
 
 @inlined

@@ -11,7 +11,7 @@ single columns, here and in ``numeric_kernels`` and ``text_kernels``, are for wh
 A sweep has counted NULLs and text cells before they run.
 """
 
-# Compiled in: endian ae271823
+# Compiled in: endian a42f72e9
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -224,7 +224,8 @@ def _numeric_layout(typmod: int) -> Layout:
     if scale < 0:
         precision, scale = precision - scale, 0
     precision = max(precision, scale)
-    if precision > _DECIMAL_DIGITS_MAX:
+    # None at all is what no server gives, but a damaged message may.
+    if not 0 < precision <= _DECIMAL_DIGITS_MAX:
         return unbounded
     arrow = pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
     return Layout(Family.DECIMAL, arrow, precision=precision, scale=scale)

@@ -6,7 +6,7 @@ multiplied out in two or four 64-bit limbs where every carry out of the top coun
 or would lose a digit is an outlier, never rounded.
 """
 
-# Compiled in: endian ae271823, kernels 30dfcdd0
+# Compiled in: endian a42f72e9, kernels 8b0061ab
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

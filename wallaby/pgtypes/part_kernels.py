@@ -5,7 +5,7 @@ all of their bytes. What follows it, the parts themselves, is each kind's own (`
 ``printed_kernels``). Arrays are not among them: those of several dimensions have no parts at all (``kernels``).
 """
 
-# Compiled in: extension_kernels 2d6d1758, kernels 30dfcdd0, printed_kernels 46312f18
+# Compiled in: extension_kernels 81b4e76a, kernels 8b0061ab, printed_kernels 65377a9f
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

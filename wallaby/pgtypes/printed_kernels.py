@@ -6,7 +6,7 @@ styles the source connection fixes: ``network_out`` and ``inet_net_ntop`` (IPv6 
 ``tsvectorout``, ``varbit_out`` and, for the bounds of ranges, those of integers, ``date_out`` and ``timestamp_out``.
 """
 
-# Compiled in: endian ae271823, kernels 30dfcdd0
+# Compiled in: endian a42f72e9, kernels 8b0061ab
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -13,8 +13,8 @@ A block whose first value is text takes the loop of the column's ``TEXT_KIND``, 
 column that is gathered at all has every block written, those of NULLs alone too: nothing clears the arena.
 """
 
-# Compiled in: binary_loops 71033487, endian ae271823, sweep_plan 4b80aa58
-# Compiled in: text_loops 1a42ca20
+# Compiled in: binary_loops 958193b5, endian a42f72e9, sweep_plan 4b80aa58
+# Compiled in: text_loops ecc80c6c
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

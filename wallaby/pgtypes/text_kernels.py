@@ -5,7 +5,7 @@ that is not of the expected form, or has no place in Arrow, gets no bit in ``val
 text: a server that prints in another style costs outliers, never wrong values.
 """
 
-# Compiled in: endian ae271823, kernels 30dfcdd0
+# Compiled in: endian a42f72e9, kernels 8b0061ab
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

@@ -4,9 +4,9 @@ Each writes a value for every row, zero where there is none, and returns the wor
 prints is read in place; anything else by a careful reader, which is called.
 """
 
-# Compiled in: binary_loops 71033487, endian ae271823, figures 74c8e10c
-# Compiled in: floats d4c3ddf7, numeric_kernels dc6b26bb, sweep_plan 4b80aa58
-# Compiled in: text_kernels 239aa4dc, text_numbers 9b39b910, text_times 56666ddc
+# Compiled in: binary_loops 958193b5, endian a42f72e9, figures 9a8015c2
+# Compiled in: floats 55891be3, sweep_plan 4b80aa58, text_kernels e228bf9d
+# Compiled in: text_numbers d9872f3a, text_times 9a1abbbc
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -24,9 +24,8 @@ from wallaby.pgtypes.endian import (
     put_32,
     put_64,
 )
-from wallaby.pgtypes.figures import FIGURES_MAX, uuid_at, ymd_at
+from wallaby.pgtypes.figures import uuid_at
 from wallaby.pgtypes.floats import float4_at, float8_at
-from wallaby.pgtypes.numeric_kernels import power_of_ten
 from wallaby.pgtypes.sweep_plan import (
     BYTES_PER_ROW,
     COLUMN,
@@ -43,6 +42,7 @@ from wallaby.pgtypes.text_times import (
     time_text_at,
     timestamp_text_at,
     usual_days,
+    usual_time,
     usual_timestamp,
 )
 
@@ -148,7 +148,7 @@ def text_dates(data, offset, length, base, column, begin, stop, out, to):
         size = item(length, j)
         days = np.int64(0)
         if size > 0 and at >= 0:
-            days = usual_days(ymd_at(data, at)) if size == 10 else np.int64(NOT_USUAL)
+            days = usual_days(data, at) if size == 10 else np.int64(NOT_USUAL)
             fits = True
             if days == NOT_USUAL:
                 days, fits = date_text_at(data, at, at + size)
@@ -168,7 +168,10 @@ def text_times(data, offset, length, base, column, begin, stop, out, to):
         size = item(length, j)
         time = np.int64(0)
         if size > 0 and at >= 0:
-            time, fits = time_text_at(data, at, at + size)
+            time = usual_time(data, at, at + size)
+            fits = True
+            if time == NOT_USUAL:
+                time, fits = time_text_at(data, at, at + size)
             valid |= bit(fits, i - begin)
         put_64(out, to, time)
         to += 8
@@ -222,8 +225,6 @@ def text_intervals(data, offset, length, base, column, begin, stop, out, to):
 def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, first):
     """Decimal numbers to ``LIMBS`` words each."""
     column, scale, limbs = plan[COLUMN], plan[SCALE], plan[LIMBS]
-    has_usual = 0 < scale <= FIGURES_MAX
-    unit = power_of_ten(scale) if has_usual else np.int64(0)
     is_small = bound[1] == 0 and bound[2] == 0 and bound[3] == 0 and bound[0] <= np.uint64(_INT64_MAX)
     most = np.int64(bound[0]) if is_small else np.int64(_INT64_MAX)
     valid = np.uint64(0)
@@ -234,8 +235,8 @@ def text_decimals(data, offset, length, base, plan, bound, begin, stop, words, f
         value = np.int64(0)
         fits = False
         is_left = (size > 0) & (at >= 0)
-        if is_left and has_usual:
-            value = usual_decimal_text(data, at, at + size, scale, unit)
+        if is_left:
+            value = usual_decimal_text(data, at, at + size, scale)
             fits = (value < most) & (value > -most)
             is_left = not fits
             value = value if fits else np.int64(0)

@@ -4,7 +4,7 @@ A ``usual_`` function returns ``NOT_USUAL`` for whatever does not look exactly a
 says whether the text is a value at all.
 """
 
-# Compiled in: endian ae271823, figures 74c8e10c, numeric_kernels dc6b26bb
+# Compiled in: endian a42f72e9, figures 9a8015c2, numeric_kernels 79dd2dd4
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from wallaby.pgtypes.compiled import called, inlined
 from wallaby.pgtypes.endian import byte
-from wallaby.pgtypes.figures import figures_at
+from wallaby.pgtypes.figures import figures_at, figures_with_point
 from wallaby.pgtypes.numeric_kernels import multiply_add, negate, power_of_ten, reaches
 
 NOT_USUAL: Final = -(2**63)
@@ -45,22 +45,16 @@ def usual_integer(data, at, stop):
 
 
 @inlined
-def usual_decimal_text(data, at, stop, scale, unit):
-    """The value, in units of the scale, of a number of up to 18 figures with exactly ``scale`` (over 0) places.
+def usual_decimal_text(data, at, stop, scale):
+    """The value, in units of the scale, of a number of up to 18 figures (16 without places) with ``scale`` places.
 
-    ``unit`` is 10 ** ``scale``. ``NOT_USUAL`` for everything else; PostgreSQL prints exactly the scale.
+    ``NOT_USUAL`` for everything else; PostgreSQL prints exactly the scale.
     """
     sign = np.int64(byte(data, at) == 45)
     at += sign
-    point = stop - scale - 1
-    whole_figures = point - at
-    if whole_figures < 1 or whole_figures > 16 or whole_figures + scale > 18 or byte(data, point) != 46:
+    value = figures_at(data, at, stop) if scale == 0 else figures_with_point(data, at, stop, scale)
+    if value < 0:
         return np.int64(NOT_USUAL)
-    whole = figures_at(data, at, point)
-    part = figures_at(data, point + 1, stop)
-    if whole < 0 or part < 0:
-        return np.int64(NOT_USUAL)
-    value = whole * unit + part
     return (value ^ -sign) + sign
 
 

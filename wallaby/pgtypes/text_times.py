@@ -4,8 +4,8 @@ A ``usual_`` function is a short cut for the years 1 to 9999 and returns ``NOT_U
 expected, never a guess; a careful one says whether the text is a value at all.
 """
 
-# Compiled in: endian ae271823, figures 74c8e10c, kernels 30dfcdd0
-# Compiled in: numeric_kernels dc6b26bb, text_numbers 9b39b910
+# Compiled in: endian a42f72e9, figures 9a8015c2, kernels 8b0061ab
+# Compiled in: numeric_kernels 79dd2dd4, text_numbers d9872f3a
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from wallaby.pgtypes.compiled import called, expanded, inlined
 from wallaby.pgtypes.endian import be16, byte
-from wallaby.pgtypes.figures import last_figures, ymd_hms_at
+from wallaby.pgtypes.figures import clock_figures, date_figures
 from wallaby.pgtypes.kernels import MICROSECONDS_PER_DAY
 from wallaby.pgtypes.numeric_kernels import power_of_ten
 from wallaby.pgtypes.text_numbers import NOT_USUAL, number_at
@@ -64,11 +64,13 @@ def date_at(data, at, stop):
 
 
 @inlined
-def usual_days(pairs):
-    """Days since 1970 of a date in the years 1 to 9999, given as pairs of figures; ``NOT_USUAL`` for any other."""
-    year = (pairs >> np.uint64(48)) * np.uint64(100) + ((pairs >> np.uint64(32)) & np.uint64(0xFFFF))
-    month = (pairs >> np.uint64(16)) & np.uint64(0xFFFF)
-    day = pairs & np.uint64(0xFFFF)
+def usual_days(data, at):
+    """Days since 1970 of the ``YYYY-MM-DD`` at ``at``, in the years 1 to 9999; ``NOT_USUAL`` for everything else."""
+    date = np.uint64(date_figures(data, at))
+    year = date & np.uint64(0xFFFF)
+    day = (date >> np.uint64(16)) & np.uint64(0xFFFF)
+    month = date >> np.uint64(32)
+    # What is no date at all is out of range, too.
     if year == np.uint64(0) or month - np.uint64(1) > np.uint64(11) or day - np.uint64(1) > np.uint64(30):
         return np.int64(NOT_USUAL)
     # Years begin in March, so that the leap day is their last.
@@ -83,17 +85,6 @@ def usual_days(pairs):
 
 
 @inlined
-def usual_clock(pairs):
-    """Seconds since midnight of a time given as pairs of figures; ``NOT_USUAL`` when it is out of range."""
-    hours = pairs >> np.uint64(32)
-    minutes = (pairs >> np.uint64(16)) & np.uint64(0xFFFF)
-    seconds = pairs & np.uint64(0xFFFF)
-    if hours > np.uint64(23) or minutes > np.uint64(59) or seconds > np.uint64(59):
-        return np.int64(NOT_USUAL)
-    return np.int64((hours * np.uint64(60) + minutes) * np.uint64(60) + seconds)
-
-
-@inlined
 def usual_timestamp(data, at, stop, has_zone):
     """Microseconds since 1970 of ``YYYY-MM-DD HH:MM:SS[.ffffff]``, with ``+00`` if there is a zone.
 
@@ -103,24 +94,20 @@ def usual_timestamp(data, at, stop, has_zone):
         stop -= 3
         if stop - at < 19 or byte(data, stop) != 43 or be16(data, stop + 1) != 0x3030:
             return np.int64(NOT_USUAL)
-    size = stop - at
-    if size < 19 or size > 26:
+    if stop - at < 19 or byte(data, at + 10) != 32:
         return np.int64(NOT_USUAL)
-    ymd, hms = ymd_hms_at(data, at)
-    days = usual_days(ymd)
-    seconds = usual_clock(hms)
-    if days == NOT_USUAL or seconds == NOT_USUAL:
+    days = usual_days(data, at)
+    time = clock_figures(data, at + 11, stop)
+    if days == NOT_USUAL or time < 0:
         return np.int64(NOT_USUAL)
-    microseconds = np.int64(0)
-    if size > 19:
-        if byte(data, at + 19) != 46 or size == 20:
-            return np.int64(NOT_USUAL)
-        microseconds = last_figures(data, stop, size - 20)
-        if microseconds < 0:
-            return np.int64(NOT_USUAL)
-        if size < 26:
-            microseconds *= power_of_ten(26 - size)
-    return (days * 86_400 + seconds) * 1_000_000 + microseconds
+    return days * MICROSECONDS_PER_DAY + time
+
+
+@inlined
+def usual_time(data, at, stop):
+    """Microseconds of ``HH:MM:SS[.ffffff]``; ``NOT_USUAL`` for everything else."""
+    time = clock_figures(data, at, stop)
+    return time if time >= 0 else np.int64(NOT_USUAL)
 
 
 @called

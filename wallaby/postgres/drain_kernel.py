@@ -4,7 +4,7 @@ It calls the libpq that this process's connections come from at the addresses it
 finds them): compiled code that named them could not be kept on disk, or would need that very library to be loaded.
 """
 
-# Compiled in: endian ae271823
+# Compiled in: endian a42f72e9
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-check-untyped-defs
 # numba infers the types of compiled functions; their eager signatures are the contract.
 

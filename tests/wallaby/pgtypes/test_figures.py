@@ -6,12 +6,15 @@ import datetime
 import random
 import string
 import uuid
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from tests.wallaby.pgtypes.test_text_forms import gather_texts
+
+_PRICE: Final = (12 << 16 | 2) + 4
 
 
 def test_integers_of_every_length_are_read_exactly() -> None:
@@ -93,6 +96,83 @@ def test_no_date_is_made_of_what_is_none(text: str) -> None:
 def test_no_moment_is_made_of_what_is_none(clock: str) -> None:
     _, outliers = gather_texts(1114, [f"2024-01-01 {clock}"])
     assert outliers is not None
+
+
+_AMONG: Final = ["2024-11-25 12:34:56.789012"] * 3
+"""Texts before and after the one in question: a text at either end of the bytes is left to the careful reader."""
+
+
+@pytest.mark.must_not_fail(12)
+@pytest.mark.parametrize(
+    ("oid", "good"),
+    [
+        (1114, "2024-11-25 12:34:56.789012"),
+        (1114, "2024-11-25 12:34:56.7"),
+        (1114, "2024-11-25 12:34:56"),
+        (1184, "2024-11-25 12:34:56.789012+00"),
+        (1184, "2024-11-25 12:34:56+00"),
+        (1083, "12:34:56.789012"),
+        (1083, "12:34:56.78"),
+        (1083, "12:34:56"),
+        (1082, "2024-11-25"),
+        (1700, "1234567.89"),
+        (1700, "-1234567.89"),
+        (23, "-12345678"),
+    ],
+)
+def test_a_byte_that_is_no_figure_makes_a_value_an_outlier(oid: int, good: str) -> None:
+    """Every byte PostgreSQL would not print there, in the place of every figure and of every mark between them."""
+    wrong = [
+        good[:place] + chr(byte) + good[place + 1 :]
+        for place in range(len(good))
+        for byte in range(128)
+        if chr(byte) not in _may_stand(oid, good[place])
+    ]
+    texts = [text for one in wrong for text in (good, one)]
+    array, outliers = gather_texts(oid, [*_AMONG, *texts, *_AMONG], _PRICE if oid == 1700 else -1)
+    assert outliers is not None
+    lost = [text for text in outliers.texts.to_pylist() if text not in _AMONG]
+    assert lost == wrong
+    assert len(set(array.to_pylist()[3:-3:2])) == 1
+
+
+def _may_stand(oid: int, letter: str) -> str:
+    """Letters that make another value when they come in the place of this one."""
+    if oid in (23, 1700):
+        return string.digits + "-."
+    if letter in string.digits:
+        return string.digits
+    return "+-" if letter == "+" else letter
+
+
+@pytest.mark.parametrize("oid", [1114, 1083])
+def test_every_microsecond_that_ends_anywhere_is_read_exactly(oid: int) -> None:
+    rng = random.Random(5)
+    texts, expected = [], []
+    for _ in range(20_000):
+        seconds, unit = rng.randrange(86_400), 10 ** rng.randrange(7)
+        fraction = rng.randrange(10**6) // unit * unit
+        text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        texts.append(f"{text}.{fraction:06d}".rstrip("0") if fraction else text)
+        expected.append(seconds * 10**6 + fraction)
+    texts += ["00:00:00", "23:59:59.999999", "00:00:00.000001"]
+    expected += [0, 86_399_999_999, 1]
+    array, outliers = gather_texts(oid, [("1970-01-01 " if oid == 1114 else "") + text for text in texts])
+    assert outliers is None
+    assert array.cast(pa.int64()).to_pylist() == expected
+
+
+@pytest.mark.must_not_fail(12)
+def test_no_clock_strikes_more_than_a_day_has() -> None:
+    good = ["12:00:00.123456"] * 3
+    for oid, date in ((1083, ""), (1114, "2024-01-01 ")):
+        wrong = ["12:60:00", "12:99:00", "12:00:60", "12:00:99", "12:00:00."]
+        if oid == 1083:
+            wrong += ["24:00:00", "29:59:59", "30:00:00"]
+        texts = [date + text for one in wrong for text in (*good, one)] + [date + text for text in good]
+        _, outliers = gather_texts(oid, texts)
+        assert outliers is not None
+        assert outliers.texts.to_pylist() == [date + one for one in wrong]
 
 
 def test_uuids_are_read_in_both_cases() -> None:

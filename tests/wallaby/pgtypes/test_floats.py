@@ -48,6 +48,29 @@ def test_decimals_near_the_middle_of_two_floats_are_rounded_as_they_should() -> 
     assert _bits8(texts) == np.array([float(text) for text in texts]).view(np.uint64).tolist()
 
 
+def test_figures_around_a_point_in_every_place_are_read_exactly() -> None:
+    """Up to more figures than any float has, with noughts before and behind them."""
+    rng = random.Random(4)
+    texts = []
+    for _ in range(30_000):
+        figures = str(rng.randrange(10 ** rng.randrange(1, 20))).zfill(rng.randrange(1, 21))
+        point = rng.randrange(1, len(figures) + 1)
+        text = f"{figures[:point]}.{figures[point:]}" if point < len(figures) else figures
+        texts.append(rng.choice(["", "-"]) + text)
+    assert _bits8(texts) == np.array([float(text) for text in texts]).view(np.uint64).tolist()
+
+
+@pytest.mark.parametrize("oid", [700, 701])
+@pytest.mark.parametrize("good", ["-12345.678901234567", "0.25", "1500000"])
+def test_a_byte_that_is_no_figure_makes_no_number(oid: int, good: str) -> None:
+    for place in range(len(good)):
+        for byte in range(33, 127):
+            if chr(byte) in "0123456789.-+eE":
+                continue
+            with pytest.raises(MalformedCell):
+                gather_texts(oid, [*["-12345.678901234567"] * 3, good[:place] + chr(byte) + good[place + 1 :], "1.5"])
+
+
 def test_float4_is_rounded_once() -> None:
     rng = random.Random(3)
     numbers = np.frombuffer(rng.randbytes(4 * 100_000), np.float32)

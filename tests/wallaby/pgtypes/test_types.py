@@ -60,6 +60,7 @@ def test_an_unknown_oid_is_nothing() -> None:
         (_numeric(5, -2), pa.decimal128(7, 0)),
         (_numeric(3, 5), pa.decimal128(5, 5)),
         (_numeric(40, -40), pa.string()),
+        (_numeric(0, 0), pa.string()),
     ],
 )
 def test_numerics_become_the_smallest_decimal_that_holds_them(typmod: int, arrow: pa.DataType) -> None:

@@ -45,6 +45,12 @@ def test_a_fit_source_has_no_findings_before_and_after_it_is_prepared(database: 
     drop_slot(database.dsn, database.name)
 
 
+def test_a_unix_socket_is_mentioned_because_it_is_dear(database: ScratchDatabase) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    found = _check(database, dsn=database.unix_dsn)
+    assert [(finding.code, finding.severity) for finding in found.values()] == [("unix-socket", Severity.INFO)]
+
+
 def test_options_the_server_is_too_old_for_are_found(database: ScratchDatabase, postgres_major: int) -> None:
     database.execute("CREATE TABLE t (id int PRIMARY KEY)")
     for option, needed in (("two_phase", 15), ("origin", 16)):
