@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from sinks.iceberg.catalogs import catalog_properties
+from sinks.iceberg.catalogs import catalog_properties, warehouse
 from sinks.iceberg.config import CatalogType, IcebergOptions
 from wallaby.sink import Finding, Severity
 
@@ -35,9 +35,9 @@ def warehouse_findings(options: IcebergOptions) -> list[Finding]:
     """
     if options.catalog_type is CatalogType.REST or not options.warehouse:
         return []
-    place = urlparse(options.warehouse)
-    if place.scheme in ("", "file"):
-        return _directory_findings(Path(unquote(place.path)), options.warehouse)
+    place = urlparse(warehouse(options))
+    if place.scheme == "file":
+        return _directory_findings(Path(place.path), options.warehouse)
     if place.scheme in _S3:
         return _bucket_findings(options, place.netloc, place.path.strip("/"))
     return []

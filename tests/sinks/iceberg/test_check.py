@@ -125,6 +125,19 @@ def test_looking_at_a_warehouse_makes_nothing_of_it(make_sink: MakeSink, lake: L
     assert not (lake.folder / "warehouse").exists()
 
 
+def test_a_warehouse_named_by_a_path_is_found_again_from_everywhere(
+    make_sink: MakeSink, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lake.folder)
+    sink = make_sink(warehouse="here/my lake%41")
+    assert sink.check((ORDERS,)) == []
+    sink.ensure_table(ORDERS)
+    monkeypatch.undo()
+    made = lake.catalog.load_table(("public", "orders"))
+    assert made.location() == f"file://{lake.folder}/here/my lake%41/public/orders"
+    assert made.scan().to_arrow().num_rows == 0
+
+
 @pytest.mark.parametrize(
     "options",
     [
