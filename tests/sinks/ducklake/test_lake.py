@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg
 import pyarrow as pa
 import pytest
 
 from sinks.duckdb.lanes import table_of
-from sinks.duckdb.reader import mirror_rows
+from sinks.duckdb.reader import log_rows, mirror_rows
 from sinks.duckdb.types import LAKE, for_scan
 from sinks.ducklake import FACTORY
 from sinks.ducklake.config import CatalogKind
@@ -23,10 +24,13 @@ from sinks.ducklake.extensions import load
 from sinks.ducklake.sink import DuckLakeSink
 from tests.sinks.ducklake.conftest import LANE, lake_options, new_sink, reading
 from tests.sinks.lane import TestLane
+from wallaby.content import canonical_hash
 from wallaby.errors import ConfigError, MissingExtra, Refused, Superseded, Transient, WallabyError
 from wallaby.lsn import Lsn, Position
 from wallaby.testing.changes import NewShape, Stream, insert, table, update
+from wallaby.testing.history import RandomHistory
 from wallaby.testing.postgres import ScratchDatabase
+from wallaby.transform.state import derive_state
 from wallaby.window import CommitToken, LaneId, Window
 
 Make = Callable[..., DuckLakeSink]
@@ -150,6 +154,42 @@ def test_values_come_back_exactly_from_a_postgresql_catalog(tmp_path: Path, targ
         found = mirror_rows(connection, schema).sort_by("id").to_pylist()
     assert [tuple(row.values())[:4] for row in found] == [row[:4] for row in rows]
     assert [(row["b"], str(row["f"])) for row in found] == [(b"\0\xff", "-0.0"), (b"", "-inf")]
+
+
+@pytest.mark.must_not_fail(25)
+@pytest.mark.parametrize("mode", ["mirror", "append"])
+def test_a_duckdb_of_somebody_else_reads_what_the_source_has(mode: str, tmp_path: Path) -> None:
+    """As the page says: nothing of wallaby's session, and the catalog attached for reading."""
+    options = lake_options(tmp_path, CatalogKind.SQLITE)
+    history = RandomHistory(6, transactions=8)
+    sink = FACTORY.create({**options, "write_mode": mode, "merge_every": 2}, destination="copy")
+    TestLane(sink, LANE).apply_all(history.windows(), commit_every=2)
+    sink.close()
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
+        load(connection, "ducklake", "sqlite_scanner")
+        connection.execute(f"ATTACH 'ducklake:{options['catalog']}' AS theirs (READ_ONLY); USE theirs")
+        for schema in history.tables:
+            if mode == "append":
+                found = derive_state(schema, log_rows(connection, schema))
+            else:
+                found = mirror_rows(connection, schema)
+            assert canonical_hash(found) == canonical_hash(history.expected(schema)), schema.name
+
+
+@pytest.mark.parametrize("mode", ["mirror", "append"])
+def test_a_users_append_between_write_and_commit_is_survived(mode: str, tmp_path: Path) -> None:
+    options = lake_options(tmp_path, CatalogKind.DUCKDB)
+    first, second = growing(2)
+    lane = TestLane(new_sink({**options, "write_mode": mode}), LANE)
+    lane.apply(first)
+    lane.write(second)
+    lane.writer._apply_gathered()  # type: ignore[attr-defined]
+    with reading(options) as connection:
+        connection.execute("INSERT INTO public.orders (id, note) VALUES (77, 'theirs')")
+    lane.position = lane.writer.commit(lane.token(second.upto, 1)).upto
+    lane.sink.close()
+    with reading(options) as connection:
+        assert connection.execute("SELECT id FROM public.orders ORDER BY id").fetchall() == [(0,), (1,), (77,)]
 
 
 @pytest.mark.must_not_fail(20)
