@@ -12,19 +12,9 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from sinks.iceberg.catalogs import catalog_properties, warehouse
 from sinks.iceberg.config import CatalogType, IcebergOptions
+from sinks.iceberg.errors import says_denied, says_wrong_keys
 from wallaby.sink import Finding, Severity
 
-_WRONG_KEYS: Final = (
-    "INVALID_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH",
-    "INVALID_CLIENT_TOKEN_ID",
-    "UNRECOGNIZED_CLIENT",
-    "MISSING_AUTHENTICATION_TOKEN",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-    "ExpiredToken",
-)
 _S3: Final = frozenset({"s3", "s3a", "s3n"})
 
 
@@ -75,9 +65,9 @@ def _bucket_findings(options: IcebergOptions, bucket: str, prefix: str) -> list[
 
 def _denied(subject: str, text: str) -> Finding:
     """The store's own text names the keys: it is read and not shown."""
-    if any(word in text for word in _WRONG_KEYS):
+    if says_wrong_keys(text):
         return _error(subject, "the store refuses the keys", "Correct access_key and secret_key", "access-denied")
-    if "ACCESS_DENIED" in text or "AccessDenied" in text:
+    if says_denied(text):
         return Finding(
             severity=Severity.WARNING,
             subject=subject,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sinks.iceberg.lanes import table_record
 from sinks.iceberg.reader import log_rows, mirror_rows, rows_as, snapshot_as_of
 from sinks.iceberg.sink import IcebergSink
 from tests.sinks.iceberg.conftest import LANE
@@ -81,6 +82,8 @@ def test_a_reader_can_ask_for_the_table_as_of_an_lsn(lake: Lake, make_sink: Call
         expected = row_table(schema, rows).select([0, 1])
         assert canonical_hash(mirror_rows(found, schema, snapshot_id=at)) == canonical_hash(expected)
     assert snapshot_as_of(found, type(windows[0].upto.lsn)(0)) is None
-    summary = found.current_snapshot().summary  # type: ignore[union-attr]  # it has one
-    assert summary is not None
-    assert summary["wallaby.lsn"] == str(windows[-1].upto.lsn)
+    for window, snapshot in zip(windows, found.snapshots(), strict=True):
+        assert snapshot.summary is not None
+        said = [snapshot.summary[f"wallaby.{name}"] for name in ("after", "upto", "lsn")]
+        assert said == [str(window.after), str(window.upto), str(window.upto.lsn)]
+    assert table_record(found, LANE, generation=0).position == windows[-1].upto, "of the same commit, in a property"
