@@ -59,7 +59,8 @@ def snapshot_as_of(table: Table, lsn: Lsn) -> int | None:
         if upto is None:
             found = snapshot.snapshot_id if found is not None else None
             continue
-        if Position.parse(upto) > Position(lsn):
+        position = Position.parse(upto)
+        if position > Position(lsn) or (position.is_snapshot and Lsn.parse(snapshot.summary["wallaby.lsn"]) > lsn):
             break
         found = snapshot.snapshot_id
     return found

@@ -13,8 +13,9 @@ from tests.sinks.iceberg.conftest import LANE
 from tests.sinks.iceberg.lake import Lake
 from tests.sinks.lane import TestLane
 from wallaby.content import canonical_hash
+from wallaby.lsn import Lsn
 from wallaby.pgtypes.types import arrow_schema
-from wallaby.testing.changes import delete, insert, table, update
+from wallaby.testing.changes import Stream, delete, insert, table, update
 from wallaby.testing.contract.hooks import windows_of
 from wallaby.testing.contract.values import _EXTREMES, _TYPES
 from wallaby.testing.history import RandomHistory, row_table
@@ -71,6 +72,25 @@ def test_a_log_is_the_same_to_every_reader(lake: Lake, make_sink: Callable[..., 
         assert canonical_hash(derive_state(schema, log)) == expected, schema.name
 
 
+@pytest.mark.parametrize("mode", ["mirror", "append", "history"])
+def test_no_snapshot_of_a_copy_answers_for_a_time_before_it(
+    mode: str, lake: Lake, make_sink: Callable[..., IcebergSink]
+) -> None:
+    schema = table("public.t", {"id": "int8", "note": "text"}, key=["id"])
+    stream = Stream()
+    stream.copy(schema, [(1, "a")])
+    stream.copy(schema, [(2, "b")])
+    stream.transaction([(schema, insert(3, "c"))])
+    TestLane(make_sink(write_mode=mode), LANE).apply_all(stream.windows())
+    found = lake.catalog.load_table(("public", "t"))
+    _, copied, streamed = found.snapshots()
+    assert copied.summary is not None
+    taken = Lsn.parse(copied.summary["wallaby.lsn"])
+    assert snapshot_as_of(found, Lsn(taken - 1)) is None
+    assert snapshot_as_of(found, taken) == copied.snapshot_id
+    assert snapshot_as_of(found, stream.windows()[-1].upto.lsn) == streamed.snapshot_id
+
+
 def test_a_reader_can_ask_for_the_table_as_of_an_lsn(lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
     schema = table("public.t", {"id": "int8", "note": "text"}, key=["id"])
     windows = windows_of([(schema, insert(1, "a"))], [(schema, update(1, "b"))], [(schema, delete(1))])
@@ -81,7 +101,7 @@ def test_a_reader_can_ask_for_the_table_as_of_an_lsn(lake: Lake, make_sink: Call
         assert at is not None
         expected = row_table(schema, rows).select([0, 1])
         assert canonical_hash(mirror_rows(found, schema, snapshot_id=at)) == canonical_hash(expected)
-    assert snapshot_as_of(found, type(windows[0].upto.lsn)(0)) is None
+    assert snapshot_as_of(found, Lsn(0)) is None
     for window, snapshot in zip(windows, found.snapshots(), strict=True):
         assert snapshot.summary is not None
         said = [snapshot.summary[f"wallaby.{name}"] for name in ("after", "upto", "lsn")]
