@@ -67,14 +67,20 @@ def test_every_commit_says_which_lane_moved_from_where_to_where(make_sink: Make,
 
 
 def test_a_reader_finds_the_table_as_of_an_lsn(make_sink: Make, options: dict[str, Any]) -> None:
-    """The query of docs/destinations/ducklake.md."""
+    """The query of docs/destinations/ducklake.md. What a copy wrote until it was whole is as of no LSN."""
     page = (Path(__file__).parents[3] / "docs" / "destinations" / "ducklake.md").read_text(encoding="utf-8")
     [query] = [block for block in page.split("```sql\n")[1:] if "commit_extra_info" in block]
     query = query.split("```")[0]
-    windows = growing(3)
+    stream = Stream()
+    stream.copy(ORDERS, [(0, "0")])
+    stream.transaction([(ORDERS, insert(1, "1"))])
+    stream.transaction([(ORDERS, insert(2, "2"))])
+    windows = stream.windows()
     TestLane(make_sink(), LANE).apply_all(windows)
-    asked = query.replace("16/B374D848", str(windows[1].upto.lsn)).replace("lake.", "ducklake.")
+    query = query.replace("lake.", "ducklake.")
+    asked, before = (query.replace("16/B374D848", str(lsn)) for lsn in (windows[1].upto.lsn, Lsn(1)))
     with reading(options) as connection:
+        assert connection.execute(before).fetchall() == [(None,)]
         [(snapshot,)] = connection.execute(asked).fetchall()
         found = connection.execute(f"SELECT id FROM ducklake.public.orders AT (VERSION => {snapshot}) ORDER BY id")
         assert found.fetchall() == [(0,), (1,)]
