@@ -314,13 +314,11 @@ def _ready(spec: FlowSpec, source: dict[str, str], said: Answer, written: Answer
         for name, value in destination.options.items()
     }
     try:
-        options = secret.resolve_options(options)
+        looked_up = [destination.model_copy(update={"options": secret.resolve_options(options)})]
     except ConfigError:
-        destinations = ()
-    else:
-        destinations = (destination.model_copy(update={"options": options}),)
+        looked_up = []
     looked_at = spec.source.model_copy(update={"options": {**spec.source.options, **source}})
-    return spec.model_copy(update={"source": looked_at, "destinations": destinations})
+    return spec.model_copy(update={"source": looked_at, "destinations": tuple(looked_up)})
 
 
 def _tell(report: Report, path: Path, answers: Answers, spec: FlowSpec, ready: FlowSpec) -> int:

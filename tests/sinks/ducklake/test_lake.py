@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.sinks.ducklake.conftest import LANE, lake_options, new_sink, reading
 from tests.sinks.lane import TestLane
 from wallaby.content import canonical_hash
 from wallaby.errors import ConfigError, MissingExtra, Refused, Superseded, Transient, WallabyError
-from wallaby.lsn import Lsn, Position
+from wallaby.lsn import START, Lsn, Position
 from wallaby.testing.changes import NewShape, Stream, insert, table, update
 from wallaby.testing.history import RandomHistory
 from wallaby.testing.postgres import ScratchDatabase
@@ -67,7 +68,7 @@ def test_every_commit_says_which_lane_moved_from_where_to_where(make_sink: Make,
 
 
 def test_a_reader_finds_the_table_as_of_an_lsn(make_sink: Make, options: dict[str, Any]) -> None:
-    """The query of docs/destinations/ducklake.md. What a copy wrote until it was whole is as of no LSN."""
+    """The query of docs/destinations/ducklake.md. Commits of a copy, and replays, are as of no LSN."""
     page = (Path(__file__).parents[3] / "docs" / "destinations" / "ducklake.md").read_text(encoding="utf-8")
     [query] = [block for block in page.split("```sql\n")[1:] if "commit_extra_info" in block]
     query = query.split("```")[0]
@@ -76,8 +77,12 @@ def test_a_reader_finds_the_table_as_of_an_lsn(make_sink: Make, options: dict[st
     stream.transaction([(ORDERS, insert(1, "1"))])
     stream.transaction([(ORDERS, insert(2, "2"))])
     windows = stream.windows()
-    TestLane(make_sink(), LANE).apply_all(windows)
-    query = query.replace("lake.", "ducklake.")
+    sink = make_sink()
+    TestLane(sink, LANE).apply_all(windows)
+    replay = Stream()
+    replay.transaction([(ORDERS, insert(9, "a dead letter"))])
+    TestLane(sink, LANE.beside).apply(replace(replay.windows()[0], after=START, upto=Position(Lsn(1), 1)))
+    query = query.replace("lake.", "ducklake.").replace("'lake'", f"'{LANE.destination}'")
     asked, before = (query.replace("16/B374D848", str(lsn)) for lsn in (windows[1].upto.lsn, Lsn(1)))
     with reading(options) as connection:
         assert connection.execute(before).fetchall() == [(None,)]

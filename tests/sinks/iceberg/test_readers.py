@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.sinks.iceberg.conftest import LANE
 from tests.sinks.iceberg.lake import Lake
 from tests.sinks.lane import TestLane
 from wallaby.content import canonical_hash
-from wallaby.lsn import Lsn
+from wallaby.lsn import START, Lsn, Position
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.testing.changes import Stream, delete, insert, table, update
 from wallaby.testing.contract.hooks import windows_of
@@ -81,9 +82,12 @@ def test_no_snapshot_of_a_copy_answers_for_a_time_before_it(
     stream.copy(schema, [(1, "a")])
     stream.copy(schema, [(2, "b")])
     stream.transaction([(schema, insert(3, "c"))])
-    TestLane(make_sink(write_mode=mode), LANE).apply_all(stream.windows())
+    sink = make_sink(write_mode=mode)
+    replay = replace(windows_of([(schema, insert(9, "a dead letter"))])[0], after=START, upto=Position(Lsn(1), 1))
+    TestLane(sink, LANE.beside).apply(replay)
+    TestLane(sink, LANE).apply_all(stream.windows())
     found = lake.catalog.load_table(("public", "t"))
-    _, copied, streamed = found.snapshots()
+    _, _, copied, streamed = found.snapshots()
     assert copied.summary is not None
     taken = Lsn.parse(copied.summary["wallaby.lsn"])
     assert snapshot_as_of(found, Lsn(taken - 1)) is None
