@@ -114,8 +114,9 @@ def test_a_password_becomes_the_name_of_a_variable(
     assert "hunter2" not in shown + Path("shop.yaml").read_text() + captured.out + captured.err
 
 
-def test_every_destination_is_offered_but_the_one_that_keeps_nothing() -> None:
-    assert [*KINDS] == [kind for kind in known_types() if kind != "blackhole"]
+def test_what_is_offered_is_there_and_sorted() -> None:
+    assert [*KINDS] == [kind for kind in known_types() if kind in KINDS]
+    assert {"delta", "duckdb", "ducklake", "files", "iceberg", "pgstream", "postgres", "s3"} <= {*KINDS}
 
 
 @pytest.mark.parametrize(
