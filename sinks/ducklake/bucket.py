@@ -51,14 +51,22 @@ def bucket_findings(options: DuckLakeOptions) -> list[Finding]:
             connection.execute(secret_statement(options))
             connection.execute("FROM glob(?)", [f"{folder}/{_LOOKED_FOR}"]).fetchall()
         except duckdb.Error as error:
-            said = store_answer(error)
-            subject = f"s3://{_name(options)}"
-            return [
-                Finding(
-                    severity=Severity.ERROR, subject=subject, message=said.message, advice=said.advice, code=said.code
-                )
-            ]
+            return [_refused(f"s3://{_name(options)}", error)]
     return []
+
+
+def _refused(subject: str, error: duckdb.Error) -> Finding:
+    """The store's own text names the keys: it is read and not shown."""
+    if "<Code>AccessDenied</Code>" in str(getattr(error, "body", "")):
+        return Finding(
+            severity=Severity.WARNING,
+            subject=subject,
+            message="the keys may not list the data path, so it was not looked at",
+            advice="Reading, writing and deleting objects is needed; allow listing too, and check can look",
+            code="access-denied",
+        )
+    said = store_answer(error)
+    return Finding(severity=Severity.ERROR, subject=subject, message=said.message, advice=said.advice, code=said.code)
 
 
 def _name(options: DuckLakeOptions) -> str:

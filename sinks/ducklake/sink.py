@@ -44,14 +44,14 @@ class DuckLakeSink(EngineSink[LakeSession]):
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
         found, exists = _catalog_findings(self._options.catalog_place)
         found += _data_findings(self._options)
-        if found:
+        if any(finding.severity is Severity.ERROR for finding in found):
             return found
         was_connected = self._session.is_connected
         try:
             exists = exists and self._session.connect_to_lake()
             if not exists and self._options.data_path is None:
                 return [_error("data_path", "a new lake needs it", "Set the option data_path", "missing-data-path")]
-            return self._tables.findings(tables, can_read=exists)
+            return found + self._tables.findings(tables, can_read=exists)
         except WallabyError as error:
             code = "catalog" if isinstance(error, Refused) else "locked"
             return [_error(self._session.place, error.message, error.advice, code)]

@@ -18,6 +18,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from sinks.ducklake import FACTORY
+from sinks.ducklake.bucket import _refused
 from sinks.ducklake.config import CatalogKind
 from tests.sinks.ducklake.conftest import LANE, lake_options, new_sink, reading
 from tests.sinks.lane import TestLane
@@ -101,6 +102,15 @@ def test_wrong_keys_are_found_and_not_shown(remote: dict[str, Any], client: Any,
         assert codes({**remote, "access_key": "nobody", "secret_key": "hunter2"}) == [("access-denied", Severity.ERROR)]
     finally:
         reset_auth("inf")
+
+
+def test_keys_that_may_not_list_are_no_reason_to_stop() -> None:
+    denied = duckdb.HTTPException("hunter2")
+    denied.status_code = 403
+    denied.body = "<Error><Code>AccessDenied</Code></Error>"
+    finding = _refused("s3://lake", denied)
+    assert (finding.code, finding.severity) == ("access-denied", Severity.WARNING)
+    assert "hunter2" not in str(finding)
 
 
 def test_a_store_that_does_not_answer_is_found(remote: dict[str, Any]) -> None:
