@@ -48,6 +48,9 @@ OUTLIER_TYPE: Final = pa.list_(pa.struct([pa.field("column", pa.uint16()), pa.fi
 UNCHANGED_TYPE: Final = pa.list_(pa.uint16())
 BEFORE_OUTLIER_BIT: Final = 0x8000
 
+LETTERS: Final = "~letters"
+"""How the destination of a lane ends that dead letters return by (`LaneId.beside`)."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class LaneId:
@@ -64,7 +67,7 @@ class LaneId:
     @property
     def beside(self) -> LaneId:
         """The lane its dead letters return by; no destination of a flow can have this name."""
-        return replace(self, destination=f"{self.destination}~letters")
+        return replace(self, destination=f"{self.destination}{LETTERS}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -58,6 +59,9 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
                 advice="Free disk space beside the database file, or raise the option memory_limit",
                 **where,
             )
+        case duckdb.HTTPException():
+            said = store_answer(error)
+            return Transient(said.message, advice=said.advice, **where)
         case duckdb.IOException() | duckdb.ConnectionException() | duckdb.FatalException() | duckdb.InternalException():
             return Transient(
                 f"DuckDB gave {kind} while {doing.value}",
@@ -87,6 +91,36 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
             return Transient(f"DuckDB gave {kind} while {doing.value}", **where)
 
 
+@dataclass(frozen=True, slots=True)
+class StoreAnswer:
+    """What a store of objects said, in our words. ``code`` is that of a finding."""
+
+    code: str
+    message: str
+    advice: str
+
+
+def store_answer(error: duckdb.Error) -> StoreAnswer:
+    """Why a request to a bucket did not succeed. DuckDB's text holds the address: it is not shown."""
+    match getattr(error, "status_code", 0):
+        case 404:
+            return StoreAnswer(
+                "missing-bucket", "the bucket does not exist, or lost a file", "Create it, or correct data_path"
+            )
+        case 400 | 401 | 403:
+            return StoreAnswer(
+                "access-denied",
+                "the store refuses access",
+                "Look at access_key, secret_key and region; reading, writing, listing and deleting are needed",
+            )
+        case _:
+            return StoreAnswer(
+                "destination-unreachable",
+                "the store does not answer",
+                "Look at endpoint, region, force_path_style and the network",
+            )
+
+
 def _is_conflict(text: str) -> bool:
     """A lake gives every failure of its catalog at COMMIT the class of a conflict."""
     return "DuckLake" not in text or "Transaction conflict" in text
@@ -103,4 +137,4 @@ def lock_conflict(error: duckdb.Error, **where: Any) -> Transient:
     )
 
 
-__all__ = ["Conflict", "Doing", "lock_conflict", "translate", "translated"]
+__all__ = ["Conflict", "Doing", "StoreAnswer", "lock_conflict", "store_answer", "translate", "translated"]

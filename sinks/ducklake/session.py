@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import duckdb
 
@@ -21,6 +22,7 @@ from sinks.duckdb.errors import Doing, lock_conflict, translated
 from sinks.duckdb.lanes import table_of
 from sinks.duckdb.session import Session, engine_config
 from sinks.duckdb.types import LAKE
+from sinks.ducklake.bucket import secret_statement
 from sinks.ducklake.config import CatalogKind, DuckLakeOptions
 from sinks.ducklake.extensions import load
 from sinks.ducklake.literals import literal
@@ -40,6 +42,10 @@ ENGINE: Final = ":memory:"
 """An engine of the session's own."""
 
 
+class NoLake(Refused):
+    """The catalog holds other things, or nothing yet."""
+
+
 class LakeSession(Session):
     """See `sinks.duckdb.session.Session`."""
 
@@ -49,7 +55,22 @@ class LakeSession(Session):
         super().__init__(options.catalog_place.place)
         self._options = options
         self._engine = engine
+        self._makes_lakes = True
         self.upkeep = Upkeep(options)
+
+    def connect_to_lake(self) -> bool:
+        """Connect if the catalog holds a lake. False, and nothing is made, when it holds none."""
+        catalog = self._options.catalog_place
+        if catalog.kind is CatalogKind.SQLITE and catalog.path is not None and not _holds_lake(catalog.path):
+            return False  # to attach it would already change how it keeps its journal
+        self._makes_lakes = False
+        try:
+            self.connect()
+        except NoLake:
+            return False
+        finally:
+            self._makes_lakes = True
+        return True
 
     def _opened(self) -> duckdb.DuckDBPyConnection:
         options, catalog = self._options, self._options.catalog_place
@@ -68,7 +89,7 @@ class LakeSession(Session):
             with translated(Doing.OPEN, path=self.place):
                 connection.execute("SET TimeZone = 'UTC'")
                 if options.access_key is not None or options.endpoint is not None:
-                    connection.execute(_secret(options))
+                    connection.execute(secret_statement(options))
             self._attach(connection)
         except BaseException:
             connection.close()
@@ -83,6 +104,8 @@ class LakeSession(Session):
             settings.append(f"DATA_PATH {literal(options.data_path)}")
         if options.override_data_path:
             settings.append("OVERRIDE_DATA_PATH true")
+        if not self._makes_lakes:
+            settings.append("CREATE_IF_NOT_EXISTS false")
         if catalog.kind is CatalogKind.SQLITE:
             settings += ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_TIMEOUT_MS}"]
         try:
@@ -126,35 +149,26 @@ class LakeSession(Session):
         self.upkeep.committed(table_of(self, lane))
 
 
+def _holds_lake(path: Path) -> bool:
+    """False when a SQLite file can be read and holds no lake."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'ducklake_metadata'").fetchone()
+    except sqlite3.Error:
+        return True  # whoever attaches it is told what is wrong
+    return found is not None
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _secret(options: DuckLakeOptions) -> str:
-    """CREATE SECRET for the bucket of this lake only, in the memory of this process."""
-    assert options.data_path is not None
-    parts = ["TYPE s3", f"REGION {literal(options.region or 'us-east-1')}"]
-    parts.append(f"SCOPE {literal('s3://' + options.data_path.removeprefix('s3://').split('/')[0])}")
-    for word, value in (
-        ("KEY_ID", options.access_key),
-        ("SECRET", options.secret_key),
-        ("SESSION_TOKEN", options.session_token),
-    ):
-        if value is not None:
-            parts.append(f"{word} {literal(value)}")
-    if options.endpoint is not None:
-        address = urlsplit(options.endpoint if "://" in options.endpoint else f"https://{options.endpoint}")
-        parts.append(f"ENDPOINT {literal(address.netloc)}")
-        parts.append(f"USE_SSL {'false' if address.scheme == 'http' else 'true'}")
-    if options.force_path_style:
-        parts.append("URL_STYLE 'path'")
-    return f"CREATE OR REPLACE SECRET wallaby_bucket ({', '.join(parts)})"
 
 
 def _attach_error(error: duckdb.Error, place: str) -> WallabyError:
     text = str(error)
     if "lock on file" in text:
         return lock_conflict(error, path=place)
+    if "creating a new DuckLake is explicitly disabled" in text:
+        return NoLake("the catalog holds no lake", advice="It is made by the first call that writes", path=place)
     if "does not match existing data path" in text:
         return Refused(
             "the lake keeps its data under another path than the option data_path says",
@@ -174,4 +188,4 @@ def _attach_error(error: duckdb.Error, place: str) -> WallabyError:
     )
 
 
-__all__ = ["AUTHOR", "ENGINE", "LakeSession"]
+__all__ = ["AUTHOR", "ENGINE", "LakeSession", "NoLake"]

@@ -10,6 +10,7 @@ import psycopg
 
 from sinks.duckdb.engine import EngineSink
 from sinks.duckdb.sink import file_findings
+from sinks.ducklake.bucket import bucket_findings
 from sinks.ducklake.config import CAPABILITIES, Catalog, CatalogKind, DuckLakeOptions
 from sinks.ducklake.session import ENGINE, LakeSession
 from wallaby.errors import Refused, WallabyError
@@ -34,7 +35,7 @@ class DuckLakeSink(EngineSink[LakeSession]):
         """Connect to a lake whose catalog file exists; a new one is made by the first call that writes."""
         path = self._options.catalog_place.path
         if path is not None and path.exists():
-            self._session.connect()
+            self._session.connect_to_lake()
 
     def ensure_table(self, schema: TableSchema) -> None:
         super().ensure_table(schema)
@@ -43,15 +44,14 @@ class DuckLakeSink(EngineSink[LakeSession]):
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
         found, exists = _catalog_findings(self._options.catalog_place)
         found += _data_findings(self._options)
-        if found:
+        if any(finding.severity is Severity.ERROR for finding in found):
             return found
         was_connected = self._session.is_connected
-        if not exists and self._options.data_path is None:
-            return [_error("data_path", "a new lake needs it", "Set the option data_path", "missing-data-path")]
         try:
-            if exists:
-                self._session.connect()
-            return self._tables.findings(tables, can_read=exists)
+            exists = exists and self._session.connect_to_lake()
+            if not exists and self._options.data_path is None:
+                return [_error("data_path", "a new lake needs it", "Set the option data_path", "missing-data-path")]
+            return found + self._tables.findings(tables, can_read=exists)
         except WallabyError as error:
             code = "catalog" if isinstance(error, Refused) else "locked"
             return [_error(self._session.place, error.message, error.advice, code)]
@@ -69,7 +69,8 @@ def _catalog_findings(catalog: Catalog) -> tuple[list[Finding], bool]:
             row = connection.execute(
                 "SELECT current_setting('transaction_read_only') = 'on',"
                 " to_regclass('ducklake_metadata') IS NOT NULL,"
-                " coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+                " coalesce(has_table_privilege(to_regclass('ducklake_snapshot'), 'INSERT'),"
+                " has_schema_privilege(current_schema(), 'CREATE'), false)"
             ).fetchone()
     except psycopg.Error as error:
         # Without DuckDB's or libpq's words: they may name the login.
@@ -78,17 +79,22 @@ def _catalog_findings(catalog: Catalog) -> tuple[list[Finding], bool]:
             _error(catalog.place, message, "Check address, login and pg_hba.conf", "destination-unreachable")
         ], False
     assert row is not None, "a query without FROM returns one row"
-    is_read_only, exists, may_create = row
+    is_read_only, exists, may_write = row
     if is_read_only:
         return [_error(catalog.place, "is read-only", "Name the primary server", "destination-read-only")], exists
-    if not exists and not may_create:
+    if not may_write and exists:
+        advice = "GRANT SELECT, INSERT, UPDATE, DELETE on its tables, and CREATE on their schema"
+        return [_error(catalog.place, "the role may read it and not write it", advice, "read-only")], exists
+    if not may_write:
         return [_error(catalog.place, "nothing can be made in it", "GRANT CREATE on its schema", "read-only")], exists
     return [], exists
 
 
 def _data_findings(options: DuckLakeOptions) -> list[Finding]:
-    """What keeps a local data path from being written. DuckLake makes the folder itself, but not its parents."""
-    if options.data_path is None or options.is_remote:
+    """What keeps the data path from being written. DuckLake makes the folder itself, but not its parents."""
+    if options.is_remote:
+        return bucket_findings(options)
+    if options.data_path is None:
         return []
     path = Path(options.data_path)
     nearest = path if path.is_dir() else path.parent

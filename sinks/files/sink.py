@@ -32,6 +32,7 @@ class FilesSink:
         self._destination = destination
         self._storage = storage
         self._schemas: dict[TableName, TableSchema] = {}
+        self._sources: dict[TableName, TableSchema] = {}
         self._writers: dict[LaneId, FilesWriter] = {}
 
     def __repr__(self) -> str:
@@ -61,19 +62,21 @@ class FilesSink:
                 _require_known_format(self._storage)
             except Refused as error:
                 found.append(error_finding(str(self._storage), error.message, error.advice, "format-version"))
+        sources: dict[TableName, TableSchema] = {}
         for schema in tables:
+            subject = f"table {schema.name}"
             try:
+                self._claim(sources, schema)
                 require_log(schema, self._options)
+            except Refused as error:
+                found.append(error_finding(subject, error.message, error.advice, "name-collision"))
             except ConfigError as error:
-                found.append(error_finding(f"table {schema.name}", error.message, error.advice, "table-shape"))
-        if self._options.table is not None and len({schema.name for schema in tables}) > 1:
-            found.append(
-                error_finding("options.table", "one name for several tables", "Leave table out", "name-collision")
-            )
+                found.append(error_finding(subject, error.message, error.advice, "table-shape"))
         return found
 
     def ensure_table(self, schema: TableSchema) -> None:
         target = self._target(schema)
+        self._claim(self._sources, schema)
         require_log(target, self._options)
         self._schemas[target.name] = target
 
@@ -138,6 +141,18 @@ class FilesSink:
 
     def _target(self, schema: TableSchema) -> TableSchema:
         return replace(schema, name=self._target_name(schema.name))
+
+    def _claim(self, sources: dict[TableName, TableSchema], schema: TableSchema) -> None:
+        """Note which table a log is of; `Refused` when it is another's. One that was renamed stays the same."""
+        target = self._target_name(schema.name)
+        other = sources.setdefault(target, schema)
+        if other.name != schema.name and other.oid != schema.oid:
+            raise Refused(
+                f"{schema.name} and {other.name} would both be written to {target} (name-collision)",
+                advice="One log holds one table: leave out the options schema and table, or give each its destination",
+                table=schema.name,
+            )
+        sources[target] = schema
 
     def _abandon(self, lane: LaneId) -> None:
         """A position is asked for or changed: what an earlier writer left open is not part of it."""

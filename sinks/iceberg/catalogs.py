@@ -105,7 +105,7 @@ class CatalogSession:
         """Names as file names; a REST catalog has its own ways."""
         if self._options.catalog_type is CatalogType.REST:
             return None
-        return f"{self._options.warehouse.rstrip('/')}/{encode_name(namespace)}/{encode_name(table)}"
+        return f"{warehouse(self._options).rstrip('/')}/{encode_name(namespace)}/{encode_name(table)}"
 
 
 def commit(table: Table, updates: Iterable[TableUpdate], requirements: Iterable[TableRequirement]) -> None:
@@ -128,7 +128,7 @@ def catalog_properties(options: IcebergOptions) -> dict[str, str]:
     named = {
         "type": options.catalog_type.value,
         "uri": _driven(options.catalog_uri),
-        "warehouse": options.warehouse,
+        "warehouse": warehouse(options),
         "credential": options.catalog_credential,
         "token": options.catalog_token,
         "s3.endpoint": options.endpoint,
@@ -155,6 +155,14 @@ def catalog_properties(options: IcebergOptions) -> dict[str, str]:
     return {name: value for name, value in named.items() if value} | options.catalog_properties
 
 
+def warehouse(options: IcebergOptions) -> str:
+    """The warehouse as tables name it: a path is an absolute one, for readers that are elsewhere."""
+    place = options.warehouse
+    if not place or options.catalog_type is CatalogType.REST or urlparse(place).scheme:
+        return place
+    return f"file://{Path(place).absolute()}"
+
+
 def _driven(uri: str) -> str:
     """A PostgreSQL address without a driver gets the one wallaby has."""
     scheme, separator, rest = uri.partition("://")
@@ -170,4 +178,4 @@ def _require_folder(options: IcebergOptions) -> None:
             raise Transient("the folder of the catalog's file does not exist", advice=f"Create {folder}", path=folder)
 
 
-__all__ = ["FORMAT_VERSION", "CatalogSession", "catalog_properties", "commit"]
+__all__ = ["FORMAT_VERSION", "CatalogSession", "catalog_properties", "commit", "warehouse"]

@@ -89,7 +89,7 @@ class IcebergOptions(HistoryOptions, TypeOptions):
     catalog_properties: Annotated[dict[str, str], BeforeValidator(_properties)] = Field(default_factory=dict)
     """Further properties by pyiceberg's names, a list of ``name=value``: ``rest.sigv4-enabled=true``; no secrets."""
     warehouse: str = ""
-    """Where tables are put (``file:///…``, ``s3://bucket/prefix``), or a REST catalog's name of its warehouse."""
+    """Where tables are put (a directory, ``s3://bucket/prefix``), or a REST catalog's name of its warehouse."""
     endpoint: str = ""
     """An S3 server other than AWS's own."""
     region: str = ""
@@ -213,6 +213,12 @@ def read_options(options: Mapping[str, Any]) -> IcebergOptions:
     if not read.warehouse and read.catalog_type is not CatalogType.REST:
         raise ConfigError(
             "tables need a place", advice="Set warehouse, for example s3://bucket/lake", field="warehouse"
+        )
+    if read.warehouse.startswith("file://") and not read.warehouse.startswith("file:///"):
+        raise ConfigError(
+            "names a host in place of a directory",
+            advice="Write a path, or file:/// and an absolute one",
+            field="warehouse",
         )
     if read.orphan_age < ORPHAN_AGE_MIN:
         raise ConfigError(

@@ -27,6 +27,18 @@ from pyiceberg.exceptions import (
 
 from wallaby.errors import MissingExtra, OutcomeUnknown, Refused, RowRefused, Transient, WallabyError
 
+_WRONG_KEYS: Final = (
+    "INVALID_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "INVALID_CLIENT_TOKEN_ID",
+    "UNRECOGNIZED_CLIENT",
+    "MISSING_AUTHENTICATION_TOKEN",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "ExpiredToken",
+)
+_NO_BUCKET: Final = re.compile("NO_SUCH_BUCKET|NoSuchBucket")
 _FULL: Final = re.compile(r"No space left|Disk quota|\berrno (28|122)\b", re.IGNORECASE)
 _UNWRITABLE: Final = frozenset({"25006", "42501"})
 """Of PostgreSQL: a read-only transaction, a privilege that is missing."""
@@ -88,6 +100,14 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
             return OutcomeUnknown("there is no space left", advice="Free space, or grow the disk", **where)
         case OSError() if _FULL.search(str(error)):
             return Transient("there is no space left", advice="Free space, or grow the disk", **where)
+        case OSError() if doing is not Doing.COMMIT and _NO_BUCKET.search(str(error)):
+            return Transient("the bucket does not exist", advice="Create it, or correct warehouse", **where)
+        case OSError() if doing is not Doing.COMMIT and (says_wrong_keys(str(error)) or says_denied(str(error))):
+            return Transient(
+                "the store refuses access",
+                advice="Look at the keys or the permissions: reading, writing, listing and deleting are needed",
+                **where,
+            )
         case _ if _is_read_only(error):
             return Transient(
                 "the catalog's database can be read and not written",
@@ -137,6 +157,16 @@ def translate(error: Exception, doing: Doing, **where: Any) -> WallabyError:
             )
 
 
+def says_wrong_keys(text: str) -> bool:
+    """True when a store of objects does not know the keys, or not any more."""
+    return any(word in text for word in _WRONG_KEYS)
+
+
+def says_denied(text: str) -> bool:
+    """True when it knows them, and they may not do what was asked."""
+    return "ACCESS_DENIED" in text or "AccessDenied" in text
+
+
 def _is_read_only(error: Exception) -> bool:
     """True for a write an SQL catalog certainly has not made: SQLite says so, PostgreSQL has codes for it."""
     cause = getattr(error, "orig", None)
@@ -150,4 +180,4 @@ def _package(error: Exception) -> str:
     return type(error).__module__.partition(".")[0]
 
 
-__all__ = ["Conflict", "Doing", "translate", "translated"]
+__all__ = ["Conflict", "Doing", "says_denied", "says_wrong_keys", "translate", "translated"]

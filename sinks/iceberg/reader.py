@@ -17,6 +17,7 @@ from wallaby.schema import TableSchema
 from wallaby.transform.append import append_schema
 from wallaby.transform.history import history_schema
 from wallaby.versions import VersionColumns
+from wallaby.window import LETTERS
 
 
 def mirror_rows(table: Table, schema: TableSchema, *, snapshot_id: int | None = None) -> pa.Table:
@@ -51,15 +52,17 @@ def rows_as(rows: pa.Table, wanted: pa.Schema) -> pa.Table:
 def snapshot_as_of(table: Table, lsn: Lsn) -> int | None:
     """The newest snapshot that holds nothing beyond ``lsn`` and everything wallaby wrote up to it; None without one.
 
-    Snapshots others made in between (compaction) count as the one before them.
+    Snapshots others made in between, and replays of dead letters, count as the one before them.
     """
     found = None
     for snapshot in sorted(table.snapshots(), key=lambda one: one.sequence_number or 0):
-        upto = snapshot.summary.get("wallaby.upto") if snapshot.summary else None
-        if upto is None:
+        said = snapshot.summary.additional_properties if snapshot.summary else {}
+        upto = said.get("wallaby.upto")
+        if upto is None or said.get("wallaby.destination", "").endswith(LETTERS):
             found = snapshot.snapshot_id if found is not None else None
             continue
-        if Position.parse(upto) > Position(lsn):
+        position = Position.parse(upto)
+        if position > Position(lsn) or (position.is_snapshot and Lsn.parse(said["wallaby.lsn"]) > lsn):
             break
         found = snapshot.snapshot_id
     return found

@@ -6,6 +6,7 @@ from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
@@ -16,7 +17,7 @@ from sinks.iceberg.keys import Found, LiveFiles, Memory, Positions, held_columns
 from sinks.iceberg.snapshots import Change
 from sinks.iceberg.versions import OpenVersions
 from wallaby.errors import RowRefused
-from wallaby.lsn import Position
+from wallaby.lsn import Lsn, Position
 from wallaby.pgoutput.resume import drop_applied
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
@@ -38,12 +39,15 @@ class Stage:
         self._files: list[DataFile] = []
         self._written: list[DataFile] = []
         self._removes_everything = False
+        self.newest = Lsn(0)
+        """The newest commit among the rows; copied ones have the LSN of the snapshot they were read under."""
 
     def fold(self, schema: TableSchema, changes: list[pa.Table]) -> None:
         """Write ``changes`` (change layout, stream order, one schema version) into files."""
         rows = pa.concat_tables([self._beyond_record(table) for table in changes])
         if not rows.num_rows:
             return
+        self.newest = max(self.newest, Lsn(pc.max(rows.column("commit_lsn")).as_py()))
         match self._options.write_mode:
             case WriteMode.APPEND:
                 self._append(append.append_rows(schema, rows, keep_outliers=self._options.keeps_outliers))

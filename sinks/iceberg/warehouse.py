@@ -5,26 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from sinks.iceberg.catalogs import catalog_properties
+from sinks.iceberg.catalogs import catalog_properties, warehouse
 from sinks.iceberg.config import CatalogType, IcebergOptions
+from sinks.iceberg.errors import says_denied, says_wrong_keys
 from wallaby.sink import Finding, Severity
 
-_WRONG_KEYS: Final = (
-    "INVALID_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH",
-    "INVALID_CLIENT_TOKEN_ID",
-    "UNRECOGNIZED_CLIENT",
-    "MISSING_AUTHENTICATION_TOKEN",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-    "ExpiredToken",
-)
 _S3: Final = frozenset({"s3", "s3a", "s3n"})
 
 
@@ -35,9 +25,9 @@ def warehouse_findings(options: IcebergOptions) -> list[Finding]:
     """
     if options.catalog_type is CatalogType.REST or not options.warehouse:
         return []
-    place = urlparse(options.warehouse)
-    if place.scheme in ("", "file"):
-        return _directory_findings(Path(unquote(place.path)), options.warehouse)
+    place = urlparse(warehouse(options))
+    if place.scheme == "file":
+        return _directory_findings(Path(place.path), options.warehouse)
     if place.scheme in _S3:
         return _bucket_findings(options, place.netloc, place.path.strip("/"))
     return []
@@ -75,9 +65,9 @@ def _bucket_findings(options: IcebergOptions, bucket: str, prefix: str) -> list[
 
 def _denied(subject: str, text: str) -> Finding:
     """The store's own text names the keys: it is read and not shown."""
-    if any(word in text for word in _WRONG_KEYS):
+    if says_wrong_keys(text):
         return _error(subject, "the store refuses the keys", "Correct access_key and secret_key", "access-denied")
-    if "ACCESS_DENIED" in text or "AccessDenied" in text:
+    if says_denied(text):
         return Finding(
             severity=Severity.WARNING,
             subject=subject,

@@ -30,6 +30,7 @@ from sinks.iceberg.stage import Stage, is_nothing
 from sinks.iceberg.tables import Tables
 from wallaby.errors import OutcomeUnknown, Refused, Superseded, Transient
 from wallaby.flow import Unrepresentable
+from wallaby.lsn import Lsn
 from wallaby.record import must_apply, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.transform.outliers import refuse_outliers
@@ -185,7 +186,7 @@ class IcebergWriter:
             updates, requirements = prepare(
                 stage.table,
                 change,
-                summary=_summary(token, record),
+                summary=_summary(token, record, stage.newest),
                 properties={table_property(self._lane): record.to_json()},
             )
             try:
@@ -284,15 +285,16 @@ class IcebergWriter:
         self._gathered_bytes = 0
 
 
-def _summary(token: CommitToken, record: Record) -> dict[str, str]:
-    """What a snapshot says of itself: a reader finds the table as of a position with it."""
+def _summary(token: CommitToken, record: Record, newest: Lsn) -> dict[str, str]:
+    """What a snapshot says of itself: a reader finds the table as of a position with it. ``newest`` is its rows' newest
+    commit, which says of copied rows what their position does not."""
     content = {
         "flow": token.lane.flow,
         "destination": token.lane.destination,
         "lane": str(token.lane.index),
         "after": str(token.after),
         "upto": str(token.upto),
-        "lsn": str(token.upto.lsn),
+        "lsn": str(newest if token.upto.is_snapshot else token.upto.lsn),
         "committed-at-us": str(token.committed_at_us),
     }
     return {f"wallaby.{name}": value for name, value in content.items()} | {RECORD: record.to_json()}

@@ -1,4 +1,4 @@
-"""The tables of readers in the lakes' pages name tests, and the tests are there."""
+"""The tables of readers in the destinations' pages name tests, and the tests are there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
-@pytest.mark.parametrize(("page", "readers"), [("iceberg", 3), ("delta", 2)])
+@pytest.mark.parametrize(
+    ("page", "readers"), [("iceberg", 3), ("delta", 2), ("ducklake", 1), ("duckdb", 1), ("files", 4), ("s3", 2)]
+)
 def test_every_reader_is_proven_by_tests_that_are_there(page: str, readers: int) -> None:
     text = (ROOT / "docs" / "destinations" / f"{page}.md").read_text(encoding="utf-8")
     section = text.split("### Readers\n", 1)[1].lstrip("\n").split("\n\n", 1)[0]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wallaby.cli.commands import add_command, add_json
 from wallaby.cli.connection import add_switch
 from wallaby.cli.source import add_iam, iam_of
+from wallaby.cli.targets import KINDS, Answer
 from wallaby.errors import CheckFailed, ConfigError
 from wallaby.login import IAM_OPTIONS, IamDsn, RdsIam
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from wallaby.flow import FlowSpec
     from wallaby.postgres.survey import SurveyedTable
 
-_PLACES: Final = {"duckdb": "dsn", "files": "path", "postgres": "dsn"}
-"""The option that says where a destination is."""
 _UNITS: Final = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -39,8 +38,9 @@ def register(subparsers: Any) -> None:
         "--tables", metavar="LIST", help="schema.table or schema.*, separated by commas (default: all fit)"
     )
     parser.add_argument("--publication", metavar="NAME", help="use this publication, which exists")
-    parser.add_argument("--to", metavar="TYPE", help="the destination's type (default duckdb)")
-    parser.add_argument("--target", metavar="PLACE", help="its file, directory or connection (env:NAME)")
+    parser.add_argument("--to", metavar="TYPE", help=f"the destination's type: {', '.join(KINDS)} (default duckdb)")
+    parser.add_argument("--target", metavar="PLACE", help="its file, directory, bucket or connection (env:NAME)")
+    parser.add_argument("--catalog", metavar="PLACE", help="where a lake's catalog is (iceberg, ducklake; env:NAME)")
     parser.add_argument("--output", metavar="FLOW.yaml", help="where to write it (default: NAME.yaml)")
     add_iam(parser)
     add_switch(parser, "--force", "write over a file that exists")
@@ -62,7 +62,7 @@ class Answers:
     chosen: tuple[SurveyedTable, ...]
     left_out: tuple[SurveyedTable, ...]
     kind: str
-    target: str
+    place: Answer
 
 
 def _init(arguments: argparse.Namespace, report: Report) -> int:
@@ -82,8 +82,8 @@ def _init(arguments: argparse.Namespace, report: Report) -> int:
             raise ConfigError("has no letter or digit", field="--name")
         tables, publication = _survey(connection, arguments, ask, report)
     chosen, left_out = _choose(tables, arguments, ask) if not publication else (tables, [])
-    kind = ask(arguments.to, "--to", "Destination (duckdb, files, postgres)", "duckdb")
-    target = _target(kind, identifier, arguments, ask)
+    kind = ask(arguments.to, "--to", f"Destination ({', '.join(KINDS)})", "duckdb")
+    said = _place(kind, identifier, arguments, ask)
     answers = Answers(
         name=name,
         flow_id=identifier,
@@ -93,11 +93,11 @@ def _init(arguments: argparse.Namespace, report: Report) -> int:
         chosen=tuple(chosen),
         left_out=tuple(left_out),
         kind=kind,
-        target=_reference(target, f"{identifier}_target_dsn") if kind == "postgres" else target,
+        place=_written(said, identifier),
     )
     path = Path(arguments.output or f"{identifier}.yaml")
     spec = _write(path, answers, is_forced=arguments.force)
-    return _tell(report, path, answers, _ready(spec, {"dsn": text}, target))
+    return _tell(report, path, answers, spec, _ready(spec, {"dsn": text}, said, answers.place))
 
 
 class _Questions:
@@ -170,19 +170,32 @@ def _choose(
     return taken, [item for item in chosen if item not in taken]
 
 
-def _target(kind: str, identifier: str, arguments: argparse.Namespace, ask: _Questions) -> str:
-    from wallaby.endpoints import sink_factory
+def _place(kind: str, identifier: str, arguments: argparse.Namespace, ask: _Questions) -> Answer:
+    """Where the destination is, as it was said."""
+    from wallaby.endpoints import TYPE_ALIASES, sink_factory
 
     sink_factory(kind)
-    match kind:
-        case "duckdb":
-            return ask(arguments.target, "--target", "Database file", f"{identifier}.duckdb")
-        case "files":
-            return ask(arguments.target, "--target", "Directory, which exists", f"{identifier}-files")
-        case "postgres":
-            return ask(arguments.target, "--target", "Connection string, env:NAME or file:PATH")
-        case _:
-            return arguments.target or ""
+    known = KINDS.get(TYPE_ALIASES.get(kind, kind))
+    if arguments.catalog and (known is None or not known.catalog_question):
+        raise ConfigError(f"a destination of type {kind} has no catalog", field="--catalog", advice="Leave it out")
+    if known is None:
+        return Answer(target=arguments.target or "")
+    target = ask(arguments.target, "--target", known.question, known.default.format(identifier))
+    if not known.catalog_question:
+        return Answer(target=target)
+    catalog = ask(arguments.catalog, "--catalog", known.catalog_question, known.catalog_default.format(identifier))
+    return Answer(target=target, catalog=catalog)
+
+
+def _written(said: Answer, identifier: str) -> Answer:
+    """The same as the file may hold it: without a password."""
+    from wallaby import secret
+
+    return Answer(
+        target=_reference(said.target, f"{identifier}_target_dsn"),
+        catalog=_reference(said.catalog, f"{identifier}_catalog"),
+        is_rest=secret.resolve(said.catalog, field="--catalog").startswith(("http://", "https://")),
+    )
 
 
 def _reference(dsn: str, name: str) -> str:
@@ -217,6 +230,7 @@ def _write(path: Path, answers: Answers, *, is_forced: bool) -> FlowSpec:
 
 def flow_text(answers: Answers, file: str) -> str:
     """The flow file."""
+    from wallaby.endpoints import TYPE_ALIASES
     from wallaby.flow import default_slot
 
     slot = default_slot(answers.flow_id)
@@ -262,20 +276,9 @@ def flow_text(answers: Answers, file: str) -> str:
         f"  - name: {_scalar(answers.kind)}",
         f"    type: {_scalar(answers.kind)}",
     ]
-    if answers.kind in _PLACES:
-        lines += ["    options:", f"      {_PLACES[answers.kind]}: {_scalar(answers.target)}"]
-        if answers.kind == "files":
-            lines += [
-                "      # Values Parquet cannot hold go into a text column. refuse: stop at them instead.",
-                "      unrepresentable: text",
-            ]
-        else:
-            lines += [
-                "      # mirror: the target equals the source; append: every change is a row.",
-                "      write_mode: mirror",
-                "      # What to do with values the target cannot hold: refuse, null or text.",
-                "      unrepresentable: refuse",
-            ]
+    known = KINDS.get(TYPE_ALIASES.get(answers.kind, answers.kind))
+    if known is not None:
+        lines += ["    options:", *(f"      {line}" for line in known.lines(answers.place, _scalar))]
     lines += [
         "",
         "config:",
@@ -297,33 +300,41 @@ def _login(iam: RdsIam | None) -> list[str]:
     ]
 
 
-def _ready(spec: FlowSpec, source: dict[str, str], target: str) -> FlowSpec:
-    """The flow with the connections that were given: the variables the file names may not be set yet."""
+def _ready(spec: FlowSpec, source: dict[str, str], said: Answer, written: Answer) -> FlowSpec:
+    """The flow with the connections that were given: the variables the file names may not be set yet.
+
+    Without its destination, when that names another variable that is not set here.
+    """
+    from wallaby import secret
+
+    given = {written.target: said.target, written.catalog: said.catalog}
     [destination] = spec.destinations
-    options = dict(destination.options)
-    if destination.type == "postgres":
-        from wallaby import secret
+    options = {
+        name: given.get(value, value) if isinstance(value, str) else value
+        for name, value in destination.options.items()
+    }
+    try:
+        looked_up = [destination.model_copy(update={"options": secret.resolve_options(options)})]
+    except ConfigError:
+        looked_up = []
+    looked_at = spec.source.model_copy(update={"options": {**spec.source.options, **source}})
+    return spec.model_copy(update={"source": looked_at, "destinations": tuple(looked_up)})
 
-        options["dsn"] = secret.resolve(target, field="--target")
-    return spec.model_copy(
-        update={
-            "source": spec.source.model_copy(update={"options": {**spec.source.options, **source}}),
-            "destinations": (destination.model_copy(update={"options": options}),),
-        }
-    )
 
-
-def _tell(report: Report, path: Path, answers: Answers, ready: FlowSpec) -> int:
+def _tell(report: Report, path: Path, answers: Answers, spec: FlowSpec, ready: FlowSpec) -> int:
     """What was written, what stands in the way, and what comes next; 1 when something does."""
     from wallaby.check import check_flow, has_errors
 
     findings = check_flow(ready)
-    names = sorted({value for value in (answers.dsn, answers.target) if value.startswith("env:")})
+    written = [value for endpoint in (spec.source, *spec.destinations) for value in endpoint.options.values()]
+    names = sorted({value for value in written if isinstance(value, str) and value.startswith("env:")})
     lines = [f"Wrote {path}: {len(answers.chosen)} tables to {answers.kind}"]
     if answers.left_out:
         lines.append(f"Left out, without a key: {', '.join(str(item.name) for item in answers.left_out)}")
     for finding in findings:
         lines.append(f"{finding.severity}: {finding.subject}: {finding.message}. {finding.advice}".rstrip())
+    if not ready.destinations:
+        lines.append("The destination was not looked at: not all it needs is set here.")
     lines += [f"Set {name.removeprefix('env:')} where it runs." for name in names]
     lines.append(f"Next: wallaby check {path}, then wallaby run {path}")
     value = {

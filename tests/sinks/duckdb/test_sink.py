@@ -17,7 +17,7 @@ from tests.sinks.duckdb.conftest import LANE
 from tests.sinks.lane import TestLane
 from wallaby.errors import ConfigError, Refused, Retry, Transient
 from wallaby.lsn import START
-from wallaby.sink import Guarantee
+from wallaby.sink import Guarantee, Severity
 from wallaby.testing.changes import Stream, insert, table
 from wallaby.window import CommitToken
 
@@ -78,11 +78,14 @@ def test_something_else_under_the_name_is_found(tmp_path: Path, make: str, code:
     assert [f.code for f in FACTORY.create({"dsn": str(path)}, destination="copy").check()] == [code]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
-def test_a_read_only_file_is_found(path: Path) -> None:
+@pytest.mark.parametrize("sealed", ["lake.duckdb", ""], ids=["file", "folder"])
+def test_a_place_that_can_only_be_read_is_found(sealed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write everywhere: what the system says of the file, or of its folder, is replaced."""
+    path = tmp_path / "lake.duckdb"
     duckdb.connect(str(path)).close()
-    path.chmod(0o444)
-    assert [f.code for f in FACTORY.create({"dsn": str(path)}, destination="copy").check()] == ["read-only"]
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path / sealed)
+    [finding] = FACTORY.create({"dsn": str(path)}, destination="copy").check((ORDERS,))
+    assert (finding.code, finding.severity, bool(finding.advice)) == ("read-only", Severity.ERROR, True)
 
 
 def test_a_fitting_wider_table_of_somebody_else_is_used_but_never_emptied(path: Path, make_sink: Make) -> None:

@@ -7,15 +7,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg
 import pyarrow as pa
 import pytest
 
 from sinks.duckdb.lanes import table_of
-from sinks.duckdb.reader import mirror_rows
+from sinks.duckdb.reader import log_rows, mirror_rows
 from sinks.duckdb.types import LAKE, for_scan
 from sinks.ducklake import FACTORY
 from sinks.ducklake.config import CatalogKind
@@ -23,10 +25,13 @@ from sinks.ducklake.extensions import load
 from sinks.ducklake.sink import DuckLakeSink
 from tests.sinks.ducklake.conftest import LANE, lake_options, new_sink, reading
 from tests.sinks.lane import TestLane
+from wallaby.content import canonical_hash
 from wallaby.errors import ConfigError, MissingExtra, Refused, Superseded, Transient, WallabyError
-from wallaby.lsn import Lsn, Position
+from wallaby.lsn import START, Lsn, Position
 from wallaby.testing.changes import NewShape, Stream, insert, table, update
+from wallaby.testing.history import RandomHistory
 from wallaby.testing.postgres import ScratchDatabase
+from wallaby.transform.state import derive_state
 from wallaby.window import CommitToken, LaneId, Window
 
 Make = Callable[..., DuckLakeSink]
@@ -63,14 +68,24 @@ def test_every_commit_says_which_lane_moved_from_where_to_where(make_sink: Make,
 
 
 def test_a_reader_finds_the_table_as_of_an_lsn(make_sink: Make, options: dict[str, Any]) -> None:
-    """The query of docs/destinations/ducklake.md."""
+    """The query of docs/destinations/ducklake.md. Commits of a copy, and replays, are as of no LSN."""
     page = (Path(__file__).parents[3] / "docs" / "destinations" / "ducklake.md").read_text(encoding="utf-8")
     [query] = [block for block in page.split("```sql\n")[1:] if "commit_extra_info" in block]
     query = query.split("```")[0]
-    windows = growing(3)
-    TestLane(make_sink(), LANE).apply_all(windows)
-    asked = query.replace("16/B374D848", str(windows[1].upto.lsn)).replace("lake.", "ducklake.")
+    stream = Stream()
+    stream.copy(ORDERS, [(0, "0")])
+    stream.transaction([(ORDERS, insert(1, "1"))])
+    stream.transaction([(ORDERS, insert(2, "2"))])
+    windows = stream.windows()
+    sink = make_sink()
+    TestLane(sink, LANE).apply_all(windows)
+    replay = Stream()
+    replay.transaction([(ORDERS, insert(9, "a dead letter"))])
+    TestLane(sink, LANE.beside).apply(replace(replay.windows()[0], after=START, upto=Position(Lsn(1), 1)))
+    query = query.replace("lake.", "ducklake.").replace("'lake'", f"'{LANE.destination}'")
+    asked, before = (query.replace("16/B374D848", str(lsn)) for lsn in (windows[1].upto.lsn, Lsn(1)))
     with reading(options) as connection:
+        assert connection.execute(before).fetchall() == [(None,)]
         [(snapshot,)] = connection.execute(asked).fetchall()
         found = connection.execute(f"SELECT id FROM ducklake.public.orders AT (VERSION => {snapshot}) ORDER BY id")
         assert found.fetchall() == [(0,), (1,)]
@@ -150,6 +165,42 @@ def test_values_come_back_exactly_from_a_postgresql_catalog(tmp_path: Path, targ
         found = mirror_rows(connection, schema).sort_by("id").to_pylist()
     assert [tuple(row.values())[:4] for row in found] == [row[:4] for row in rows]
     assert [(row["b"], str(row["f"])) for row in found] == [(b"\0\xff", "-0.0"), (b"", "-inf")]
+
+
+@pytest.mark.must_not_fail(25)
+@pytest.mark.parametrize("mode", ["mirror", "append"])
+def test_a_duckdb_of_somebody_else_reads_what_the_source_has(mode: str, tmp_path: Path) -> None:
+    """As the page says: nothing of wallaby's session, and the catalog attached for reading."""
+    options = lake_options(tmp_path, CatalogKind.SQLITE)
+    history = RandomHistory(6, transactions=8)
+    sink = FACTORY.create({**options, "write_mode": mode, "merge_every": 2}, destination="copy")
+    TestLane(sink, LANE).apply_all(history.windows(), commit_every=2)
+    sink.close()
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as connection:
+        load(connection, "ducklake", "sqlite_scanner")
+        connection.execute(f"ATTACH 'ducklake:{options['catalog']}' AS theirs (READ_ONLY); USE theirs")
+        for schema in history.tables:
+            if mode == "append":
+                found = derive_state(schema, log_rows(connection, schema))
+            else:
+                found = mirror_rows(connection, schema)
+            assert canonical_hash(found) == canonical_hash(history.expected(schema)), schema.name
+
+
+@pytest.mark.parametrize("mode", ["mirror", "append"])
+def test_a_users_append_between_write_and_commit_is_survived(mode: str, tmp_path: Path) -> None:
+    options = lake_options(tmp_path, CatalogKind.DUCKDB)
+    first, second = growing(2)
+    lane = TestLane(new_sink({**options, "write_mode": mode}), LANE)
+    lane.apply(first)
+    lane.write(second)
+    lane.writer._apply_gathered()  # type: ignore[attr-defined]
+    with reading(options) as connection:
+        connection.execute("INSERT INTO public.orders (id, note) VALUES (77, 'theirs')")
+    lane.position = lane.writer.commit(lane.token(second.upto, 1)).upto
+    lane.sink.close()
+    with reading(options) as connection:
+        assert connection.execute("SELECT id FROM public.orders ORDER BY id").fetchall() == [(0,), (1,), (77,)]
 
 
 @pytest.mark.must_not_fail(20)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from sinks.files.sink import FilesSink
 from tests.sinks.lane import TestLane
 from wallaby.errors import ConfigError, Transient
 from wallaby.schema import Column, PgType, ReplicaIdentity, TableName, TableSchema, TypeKind
-from wallaby.sink import Guarantee
+from wallaby.sink import Guarantee, Severity
 from wallaby.testing.changes import Outlier, Stream, Truncate, insert, table
 from wallaby.transform.append import OUTLIERS
 from wallaby.window import LaneId
@@ -163,6 +164,15 @@ def test_a_truncate_is_a_row_and_an_event(make_sink: Make, tmp_path: Path) -> No
     assert read_log(tmp_path, "public", "never_seen").column("__op").to_pylist() == ["t"]
 
 
+def test_a_table_that_is_renamed_goes_on_in_the_log_it_was_given(make_sink: Make, tmp_path: Path) -> None:
+    renamed = replace(ORDERS, name=TableName("public", "purchases"))
+    stream = Stream()
+    stream.transaction([(ORDERS, insert(1, "a"))])
+    stream.transaction([(renamed, insert(2, "b"))])
+    TestLane(make_sink(table="orders"), LANE).apply_all(stream.windows())
+    assert read_log(tmp_path, "public", "orders").column("id").to_pylist() == [1, 2]
+
+
 def test_reset_leaves_foreign_files_and_other_lanes_alone(make_sink: Make, tmp_path: Path) -> None:
     stream = Stream()
     stream.copy(ORDERS, [(1, "a")])
@@ -219,6 +229,17 @@ def test_the_directory_must_be_there_and_ours(tmp_path: Path) -> None:
     with pytest.raises(Transient):
         FACTORY.create({"path": str(tmp_path / "missing")}, destination="copy").recover(LANE, 1)
     assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize("sealed", ["", "_wallaby"], ids=["root", "own folder"])
+def test_a_directory_that_can_only_be_read_is_found(
+    sealed: str, make_sink: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere: what the system says of one folder is replaced."""
+    make_sink().recover(LANE, 1)
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != tmp_path / sealed)
+    [finding] = make_sink().check((ORDERS,))
+    assert (finding.code, finding.severity, bool(finding.advice)) == ("read-only", Severity.ERROR, True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -95,6 +95,26 @@ def test_wrong_keys_are_found(make_sink: MakeSink, bucket: str, strict: str) -> 
     assert (finding.code, finding.severity) == ("access-denied", Severity.ERROR)
 
 
+def test_a_bucket_that_only_the_first_write_can_find_missing_is_said(lake: Lake, s3: str, make_sink: MakeSink) -> None:
+    """A REST catalog says itself where tables are, so nobody looks beforehand: here its check is left out."""
+    place = {"warehouse": f"s3://absent-{uuid.uuid4().hex}/lake", "endpoint": s3, **KEYS}
+    with pytest.raises(Transient, match="the bucket does not exist") as refused:
+        make_sink(**place).ensure_table(ORDERS)
+    assert refused.value.advice
+    assert not lake.catalog.table_exists(("public", "orders"))
+
+
+def test_keys_that_only_the_first_write_can_find_wrong_are_said(
+    lake: Lake, bucket: str, strict: str, make_sink: MakeSink
+) -> None:
+    place = {"warehouse": f"s3://{bucket}/lake", "endpoint": strict, **KEYS, "secret_key": "hunter2"}
+    with pytest.raises(Transient, match="the store refuses access") as refused:
+        make_sink(**place).ensure_table(ORDERS)
+    assert refused.value.advice
+    assert "hunter2" not in str(refused.value)
+    assert not lake.catalog.table_exists(("public", "orders"))
+
+
 def test_keys_that_may_not_list_are_no_reason_to_stop() -> None:
     finding = _denied("s3://lake", "When listing objects: AWS Error ACCESS_DENIED during ListObjectsV2 operation")
     assert (finding.severity, finding.code) == (Severity.WARNING, "access-denied")
@@ -123,6 +143,19 @@ def test_a_warehouse_that_cannot_be_written_is_found(
 def test_looking_at_a_warehouse_makes_nothing_of_it(make_sink: MakeSink, lake: Lake) -> None:
     assert make_sink().check((ORDERS,)) == []
     assert not (lake.folder / "warehouse").exists()
+
+
+def test_a_warehouse_named_by_a_path_is_found_again_from_everywhere(
+    make_sink: MakeSink, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lake.folder)
+    sink = make_sink(warehouse="here/my lake%41")
+    assert sink.check((ORDERS,)) == []
+    sink.ensure_table(ORDERS)
+    monkeypatch.undo()
+    made = lake.catalog.load_table(("public", "orders"))
+    assert made.location() == f"file://{lake.folder}/here/my lake%41/public/orders"
+    assert made.scan().to_arrow().num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -228,6 +261,19 @@ def test_a_target_of_another_table_is_found_and_left_alone(make_sink: MakeSink, 
     with pytest.raises(Refused, match="name-collision"):
         sink.ensure_table(other)
     assert lake.catalog.load_table(("public", "orders")).metadata_location == before
+
+
+def test_a_table_of_another_format_version_is_found_and_left_as_it_was(make_sink: MakeSink, lake: Lake) -> None:
+    lake.catalog.create_namespace("public")
+    shape = pa.schema([("id", pa.int64()), ("note", pa.string())])
+    theirs = lake.catalog.create_table(("public", "orders"), shape, properties={"format-version": "1"})
+    sink = make_sink()
+    finding = only(sink.check((ORDERS,)))
+    assert finding.code == "table-shape"
+    assert "format version 1" in finding.message
+    with pytest.raises(Refused, match="format version 1"):
+        sink.ensure_table(ORDERS)
+    assert lake.catalog.load_table(("public", "orders")).metadata_location == theirs.metadata_location
 
 
 def test_a_table_of_another_shape_is_found_and_left_as_it_was(make_sink: MakeSink, lake: Lake) -> None:

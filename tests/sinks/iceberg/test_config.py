@@ -22,6 +22,7 @@ GOOD = {"catalog_uri": "sqlite:///catalog.db", "warehouse": "file:///lake"}
     [
         ({"warehouse": "file:///lake"}, "catalog_uri"),
         ({"catalog_uri": "sqlite:///catalog.db"}, "warehouse"),
+        ({**GOOD, "warehouse": "file://data/lake"}, "warehouse"),
         ({**GOOD, "unrepresentable": "text"}, "unrepresentable"),
         ({**GOOD, "partition_by": "at:week"}, "partition_by[0]"),
         ({**GOOD, "partition_by": "id,at:bucket[0]"}, "partition_by[1]"),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from sinks.iceberg.lanes import table_record
 from sinks.iceberg.reader import log_rows, mirror_rows, rows_as, snapshot_as_of
 from sinks.iceberg.sink import IcebergSink
 from tests.sinks.iceberg.conftest import LANE
 from tests.sinks.iceberg.lake import Lake
 from tests.sinks.lane import TestLane
 from wallaby.content import canonical_hash
+from wallaby.lsn import START, Lsn, Position
 from wallaby.pgtypes.types import arrow_schema
-from wallaby.testing.changes import delete, insert, table, update
+from wallaby.testing.changes import Stream, delete, insert, table, update
 from wallaby.testing.contract.hooks import windows_of
 from wallaby.testing.contract.values import _EXTREMES, _TYPES
 from wallaby.testing.history import RandomHistory, row_table
@@ -70,6 +73,28 @@ def test_a_log_is_the_same_to_every_reader(lake: Lake, make_sink: Callable[..., 
         assert canonical_hash(derive_state(schema, log)) == expected, schema.name
 
 
+@pytest.mark.parametrize("mode", ["mirror", "append", "history"])
+def test_no_snapshot_of_a_copy_answers_for_a_time_before_it(
+    mode: str, lake: Lake, make_sink: Callable[..., IcebergSink]
+) -> None:
+    schema = table("public.t", {"id": "int8", "note": "text"}, key=["id"])
+    stream = Stream()
+    stream.copy(schema, [(1, "a")])
+    stream.copy(schema, [(2, "b")])
+    stream.transaction([(schema, insert(3, "c"))])
+    sink = make_sink(write_mode=mode)
+    replay = replace(windows_of([(schema, insert(9, "a dead letter"))])[0], after=START, upto=Position(Lsn(1), 1))
+    TestLane(sink, LANE.beside).apply(replay)
+    TestLane(sink, LANE).apply_all(stream.windows())
+    found = lake.catalog.load_table(("public", "t"))
+    _, _, copied, streamed = found.snapshots()
+    assert copied.summary is not None
+    taken = Lsn.parse(copied.summary["wallaby.lsn"])
+    assert snapshot_as_of(found, Lsn(taken - 1)) is None
+    assert snapshot_as_of(found, taken) == copied.snapshot_id
+    assert snapshot_as_of(found, stream.windows()[-1].upto.lsn) == streamed.snapshot_id
+
+
 def test_a_reader_can_ask_for_the_table_as_of_an_lsn(lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:
     schema = table("public.t", {"id": "int8", "note": "text"}, key=["id"])
     windows = windows_of([(schema, insert(1, "a"))], [(schema, update(1, "b"))], [(schema, delete(1))])
@@ -80,7 +105,9 @@ def test_a_reader_can_ask_for_the_table_as_of_an_lsn(lake: Lake, make_sink: Call
         assert at is not None
         expected = row_table(schema, rows).select([0, 1])
         assert canonical_hash(mirror_rows(found, schema, snapshot_id=at)) == canonical_hash(expected)
-    assert snapshot_as_of(found, type(windows[0].upto.lsn)(0)) is None
-    summary = found.current_snapshot().summary  # type: ignore[union-attr]  # it has one
-    assert summary is not None
-    assert summary["wallaby.lsn"] == str(windows[-1].upto.lsn)
+    assert snapshot_as_of(found, Lsn(0)) is None
+    for window, snapshot in zip(windows, found.snapshots(), strict=True):
+        assert snapshot.summary is not None
+        said = [snapshot.summary[f"wallaby.{name}"] for name in ("after", "upto", "lsn")]
+        assert said == [str(window.after), str(window.upto), str(window.upto.lsn)]
+    assert table_record(found, LANE, generation=0).position == windows[-1].upto, "of the same commit, in a property"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.expressions import EqualTo
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 
+from sinks.iceberg import FACTORY
 from sinks.iceberg.catalogs import commit
 from sinks.iceberg.errors import Conflict
 from sinks.iceberg.lanes import LaneTable
@@ -168,6 +173,42 @@ def test_a_users_append_between_write_and_commit_is_survived(
     lake.catalog.load_table(("public", "other")).append(pa.table({"id": [8, 9], "note": ["theirs", "theirs too"]}))
     lane.writer.commit(lane.token(second.upto))
     assert_rows(lake, OTHER, [(1, "b"), (8, "theirs")])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_table_with_equality_deletes_of_another_writer_is_refused_and_left_as_it_was(
+    strategy: str, lake: Lake, make_sink: Callable[..., IcebergSink]
+) -> None:
+    """To write its rows anew would bring back what such a file deletes."""
+    first, second = windows_of([(OTHER, insert(1, "a")), (OTHER, insert(2, "b"))], [(OTHER, update(1, "c"))])
+    lane = TestLane(make_sink(mirror_strategy=strategy), LANE)
+    lane.apply(first)
+    found = lake.catalog.load_table(("public", "other"))
+    [task] = found.scan().plan_files()
+    place = found.location_provider().new_data_location("theirs.parquet")
+    output = found.io.new_output(place)
+    field = pa.field("id", pa.int64(), metadata={"PARQUET:field_id": "1"})
+    with output.create() as stream:
+        pq.write_table(pa.table([pa.array([2])], schema=pa.schema([field])), stream)
+    theirs = DataFile.from_args(
+        content=DataFileContent.EQUALITY_DELETES,
+        file_path=place,
+        file_format=FileFormat.PARQUET,
+        partition=task.file.partition,
+        record_count=1,
+        file_size_in_bytes=len(output),
+        equality_ids=[1],
+    )
+    theirs.spec_id = 0
+    commit(found, *prepare(found, Change(added=(theirs,)), summary={}, properties={}))
+    before = lake.catalog.load_table(("public", "other")).metadata_location
+    with pytest.raises(Refused, match="equality deletes") as refused:
+        lane.apply(second)
+    assert refused.value.advice
+    keeper = FACTORY.keeper(lake.options(compact_files=2), flow=LANE.flow, destination=LANE.destination)
+    with closing(keeper), pytest.raises(Refused, match="equality deletes"):
+        keeper.look(OTHER.name, datetime.now(UTC))
+    assert lake.catalog.load_table(("public", "other")).metadata_location == before
 
 
 def test_a_users_append_to_a_log_is_survived(lake: Lake, make_sink: Callable[..., IcebergSink]) -> None:

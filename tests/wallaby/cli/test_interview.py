@@ -14,6 +14,9 @@ from psycopg.conninfo import make_conninfo
 from tests.rds import REGION, RdsDoor, aws, door, iam_user
 from tests.wallaby.cli.command import Wallaby
 from wallaby.check import check_flow, has_errors
+from wallaby.cli.interview import Answers, flow_text
+from wallaby.cli.targets import KINDS, Answer
+from wallaby.endpoints import known_types
 from wallaby.errors import CheckFailed, ConfigError, NotFound
 from wallaby.flow import FlowSpec
 from wallaby.flow.json_schema import flow_schema
@@ -111,6 +114,94 @@ def test_a_password_becomes_the_name_of_a_variable(
     assert "hunter2" not in shown + Path("shop.yaml").read_text() + captured.out + captured.err
 
 
+def test_what_is_offered_is_there_and_sorted() -> None:
+    assert [*KINDS] == [kind for kind in known_types() if kind in KINDS]
+    assert {"delta", "duckdb", "ducklake", "files", "iceberg", "pgstream", "postgres", "s3"} <= {*KINDS}
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "places"),
+    [
+        ("duckdb", "", {"dsn": "shop.duckdb"}),
+        ("files", "", {"path": "shop-files", "format": "parquet"}),
+        ("delta", "", {"path": "shop-lake"}),
+        ("ducklake", "", {"catalog": "sqlite:shop-catalog.sqlite", "data_path": "shop-lake"}),
+        ("iceberg", "", {"catalog_uri": "sqlite:///shop-catalog.db", "warehouse": "shop-lake"}),
+    ],
+)
+def test_a_place_that_needs_nobody_else_is_offered_and_fit(
+    kind: str, target: str, places: dict[str, str], source: ScratchDatabase
+) -> None:
+    for folder in ("shop-files", "shop-lake"):
+        Path(folder).mkdir()
+    shown = Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-to", kind)
+    assert f"Wrote shop.yaml: 4 tables to {kind}\n" in shown
+    flow = FlowSpec.from_file("shop.yaml")
+    assert places.items() <= flow.destinations[0].options.items()
+    assert check_flow(resolved(flow)) == []
+    assert f"  {kind}: exactly once" in Wallaby()("validate", "shop.yaml")
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "written"),
+    [
+        ("s3", Answer(target="s3://lake/a/b"), {"bucket": "lake", "prefix": "a/b"}),
+        ("s3", Answer(target="lake"), {"bucket": "lake"}),
+        ("delta", Answer(target="s3://lake/a"), {"path": "s3://lake/a"}),
+        ("iceberg", Answer(target="s3://lake/a", catalog="env:CATALOG"), {"catalog_type": "sql"}),
+        ("iceberg", Answer(target="shop", catalog="https://catalog", is_rest=True), {"catalog_type": "rest"}),
+        (
+            "ducklake",
+            Answer(target="s3://lake", catalog="postgres:dbname=a"),
+            {"access_key": "env:AWS_ACCESS_KEY_ID"},
+        ),
+        ("pgstream", Answer(target="env:EVENTS"), {"dsn": "env:EVENTS"}),
+    ],
+)
+def test_files_for_buckets_and_servers_are_valid(kind: str, place: Answer, written: dict[str, str]) -> None:
+    answers = Answers(
+        name="shop",
+        flow_id="shop",
+        dsn="env:SOURCE_DSN",
+        iam=None,
+        publication="mine",
+        chosen=(),
+        left_out=(),
+        kind=kind,
+        place=place,
+    )
+    mapping = yaml.safe_load(flow_text(answers, "shop.yaml"))
+    jsonschema.Draft202012Validator(flow_schema()).validate(mapping)
+    options = FlowSpec.from_mapping(mapping).destinations[0].options
+    assert written.items() <= options.items()
+    commented = flow_text(answers, "shop.yaml").replace("      # access_key", "      access_key")
+    commented = commented.replace("      # secret_key", "      secret_key").replace("# region", "region")
+    assert FlowSpec.from_mapping(yaml.safe_load(commented)), "what the comments offer is valid, too"
+
+
+def test_a_bucket_whose_keys_are_not_set_here_is_not_looked_at(
+    source: ScratchDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    shown = Wallaby()("init", "-dsn", "env:SOURCE_DSN", "-name", "shop", "-to", "ducklake", "-target", "s3://lake/a")
+    assert "The destination was not looked at" in shown
+    assert "Set AWS_ACCESS_KEY_ID where it runs.\nSet AWS_SECRET_ACCESS_KEY where it runs.\n" in shown
+
+
+@pytest.mark.must_not_fail(24)
+def test_a_password_of_a_catalog_becomes_the_name_of_a_variable(
+    source: ScratchDatabase, target_database: ScratchDatabase, capfd: pytest.CaptureFixture[str]
+) -> None:
+    catalog = f"postgres:{make_conninfo(target_database.dsn, password='hunter2')}"
+    words = ("-name", "shop", "-to", "ducklake", "-target", str(Path("data").absolute()), "-catalog", catalog)
+    shown = Wallaby()("init", "-dsn", "env:SOURCE_DSN", *words)
+    assert "Set SHOP_CATALOG where it runs.\n" in shown
+    assert FlowSpec.from_file("shop.yaml").destinations[0].options["catalog"] == "env:SHOP_CATALOG"
+    captured = capfd.readouterr()
+    assert "hunter2" not in shown + Path("shop.yaml").read_text() + captured.out + captured.err
+
+
 def test_a_source_behind_iam_is_looked_at_and_the_file_logs_in_as_we_did(
     source: ScratchDatabase, door: RdsDoor, iam_user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +255,8 @@ def test_a_person_is_asked_and_the_defaults_are_offered(
         (("-dsn", "env:SOURCE_DSN", "-name", "!!"), "no letter or digit"),
         (("-dsn", "env:SOURCE_DSN", "-to", "duckbd"), "Did you mean 'duckdb'"),
         (("-dsn", "env:SOURCE_DSN", "-to", "postgres"), "is required"),
+        (("-dsn", "env:SOURCE_DSN", "-to", "s3"), "is required"),
+        (("-dsn", "env:SOURCE_DSN", "-to", "delta", "-catalog", "sqlite:x"), "has no catalog"),
         (("-dsn", "env:SOURCE_DSN", "-output", "nowhere/flow.yaml"), "cannot be written"),
     ],
 )
