@@ -62,6 +62,30 @@ def _s3(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
     return [f"bucket: {quoted(bucket)}", *named, *_of_bucket(_S3), *_LOG]
 
 
+def _gcs(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
+    bucket, _, prefix = answer.target.removeprefix("gs://").strip("/").partition("/")
+    return [
+        f"bucket: {quoted(bucket)}",
+        *([f"prefix: {quoted(prefix)}"] if prefix else []),
+        "# A service account's key; without it, as the machine may.",
+        "# credentials: file:key.json",
+        *_LOG,
+    ]
+
+
+def _azure(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
+    account, _, rest = answer.target.strip("/").partition("/")
+    container, _, prefix = rest.partition("/")
+    return [
+        f"account: {quoted(account)}",
+        f"container: {quoted(container)}",
+        *([f"prefix: {quoted(prefix)}"] if prefix else []),
+        "# One of the account's keys; without it, as the machine may.",
+        "# account_key: env:AZURE_ACCOUNT_KEY",
+        *_LOG,
+    ]
+
+
 def _delta(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
     return [
         f"path: {quoted(answer.target)}",
@@ -139,6 +163,7 @@ _LOG: Final = (
 _CONNECTION: Final = "Connection string, env:NAME or file:PATH"
 
 KINDS: Final[Mapping[str, Kind]] = {
+    "azure": Kind(question="account/container/prefix", lines=_azure),
     "delta": Kind(question="Directory, which exists, or s3://bucket/prefix", default="{}-lake", lines=_delta),
     "duckdb": Kind(question="Database file", default="{}.duckdb", lines=_duckdb),
     "ducklake": Kind(
@@ -149,6 +174,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         lines=_ducklake,
     ),
     "files": Kind(question="Directory, which exists", default="{}-files", lines=_files),
+    "gcs": Kind(question="gs://bucket/prefix", lines=_gcs),
     "iceberg": Kind(
         question="Folder of the tables, s3://bucket/prefix, or a REST catalog's warehouse",
         default="{}-lake",
