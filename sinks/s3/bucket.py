@@ -2,7 +2,9 @@
 
 Objects are uploaded, several at a time and large ones in parts, once a commit knows their keys; until then rows wait in
 a local scratch folder. Before the first object an intent is written that lists them all; it goes when the manifest is
-there. Whatever a dead writer left is in an intent, and `tidy` removes what no manifest names.
+there. Whatever a dead writer left is in an intent, and `tidy` removes what no manifest names. The intent itself stays
+for `INTENT_AGE_MIN`: its writer may live still, and upload more of what it lists after we have looked, or the store may
+carry out a request whose sender gave up on it. A later `tidy` finds that, too.
 
 A conditional PUT whose answer is lost is repeated by botocore and then fails on the object it made itself. Each
 creation therefore has a mark in the object's metadata, by which it knows its own.
@@ -17,6 +19,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -41,6 +44,8 @@ UPLOADS_MAX: Final = 8
 """Objects uploaded at once."""
 PART_BYTES: Final = 16 << 20
 """Larger objects are uploaded in parts of this size: with `UPLOADS_MAX` it bounds the memory uploads take."""
+INTENT_AGE_MIN: Final = timedelta(days=1)
+"""An intent nobody settled lists refuse for so long, by the store's clock: longer than an upload lasts."""
 _DELETE_KEYS_MAX: Final = 1_000
 _CONFLICTS_MAX: Final = 10
 _ATTEMPTS: Final = 4
@@ -186,17 +191,13 @@ class Bucket:
         for made in self.scratch(lane, epoch).iterdir():
             made.unlink()
         staging = LaneFolders(lane).staging
-        intents = [
-            f"{staging}/{folder}/{name}"
-            for folder in self.folders(staging)
-            if int(folder) <= epoch
-            for name in self.names(f"{staging}/{folder}")
-        ]
+        folders = [folder for folder in self.folders(staging) if int(folder) <= epoch]
+        intents = {key: age for folder in folders for key, age in self._aged(f"{staging}/{folder}")}
         if intents:
             named = {file.path for file in live()}
             brought = dict.fromkeys(path for intent in intents for path in json.loads(self.read(intent)))
             self.remove([path for path in brought if path not in named])
-            self.remove(intents)
+            self.remove([intent for intent, age in intents.items() if age >= INTENT_AGE_MIN])
 
     def fetch(self, file: DataFile) -> BinaryIO:
         content = tempfile.SpooledTemporaryFile(_FETCH_BYTES_MAX)  # noqa: SIM115 - it is the caller's
@@ -246,6 +247,17 @@ class Bucket:
         keys += [entry["Prefix"] for entry in page.get("CommonPrefixes", ())]
         return [key.removeprefix(self._prefix).rstrip("/") for key in keys]
 
+    def _aged(self, folder: str) -> list[tuple[str, timedelta]]:
+        """The keys directly in the folder, and how old they are by the store's clock; without a clock all are old."""
+        found = []
+        with errors.translated(bucket=self._options.bucket):
+            for page in self._pages(folder):
+                now = page["ResponseMetadata"]["HTTPHeaders"].get("date")
+                for entry in page.get("Contents", ()):
+                    age = parsedate_to_datetime(now) - entry["LastModified"] if now else timedelta.max
+                    found.append((entry["Key"].removeprefix(self._prefix), age))
+        return found
+
     def _pages(self, folder: str) -> Iterable[Any]:
         pages = self._client.get_paginator("list_objects_v2")
         return pages.paginate(Bucket=self._options.bucket, Prefix=self._folder(folder), Delimiter="/")
@@ -279,4 +291,4 @@ def _intent(lane: LaneId, epoch: int, paths: Sequence[str]) -> str:
     return f"{LaneFolders(lane).staging_of(epoch)}/{name}.json"
 
 
-__all__ = ["PART_BYTES", "UPLOADS_MAX", "Bucket"]
+__all__ = ["INTENT_AGE_MIN", "PART_BYTES", "UPLOADS_MAX", "Bucket"]

@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import timedelta
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -22,7 +23,7 @@ from sinks.s3.config import read_options
 from tests.sinks.lane import TestLane
 from tests.sinks.s3.conftest import KEYS
 from wallaby.errors import ConfigError, OutcomeUnknown, Refused, Superseded, Transient
-from wallaby.lsn import Lsn, Position
+from wallaby.lsn import START, Lsn, Position
 from wallaby.sink import Sink
 from wallaby.testing.changes import Stream, insert, table
 from wallaby.window import LaneId, Window
@@ -125,6 +126,45 @@ def test_an_object_that_no_manifest_came_to_name_is_removed_by_recovery(
     assert not list(storage._storage.scratch(LANE, 2).iterdir())
     assert {key for key in keys() if key.endswith(".parquet")} == {file.path for file in committed_files(reading())}
     assert read_log(reading(), "public", "orders").num_rows == 1
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of the writer runs any more."""
+
+
+@pytest.mark.must_not_fail(20)
+def test_what_a_writer_uploads_after_its_successor_tidied_a_later_tidy_removes(
+    make_sink: Make, reading: Callable[[], Place], keys: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had announced the object, slept, uploaded it when nobody looked any more, and died."""
+
+    def data() -> set[str]:
+        return {key for key in keys() if not key.startswith(OWN_FOLDER)}
+
+    [window] = windows()
+    late: Any = make_sink()
+    lane = TestLane(late, LANE, 1)
+    lane.write(window)
+    upload = late._storage._upload
+
+    def slept(file: Any) -> None:
+        assert make_sink().recover(LANE, 2) == START
+        assert not data()
+        upload(file)
+        raise Killed
+
+    late._storage._upload = slept
+    with pytest.raises(Killed):
+        lane.writer.commit(lane.token(window.upto, 1))
+    assert len(data()) == 1
+    successor = TestLane(make_sink(), LANE, 3)
+    assert not data()
+    successor.apply(window)
+    assert data() == {file.path for file in committed_files(reading())}
+    monkeypatch.setattr(bucket, "INTENT_AGE_MIN", timedelta(minutes=-1))
+    make_sink().recover(LANE, 4)
+    assert not {key for key in keys() if key.startswith(f"{OWN_FOLDER}/staging")}
+    assert data() == {file.path for file in committed_files(reading())}
 
 
 def test_a_large_file_is_uploaded_in_parts_and_read_back(
