@@ -37,6 +37,8 @@ class Session:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._catalog = ""
         self.in_transaction = False
+        self.is_prepared = False
+        """wallaby's own tables were found or made, durably, over this connection."""
 
     @property
     def catalog(self) -> str:
@@ -72,6 +74,7 @@ class Session:
         """Roll back and disconnect. DuckDB writes its log into the file (CHECKPOINT) as the last connection goes."""
         self.rollback()
         connection, self._connection = self._connection, None
+        self.is_prepared = False
         if connection is not None:
             with translated(Doing.WORK, path=self.place):
                 connection.close()
@@ -104,7 +107,7 @@ class Session:
 
     def _discard(self) -> None:
         connection, self._connection = self._connection, None
-        self.in_transaction = False
+        self.in_transaction = self.is_prepared = False
         if connection is not None:
             connection.close()
 
