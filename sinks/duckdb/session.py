@@ -64,6 +64,11 @@ class Session:
         """A new connection whose current catalog is the database."""
         raise NotImplementedError
 
+    @property
+    def can_tell(self) -> bool:
+        """True when a COMMIT that failed either is in the database by now or never will be: the record tells which."""
+        return True
+
     def prepared(self) -> None:
         """wallaby's own tables were made just now."""
 
