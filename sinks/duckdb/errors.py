@@ -18,6 +18,8 @@ from wallaby.errors import OutcomeUnknown, Refused, RowRefused, Transient, Walla
 _HOLDER: Final = re.compile(r"\(PID (\d{1,10})\)")
 _FULL: Final = re.compile(r"No space left|Disk quota|database or disk is full", re.IGNORECASE)
 """The operating system's words and, of a lake's catalog, SQLite's."""
+_NO_MEMORY: Final = re.compile(r"could not allocate block|failed to (pin|offload|allocate)", re.IGNORECASE)
+"""What DuckDB gives the class of a conflict when it happens at COMMIT."""
 
 
 class Doing(Enum):
@@ -53,6 +55,12 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
         case duckdb.Error() if _FULL.search(str(error)):
             outcome = OutcomeUnknown if doing is Doing.COMMIT else Transient
             return outcome("there is no space left", advice="Free space, or grow the disk", **where)
+        case duckdb.TransactionException() if _NO_MEMORY.search(str(error)) and doing is Doing.COMMIT:
+            return OutcomeUnknown(
+                "DuckDB reached its memory limit at COMMIT",
+                advice="Raise the option memory_limit: each table that is written needs some",
+                **where,
+            )
         case duckdb.TransactionException() if doing is Doing.WORK or _is_conflict(str(error)):
             return Conflict("another connection committed first", advice="It is tried again", **where)
         case _ if doing is Doing.COMMIT:

@@ -151,6 +151,7 @@ class DuckDBWriter:
         for gathered in waiting.values():
             changes = pa.concat_tables(gathered.changes)
             target = self._tables.target(gathered.schema.name)
+            self._session.touch(target)
             match self._options.write_mode:
                 case WriteMode.APPEND:
                     self._append(gathered.schema, target, changes)

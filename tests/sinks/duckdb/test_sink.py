@@ -148,6 +148,7 @@ def test_the_guarantee_is_exactly_once_and_dsn_may_be_called_path(path: Path) ->
         ({"dsn": ":memory:"}, "dsn"),
         ({"dsn": "x", "unrepresentable": "text"}, "unrepresentable"),
         ({"dsn": "x", "memory_limit": "a lot"}, "memory_limit"),
+        ({"dsn": "x", "block_size": "20KiB"}, "block_size"),
         ({"dsn": "x", "thread": 1}, "thread"),
     ],
 )
@@ -155,6 +156,14 @@ def test_a_wrong_option_is_named(options: dict[str, object], field: str) -> None
     with pytest.raises(ConfigError) as wrong:
         FACTORY.describe(options)
     assert wrong.value.where["field"] == field
+
+
+def test_a_new_file_has_the_blocks_asked_for_and_keeps_them(make_sink: Make) -> None:
+    for epoch, options in enumerate([{"block_size": "16KiB"}, {}], 1):
+        sink = make_sink(**options)
+        sink.recover(LANE, epoch)
+        assert sink._session.query("SELECT block_size FROM pragma_database_size()") == [(16_384,)]
+        sink.close()
 
 
 @pytest.mark.must_not_fail(22)
