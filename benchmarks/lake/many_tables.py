@@ -1,7 +1,8 @@
 """How much memory does a lane take that writes a few rows into ever more tables?
 
-``… KIND TARGET TABLES`` is one lane: five commits, each with ten rows for every table; the highest resident memory of
-the process, and that before the first table.
+``… KIND TARGET TABLES [OPTION=VALUE …]`` is one lane: five commits, each with ten rows for every table, the last two
+after the destination was opened anew, as by a restart; then the highest resident memory of the process, and that before
+the first table.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from benchmarks.lake.ours import place
 from benchmarks.measure import Line, Run, summarise
 from wallaby.lsn import START, Lsn, Position
+from wallaby.schema import TableSchema
 from wallaby.testing.changes import bulk, part, table
 from wallaby.window import OP_INSERT, CommitToken, LaneId, Window
 
-KINDS: Final = ("iceberg", "delta", "duckdb", "files")
+KINDS: Final = ("iceberg", "delta", "duckdb", "ducklake", "files")
 _COMMITS: Final = 5
+_RESTARTED_AFTER: Final = 3
 _ROWS: Final = 10
 _LANE: Final = LaneId("benchmark", "lake")
 _TIMEOUT_S: Final = 1800
@@ -54,32 +57,43 @@ def tables(counts: tuple[int, ...]) -> Iterator[Line]:
 def main() -> None:
     """One lane."""
     kind, target, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-    sink = import_module(f"sinks.{kind}").FACTORY.create(
-        {**place(kind, target), "write_mode": "append"}, destination="lake"
-    )
+    options = {**place(kind, target), "write_mode": "append", **dict(word.split("=", 1) for word in sys.argv[4:])}
     schemas = [
         table(f"public.t{number}", {"id": "int8", "note": "text"}, key=["id"], oid=20_000 + number)
         for number in range(count)
     ]
     before = _resident_mib("VmRSS")
     wall, cpu = time.perf_counter(), time.process_time()
+    said: dict[str, float] = {}
+    for epoch, numbers in enumerate((range(_RESTARTED_AFTER), range(_RESTARTED_AFTER, _COMMITS)), 1):
+        _run(kind, options, schemas, epoch, numbers, said)
+    figures = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu, **said}
+    print(json.dumps({**figures, "before_mib": before, "peak_mib": _resident_mib("VmHWM")}))
+
+
+def _run(
+    kind: str, options: dict[str, Any], schemas: list[TableSchema], epoch: int, numbers: range, said: dict[str, float]
+) -> None:
+    """From the opening of the destination to its closing; what each step took goes into ``said``."""
+    cpu = time.process_time()
+    sink = import_module(f"sinks.{kind}").FACTORY.create(options, destination="lake")
     for schema in schemas:
         sink.ensure_table(schema)
-    at = sink.recover(_LANE, 1)
-    writer = sink.writer(_LANE, 1)
-    for number in range(_COMMITS):
+    at = sink.recover(_LANE, epoch)
+    writer = sink.writer(_LANE, epoch)
+    said[f"start_{epoch}_cpu_s"], cpu = time.process_time() - cpu, time.process_time()
+    for number in numbers:
         ids = pa.array(range(number * _ROWS, (number + 1) * _ROWS), pa.int64())
         columns = [ids, pa.array([f"note {number}"] * _ROWS)]
         lsn = 0x1000 * (number + 1)
         changes = tuple(part(schema, bulk(schema, columns, op=OP_INSERT, commit_lsn=lsn)) for schema in schemas)
         upto = Position(Lsn(lsn + 1))
         writer.write(Window(at if number else START, upto, changes))
-        writer.commit(CommitToken(_LANE, 1, at, upto, count * _ROWS))
+        writer.commit(CommitToken(_LANE, epoch, at, upto, len(schemas) * _ROWS))
         at = upto
+    said[f"commits_{epoch}_cpu_s"] = time.process_time() - cpu
     writer.abort()
     sink.close()
-    figures = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-    print(json.dumps({**figures, "before_mib": before, "peak_mib": _resident_mib("VmHWM")}))
 
 
 def _resident_mib(name: str) -> float:

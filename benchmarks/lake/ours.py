@@ -69,6 +69,8 @@ def place(kind: str, target: Path) -> dict[str, Any]:
             return {"catalog_uri": f"sqlite:///{target}/catalog.db", "warehouse": f"file://{target}"}
         case "duckdb":
             return {"dsn": str(target / "lake.duckdb")}
+        case "ducklake":
+            return {"catalog": f"sqlite:{target}/lake.sqlite", "data_path": f"{target}/data"}
         case _:
             return {"path": str(target)}
 

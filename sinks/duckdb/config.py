@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wallaby.errors import ConfigError
 from wallaby.flow import HistoryOptions, TypeOptions, Unrepresentable
+from wallaby.flow.size import ByteSize
 from wallaby.sink import Capabilities, WriteMode
 
+_BLOCK_SIZES: Final = frozenset(1 << power for power in range(14, 19))
+_MEMORY: Final = re.compile(r"([\d.]+) ?([kmgt])(i?)b")
 _STAGING: Final = "changes are read where they lie in memory, and become visible with their commit"
 CAPABILITIES: Final = Capabilities(
     modes=frozenset(WriteMode),
@@ -40,6 +44,12 @@ class EngineOptions(HistoryOptions, TypeOptions):
     """DuckDB's threads. Two: a lane is one stream, and the source runs on the same machine more often than not."""
 
     @property
+    def memory_bytes(self) -> int:
+        """`memory_limit` as a number."""
+        number, power, binary = _MEMORY.fullmatch(self.memory_limit.lower()).groups()  # type: ignore[union-attr]  # checked
+        return int(float(number) * (1024 if binary else 1000) ** ("kmgt".index(power) + 1))
+
+    @property
     def keeps_outliers(self) -> bool:
         """True when the log has a column for values no DuckDB type holds."""
         return self.write_mode is WriteMode.APPEND and self.unrepresentable is Unrepresentable.TEXT
@@ -52,6 +62,16 @@ class DuckDBOptions(EngineOptions):
 
     dsn: str = Field(min_length=1)
     """The database file; it is created when missing, its folder is not. ``path`` means the same."""
+    block_size: ByteSize = 256 << 10
+    """Of a new file: 16KiB to 256KiB, a power of two; small for hundreds of tables, for each column of a table that is
+    written takes a block or two of memory, and of the file. The default is DuckDB's."""
+
+    @field_validator("block_size")
+    @classmethod
+    def _is_a_block_size(cls, size: int) -> int:
+        if size not in _BLOCK_SIZES:
+            raise ValueError("must be 16KiB, 32KiB, 64KiB, 128KiB or 256KiB")
+        return size
 
     @classmethod
     def parse(cls, options: Mapping[str, Any]) -> Self:

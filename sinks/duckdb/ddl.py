@@ -70,7 +70,9 @@ class TargetColumn:
 
 
 class Runs(Protocol):
-    """Whatever runs a statement and gives its rows."""
+    """Whatever runs a statement and gives its rows, and knows whether there is a table."""
+
+    def has_table(self, table: str) -> bool: ...
 
     def query(self, statement: str, parameters: tuple[object, ...] = (), **where: Any) -> list[tuple[object, ...]]: ...
 
@@ -120,16 +122,17 @@ def _wanted(field: pa.Field, origin: Column | None, storage: Storage) -> TargetC
 
 
 def read_columns(runs: Runs, target: TargetName) -> tuple[TargetColumn, ...] | None:
-    """The existing table's columns in order; None when there is no such table."""
-    rows = runs.query(
-        "SELECT column_name, data_type, NOT is_nullable AND coalesce(column_default, 'NULL') = 'NULL'"
-        " FROM duckdb_columns()"
-        " WHERE database_name = current_database() AND lower(schema_name) = lower(?) AND lower(table_name) = lower(?)"
-        " ORDER BY column_index",
-        (target.schema, target.table),
-        table=target,
+    """The existing table's columns in order; None when there is no such table.
+
+    By the table's name: `duckdb_columns` looks at every column of every table.
+    """
+    if not runs.has_table(target.sql):
+        return None
+    rows = runs.query(f"DESCRIBE {target.sql}", table=target)
+    return tuple(
+        TargetColumn(str(name), str(kind), required=nullable == "NO" and default in (None, "NULL"))
+        for name, kind, nullable, _key, default, _extra in rows
     )
-    return tuple(TargetColumn(str(n), str(t), required=bool(r)) for n, t, r in rows) or None
 
 
 def create_statement(target: TargetName, columns: tuple[TargetColumn, ...]) -> str:

@@ -42,7 +42,9 @@ class EngineSink(Generic[S]):
         self._session.close()
 
     def ensure_table(self, schema: TableSchema) -> None:
-        lanes.prepare(self._session)
+        # Not for each of many tables: every `recover` looks again.
+        if not self._session.is_prepared:
+            lanes.prepare(self._session)
         self._tables.ensure(schema)
 
     def reset_table(self, table: TableName, lane: LaneId, epoch: int) -> None:

@@ -17,6 +17,10 @@ import duckdb
 from wallaby.errors import OutcomeUnknown, Refused, RowRefused, Transient, WallabyError
 
 _HOLDER: Final = re.compile(r"\(PID (\d{1,10})\)")
+_FULL: Final = re.compile(r"No space left|Disk quota|database or disk is full", re.IGNORECASE)
+"""The operating system's words and, of a lake's catalog, SQLite's."""
+_NO_MEMORY: Final = re.compile(r"could not allocate block|failed to (pin|offload|allocate)", re.IGNORECASE)
+"""What DuckDB gives the class of a conflict when it happens at COMMIT."""
 
 
 class Doing(Enum):
@@ -30,7 +34,7 @@ class Doing(Enum):
 
 
 class Conflict(Transient):
-    """Another connection of this process changed the same rows first; nothing of ours happened."""
+    """Another connection changed the same rows or the same catalog first; nothing of ours happened."""
 
 
 @contextmanager
@@ -49,10 +53,19 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
     match error:
         case duckdb.IOException() if "lock on file" in str(error) and doing is not Doing.COMMIT:
             return lock_conflict(error, **where)
+        case duckdb.Error() if _FULL.search(str(error)):
+            outcome = OutcomeUnknown if doing is Doing.COMMIT else Transient
+            return outcome("there is no space left", advice="Free space, or grow the disk", **where)
+        case duckdb.TransactionException() if _NO_MEMORY.search(str(error)) and doing is Doing.COMMIT:
+            return OutcomeUnknown(
+                "DuckDB reached its memory limit at COMMIT",
+                advice="Raise the option memory_limit: each table that is written needs some",
+                **where,
+            )
         case duckdb.TransactionException() if doing is Doing.WORK or _is_conflict(str(error)):
-            return Conflict("another connection changed the same rows", advice="It is tried again", **where)
+            return Conflict("another connection committed first", advice="It is tried again", **where)
         case _ if doing is Doing.COMMIT:
-            return OutcomeUnknown(f"DuckDB gave {kind} at COMMIT", advice="The position in the file decides", **where)
+            return OutcomeUnknown(f"DuckDB gave {kind} at COMMIT", advice="The record decides", **where)
         case duckdb.OutOfMemoryException():
             return Transient(
                 "DuckDB reached its memory or disk limit",
@@ -122,8 +135,11 @@ def store_answer(error: duckdb.Error) -> StoreAnswer:
 
 
 def _is_conflict(text: str) -> bool:
-    """A lake gives every failure of its catalog at COMMIT the class of a conflict."""
-    return "DuckLake" not in text or "Transaction conflict" in text
+    """A lake gives every failure of its catalog at COMMIT the class of a conflict.
+
+    SQLite says ``locked`` to the later of two, and has done nothing of it then.
+    """
+    return "DuckLake" not in text or "Transaction conflict" in text or "database is locked" in text
 
 
 def lock_conflict(error: duckdb.Error, **where: Any) -> Transient:

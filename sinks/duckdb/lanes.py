@@ -35,6 +35,13 @@ _WHERE: Final = "WHERE flow = ? AND destination = ? AND lane = ?"
 
 def prepare(session: Session) -> None:
     """Make wallaby's own tables. `Refused` when a newer wallaby made them."""
+    # Inside somebody's transaction they may go with it again.
+    is_lasting = not session.in_transaction
+    _prepare(session)
+    session.is_prepared = is_lasting
+
+
+def _prepare(session: Session) -> None:
     with session.transaction():
         if has_records(session):
             ((version,),) = session.query(f"SELECT max(version) FROM {own_schema(session)}.format")

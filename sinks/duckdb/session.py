@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from sinks.duckdb.config import DuckDBOptions, EngineOptions
+from sinks.duckdb.ddl import TargetName
 from sinks.duckdb.errors import Doing, translated
 from sinks.duckdb.types import FILE, Storage
 from wallaby.errors import Transient
@@ -21,6 +22,13 @@ from wallaby.window import CommitToken
 _CHECKPOINT_AFTER: Final = "128MB"
 """Log written before DuckDB folds it into the file. At its default, 16 MB, random updates of a table of a million rows
 cost three times the CPU; the price is that much log to read when a killed process is followed by another."""
+_PINNED_BYTES: Final = 256 << 10
+"""Memory that DuckDB (1.5) holds for each table that gets rows twice between checkpoints, and moves to no disk."""
+_PINNED_SHARE: Final = 4
+"""Of ``memory_limit`` one part in so many is held that way at most: then we ask for a checkpoint, which ends it."""
+_FLUSH_AFTER: Final = "1MB"
+"""Freed memory the allocator keeps. At its defaults, 128 and 512 MB, a process with many tables holds far more than
+``memory_limit``: what was moved to disk is not given back."""
 
 
 class Session:
@@ -37,6 +45,8 @@ class Session:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._catalog = ""
         self.in_transaction = False
+        self.is_prepared = False
+        """wallaby's own tables were found or made, durably, over this connection."""
 
     @property
     def catalog(self) -> str:
@@ -62,6 +72,14 @@ class Session:
         """A new connection whose current catalog is the database."""
         raise NotImplementedError
 
+    def touch(self, target: TargetName) -> None:
+        """The open transaction writes to the table."""
+
+    @property
+    def can_tell(self) -> bool:
+        """True when a COMMIT that failed either is in the database by now or never will be: the record tells which."""
+        return True
+
     def prepared(self) -> None:
         """wallaby's own tables were made just now."""
 
@@ -72,6 +90,7 @@ class Session:
         """Roll back and disconnect. DuckDB writes its log into the file (CHECKPOINT) as the last connection goes."""
         self.rollback()
         connection, self._connection = self._connection, None
+        self.is_prepared = False
         if connection is not None:
             with translated(Doing.WORK, path=self.place):
                 connection.close()
@@ -104,7 +123,7 @@ class Session:
 
     def _discard(self) -> None:
         connection, self._connection = self._connection, None
-        self.in_transaction = False
+        self.in_transaction = self.is_prepared = False
         if connection is not None:
             connection.close()
 
@@ -177,6 +196,8 @@ class FileSession(Session):
     def __init__(self, options: DuckDBOptions) -> None:
         super().__init__(options.dsn)
         self._options = options
+        self._touched: set[TargetName] = set()
+        """Since the last checkpoint we asked for."""
 
     @property
     def path(self) -> Path:
@@ -194,13 +215,34 @@ class FileSession(Session):
             connection.execute("SET TimeZone = 'UTC'")
         return connection
 
+    def touch(self, target: TargetName) -> None:
+        self._touched.add(target)
+
+    def commit(self) -> None:
+        super().commit()
+        if len(self._touched) * _PINNED_BYTES > self._options.memory_bytes // _PINNED_SHARE:
+            # Not while another connection of the process writes: then the next commit tries.
+            with suppress(Transient):
+                self.run("CHECKPOINT")
+                self._touched.clear()
+
+    def _discard(self) -> None:
+        super()._discard()
+        self._touched.clear()
+
     def _config(self) -> dict[str, str | bool | int | float | list[str]]:
-        return {**engine_config(self._options), "wal_autocheckpoint": _CHECKPOINT_AFTER}
+        return {
+            **engine_config(self._options),
+            "default_block_size": str(self._options.block_size),
+            "wal_autocheckpoint": _CHECKPOINT_AFTER,
+        }
 
 
 def engine_config(options: EngineOptions) -> dict[str, str | bool | int | float | list[str]]:
     """DuckDB's settings: limits as asked for, and nothing from the network."""
     return {
+        "allocator_bulk_deallocation_flush_threshold": _FLUSH_AFTER,
+        "allocator_flush_threshold": _FLUSH_AFTER,
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
         "memory_limit": options.memory_limit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sinks.duckdb.config import EngineOptions
 from sinks.duckdb.ddl import (
@@ -27,6 +28,15 @@ from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, req
 from wallaby.transform.moves import NO_MOVES, Moves, known_numbers
 
 _WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = lower(?)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What wallaby's own table says of a target."""
+
+    source: TableName
+    columns: tuple[tuple[str, int], ...]
+    """Name and attnum, in the source's order."""
 
 
 class Tables:
@@ -65,25 +75,32 @@ class Tables:
         the source's were. Twice is once."""
         target = self.target(schema.name)
         with self._session.transaction():
-            self._require_free(target, schema.name)
+            known = self._known(target)
+            _require_free(target, schema.name, known)
             existing = read_columns(self._session, target)
-            numbers = dict(self._owned(target))
+            resettable, numbers = True, {}
             if existing is None:
                 self._session.query(f"CREATE SCHEMA IF NOT EXISTS {target.schema_sql}", table=target)
                 self._session.query(create_statement(target, self.wanted(schema)), table=target)
-                resettable, numbers = True, {}
             else:
-                resettable = self._is_empty(target)
-                numbers = known_numbers(numbers, self._reshape(target, existing, schema))
-            self._remember(target, schema, numbers, resettable=resettable)
+                resettable = known is None and self._is_empty(target)
+                owned = known.columns if known else ()
+                numbers = known_numbers(dict(owned), self._reshape(target, existing, owned, schema))
+            self._remember(target, schema, numbers, known, resettable=resettable)
 
-    def _reshape(self, target: TargetName, existing: tuple[TargetColumn, ...], schema: TableSchema) -> Moves:
-        """Bring an existing target to ``schema``."""
+    def _reshape(
+        self,
+        target: TargetName,
+        existing: tuple[TargetColumn, ...],
+        owned: tuple[tuple[str, int], ...],
+        schema: TableSchema,
+    ) -> Moves:
+        """Bring an existing target, with the columns ``owned`` so far, to ``schema``."""
         wanted = self.wanted(schema)
         moves = NO_MOVES
         self._require_versions(target, existing, schema)
         mode = self.options.write_mode
-        if mode is not WriteMode.APPEND and (owned := self._owned(target)):
+        if mode is not WriteMode.APPEND and owned:
             moved = moved_columns(target, existing, owned, wanted, keeps_dropped=mode is WriteMode.HISTORY)
             self._apply(moved, schema)
             moves = moved.moves
@@ -170,40 +187,48 @@ class Tables:
         for statement in plan.statements:
             self._session.query(statement, table=schema.name)
 
-    def _require_free(self, target: TargetName, source: TableName) -> None:
-        _require_not_own(target)
-        known = self._session.query(
-            f"SELECT source_schema, source_table FROM {self._own} {_WHERE}", (target.schema, target.table)
-        )
-        if known and (other := TableName(str(known[0][0]), str(known[0][1]))) != source:
-            raise _collision(target, source, other)
-
-    def _owned(self, target: TargetName) -> tuple[tuple[str, int], ...]:
+    def _known(self, target: TargetName) -> _Known | None:
+        """What is noted of the target, in one look: in a lake each is a scan of files."""
         rows = self._session.query(
-            f"SELECT c.name, c.attnum FROM (SELECT unnest(columns) AS c FROM {self._own} {_WHERE})",
+            "SELECT source_schema, source_table, list_transform(columns, lambda c: c.name),"
+            f" list_transform(columns, lambda c: c.attnum) FROM {self._own} {_WHERE}",
             (target.schema, target.table),
         )
-        return tuple((str(name), int(str(attnum))) for name, attnum in rows)
+        if not rows:
+            return None
+        schema, table, names, numbers = rows[0]
+        assert isinstance(names, list), "a list, empty where nothing is known"
+        assert isinstance(numbers, list), "as long as the names"
+        return _Known(TableName(str(schema), str(table)), tuple(zip(names, numbers, strict=True)))
 
     def _remember(
-        self, target: TargetName, schema: TableSchema, numbers: Mapping[str, int], *, resettable: bool
+        self,
+        target: TargetName,
+        schema: TableSchema,
+        numbers: Mapping[str, int],
+        known: _Known | None,
+        *,
+        resettable: bool,
     ) -> None:
         """Note the target, once, and its columns; a number the schema lacks is the one that was known."""
-        if not self._session.query(f"SELECT 1 FROM {self._own} {_WHERE}", (target.schema, target.table)):
+        now = tuple((column.name, column.attnum or numbers.get(column.name, 0)) for column in schema.columns)
+        columns = [{"name": name, "attnum": attnum} for name, attnum in now]
+        if known is None:
             self._session.query(
-                f"INSERT INTO {self._own} VALUES (?, ?, ?, ?, ?, [])",
-                (target.schema, target.table, schema.name.schema, schema.name.name, resettable),
+                f"INSERT INTO {self._own} VALUES (?, ?, ?, ?, ?, ?)",
+                (target.schema, target.table, schema.name.schema, schema.name.name, resettable, columns),
             )
-        before = self._owned(target)
-        columns = [
-            {"name": column.name, "attnum": column.attnum or numbers.get(column.name, 0)} for column in schema.columns
-        ]
-        if before == tuple((column.name, column.attnum or numbers.get(column.name, 0)) for column in schema.columns):
-            return
-        self._session.query(f"UPDATE {self._own} SET columns = ? {_WHERE}", (columns, target.schema, target.table))
+        elif known.columns != now:
+            self._session.query(f"UPDATE {self._own} SET columns = ? {_WHERE}", (columns, target.schema, target.table))
 
     def _is_empty(self, target: TargetName) -> bool:
         return not self._session.query(f"SELECT 1 FROM {target.sql} LIMIT 1", table=target)
+
+
+def _require_free(target: TargetName, source: TableName, known: _Known | None) -> None:
+    _require_not_own(target)
+    if known is not None and known.source != source:
+        raise _collision(target, source, known.source)
 
 
 def _require_not_own(target: TargetName) -> None:

@@ -22,7 +22,7 @@ from sinks.duckdb.errors import Conflict
 from sinks.duckdb.session import Session
 from sinks.duckdb.tables import Tables
 from sinks.duckdb.types import for_scan, place_outliers
-from wallaby.errors import RowRefused
+from wallaby.errors import OutcomeUnknown, RowRefused, Transient
 from wallaby.flow import Unrepresentable
 from wallaby.record import LaneRecord, must_apply
 from wallaby.schema import Column, TableName, TableSchema, quote_identifier
@@ -104,10 +104,9 @@ class DuckDBWriter:
                 lanes.store(self._session, token.lane, record, rows=token.rows, committed_at_us=token.committed_at_us)
                 self._session.note(token)
                 self._session.commit()
-        except Conflict:
+        except (Conflict, OutcomeUnknown) as error:
             self.abort()
-            self._explain_conflict(token)
-            raise
+            self._find_out(token, error)
         except BaseException:
             self.abort()
             raise
@@ -117,10 +116,20 @@ class DuckDBWriter:
             self._session.rollback()
         return Receipt(token.lane, token.upto, token.rows)
 
-    def _explain_conflict(self, token: CommitToken) -> None:
-        """The other connection won the record: say so, as a writer that came too late."""
-        with self._session.transaction():
-            must_apply(lanes.read(self._session, token.lane), token, restored=lanes.RESTORED)
+    def _find_out(self, token: CommitToken, error: Conflict | OutcomeUnknown) -> None:
+        """Return if the commit happened after all, by us or another.
+
+        `Transient`: it did not and never will. Errors of `must_apply`: nor can it any more. ``error``: nobody knows.
+        """
+        try:
+            with self._session.transaction():
+                is_open = must_apply(lanes.read(self._session, token.lane), token, restored=lanes.RESTORED)
+        except (Transient, OutcomeUnknown):
+            raise error from None
+        if is_open and isinstance(error, OutcomeUnknown) and self._session.can_tell:
+            raise Transient(error.message, advice=error.advice, **error.where) from None
+        if is_open:
+            raise error
 
     def _gather(self, part: TablePart) -> bool:
         gathered = self._gathered.get(part.schema.name)
@@ -142,6 +151,7 @@ class DuckDBWriter:
         for gathered in waiting.values():
             changes = pa.concat_tables(gathered.changes)
             target = self._tables.target(gathered.schema.name)
+            self._session.touch(target)
             match self._options.write_mode:
                 case WriteMode.APPEND:
                     self._append(gathered.schema, target, changes)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -116,10 +116,23 @@ class LakeSession(Session):
             # Without a cause on purpose: DuckDB's text holds the connection string.
             raise _attach_error(error, self.place) from None
 
+    @property
+    def can_tell(self) -> bool:
+        """Not of a server: it may carry out a COMMIT whose sender is gone."""
+        return self._options.catalog_place.path is not None
+
     def begin(self) -> None:
         if not self.in_transaction:
             self.upkeep.step(self)
         super().begin()
+
+    def _discard(self) -> None:
+        if self._connection is not None and self._engine == ENGINE:
+            # DuckDB (1.5) keeps a catalog open whose commit failed, and then nobody of this process opens it again.
+            with suppress(duckdb.Error):
+                self._connection.execute("USE memory")
+                self._connection.execute(f"DETACH {self.catalog}")
+        super()._discard()
 
     def prepared(self) -> None:
         """Lane tables, made from now on, may be inlined into the catalog; the others of wallaby's own are not."""

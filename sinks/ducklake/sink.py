@@ -40,6 +40,8 @@ class DuckLakeSink(EngineSink[LakeSession]):
     def ensure_table(self, schema: TableSchema) -> None:
         super().ensure_table(schema)
         self._session.upkeep.watch(self._tables.target(schema.name))
+        if not self._session.in_transaction:
+            self._session.upkeep.merge_notes(self._session)
 
     def check(self, tables: tuple[TableSchema, ...] = ()) -> list[Finding]:
         found, exists = _catalog_findings(self._options.catalog_place)

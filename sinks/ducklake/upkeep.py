@@ -8,6 +8,7 @@ the later of a merge and a commit fail, and that could be the commit.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from sinks.duckdb.ddl import OWN_SCHEMA, TargetName
@@ -17,6 +18,9 @@ from wallaby.errors import WallabyError
 
 TABLES_MAX: Final = 8
 """Tables one step looks at; the next one takes the next."""
+NOTES_MAX: Final = 32
+"""Tables met before the files of wallaby's notes about tables are merged. Each note is a file, and who meets a table
+reads them all."""
 
 
 class Runs(Protocol):
@@ -31,13 +35,29 @@ class Upkeep:
     def __init__(self, options: DuckLakeOptions) -> None:
         self._options = options
         self._tables: deque[TargetName] = deque()
+        self._known: set[TargetName] = set()
+        self._notes = 0
         self._commits = 0
         self._lane_table = ""
 
     def watch(self, target: TargetName) -> None:
         """Care for this table. Twice is once."""
-        if target not in self._tables:
+        if target not in self._known:
+            self._known.add(target)
             self._tables.append(target)
+            self._notes += 1
+
+    def merge_notes(self, runs: Runs) -> None:
+        """Merge wallaby's notes about tables if that is due. Outside of a transaction."""
+        if self._notes < NOTES_MAX:
+            return
+        self._notes = 0
+        # Somebody else may be noting, or merging: the next time will do.
+        with suppress(WallabyError):
+            runs.run(
+                f"CALL ducklake_merge_adjacent_files({literal(self._options.catalog_name)}, 'tables',"
+                f" schema => {literal(OWN_SCHEMA)})"
+            )
 
     def committed(self, lane_table: str) -> None:
         """A commit is about to be made by the lane with this record table."""
@@ -81,4 +101,4 @@ class Upkeep:
         return found
 
 
-__all__ = ["TABLES_MAX", "Upkeep"]
+__all__ = ["NOTES_MAX", "TABLES_MAX", "Upkeep"]

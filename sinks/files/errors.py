@@ -43,7 +43,7 @@ def translate(error: OSError, **where: Any) -> WallabyError:
     """Our error for a failed system call that changed nothing visible."""
     name = errno.errorcode.get(error.errno or 0, "error")
     if error.errno in _FULL:
-        return Transient("the disk is full", advice="Free space; writing continues by itself", **where)
+        return Transient("there is no space left", advice="Free space, or grow the disk", **where)
     if error.errno in _FORBIDDEN:
         return Transient(
             "the directory cannot be written", advice="Give this user write permission, or mount it writable", **where

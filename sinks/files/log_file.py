@@ -12,7 +12,6 @@ import pyarrow as pa
 from sinks.files.config import LogOptions
 from sinks.files.errors import translated
 from wallaby.schema import TableSchema
-from wallaby.transform.append import append_schema
 from wallaby.wire import writer
 
 
@@ -36,14 +35,26 @@ class _HashedFile:
 
 
 class LogFile:
-    """A file of one table, shape and ``folder`` below the table's. After any error: `discard`."""
+    """A file of one table, shape and ``folder`` below the table's. After any error: `discard`.
 
-    def __init__(self, path: Path, schema: TableSchema, options: LogOptions, *, folder: str, fsync: bool) -> None:
+    ``arrow_schema`` is that of the log's rows.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: TableSchema,
+        arrow_schema: pa.Schema,
+        options: LogOptions,
+        *,
+        folder: str,
+        fsync: bool,
+    ) -> None:
         self.path = path
         self.schema = schema
         self.folder = folder
         self.rows = 0
-        self.arrow_schema = append_schema(schema, keep_outliers=options.keeps_outliers)
+        self.arrow_schema = arrow_schema
         self._size = options.target_file_size
         self._fsync = fsync
         with translated(table=schema.name):

@@ -60,12 +60,14 @@ def split(rows: pa.Table, partitions: tuple[Partition, ...]) -> Iterator[tuple[s
         codes = np.unique(codes * (len(column.dictionary) + 1) + own, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    # In order once: a folder is then a slice, whatever their number.
+    ordered = rows if len(starts) == 1 else rows.combine_chunks().take(pa.array(order))
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         folder = "/".join(
             f"{partition.label}={_printed(column[int(order[start])].as_py())}"
             for partition, column in zip(partitions, columns, strict=True)
         )
-        yield folder, rows if end - start == len(rows) else rows.take(pa.array(order[start:end]))
+        yield folder, ordered.slice(start, end - start)
 
 
 def _values(partition: Partition, rows: pa.Table) -> pa.DictionaryArray:

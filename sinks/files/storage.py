@@ -117,6 +117,7 @@ class Storage(Protocol):
     def tidy(self, lane: LaneId, epoch: int, live: Callable[[], Iterable[DataFile]]) -> None:
         """Settle the live files and remove what else the lane brought, of this and older epochs.
 
+        What an older writer brings afterwards a later call removes.
         Only after the lane's log has an entry of ``epoch``: no older writer can commit then.
         """
         ...

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.ipc
 
 from sinks.files.config import LogOptions
 from sinks.files.log_file import LogFile
 from sinks.files.split import split
 from wallaby.flow import Unrepresentable
 from wallaby.schema import TableSchema
-from wallaby.transform.append import append_rows
+from wallaby.transform.append import append_rows, append_schema
 from wallaby.transform.outliers import refuse_outliers
 from wallaby.window import TablePart
 
 GATHER_BYTES_MAX: Final = 32 << 20
 """Bytes of changes kept per table before they become log rows."""
 OPEN_FILES_MAX: Final = 64
-"""Files of a table that are open at once: one more partition ends the file written to longest ago."""
+"""Files of a table that are open at once: rows of further folders wait."""
+WAITING_BYTES_MAX: Final = 64 << 20
+"""Rows kept per table for folders without an open file, so that many folders get a file each per commit and not one per
+window. Beyond it they are written, and each ends the file written to longest ago."""
 _DIRECT_ROWS: Final = 65_536
 """Windows from this size on become log rows at once, without a copy."""
 
@@ -45,10 +49,13 @@ class TableFiles:
         self._place = place
         self._origin = origin
         self._fsync = fsync
+        self._arrow_schema = append_schema(schema, keep_outliers=options.keeps_outliers)
         self._open: dict[str, LogFile] = {}
         self._finished: list[LogFile] = []
         self._gathered: list[pa.Table] = []
         self._gathered_rows = self._gathered_bytes = 0
+        self._waiting: dict[str, list[pa.Table]] = {}
+        self._waiting_bytes = 0
         if not options.partition_by:
             self._file("")
 
@@ -78,20 +85,25 @@ class TableFiles:
     def write_rows(self, rows: pa.Table) -> None:
         """Rows that are log rows already."""
         for folder, own in split(rows, self._options.partitions):
-            file = self._file(folder)
-            file.write(own)
-            if file.is_large:
-                self._finish(folder)
+            if folder in self._waiting or (folder not in self._open and len(self._open) >= OPEN_FILES_MAX):
+                # What is whole was not copied, and may lie in a buffer that is not ours.
+                self._wait(folder, _copied(own) if len(own) == len(rows) else own)
+            else:
+                self._put(folder, own)
+        if self._waiting_bytes > WAITING_BYTES_MAX:
+            self._put_waiting()
 
     def finish(self) -> None:
         """No more rows come, though the commit does not yet: needs no memory from now on."""
         self.flush()
+        self._put_waiting()
         for folder in tuple(self._open):
             self._finish(folder)
 
     def seal(self, positions: dict[str, str]) -> list[LogFile]:
         """Finish all files; the footers of those that are finished by now say ``positions``, too."""
         self.flush()
+        self._put_waiting()
         for file in self._open.values():
             file.seal(self._origin | positions)
         self._finished += self._open.values()
@@ -101,6 +113,7 @@ class TableFiles:
     def discard(self) -> None:
         """Close and remove all files, whatever state they are in."""
         self._gathered.clear()
+        self._waiting.clear()
         files = [*self._open.values(), *self._finished]
         self._open.clear()
         self._finished.clear()
@@ -112,12 +125,29 @@ class TableFiles:
             refuse_outliers(self.schema, changes)
         self.write_rows(append_rows(self.schema, changes, keep_outliers=self._options.keeps_outliers))
 
+    def _wait(self, folder: str, rows: pa.Table) -> None:
+        self._waiting.setdefault(folder, []).append(rows)
+        self._waiting_bytes += rows.nbytes
+
+    def _put_waiting(self) -> None:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
+        for folder, tables in waiting.items():
+            self._put(folder, pa.concat_tables(tables))
+
+    def _put(self, folder: str, rows: pa.Table) -> None:
+        file = self._file(folder)
+        file.write(rows)
+        if file.is_large:
+            self._finish(folder)
+
     def _file(self, folder: str) -> LogFile:
         file = self._open.pop(folder, None)
         if file is None:
             if len(self._open) >= OPEN_FILES_MAX:
                 self._finish(next(iter(self._open)))
-            file = LogFile(self._place(), self.schema, self._options, folder=folder, fsync=self._fsync)
+            file = LogFile(
+                self._place(), self.schema, self._arrow_schema, self._options, folder=folder, fsync=self._fsync
+            )
         # Last in the dictionary: the first is the one written to longest ago.
         self._open[folder] = file
         return file
@@ -128,4 +158,9 @@ class TableFiles:
         self._finished.append(self._open.pop(folder))
 
 
-__all__ = ["GATHER_BYTES_MAX", "OPEN_FILES_MAX", "TableFiles"]
+def _copied(rows: pa.Table) -> pa.Table:
+    batches = [pa.ipc.read_record_batch(batch.serialize(), batch.schema) for batch in rows.to_batches()]
+    return pa.Table.from_batches(batches, rows.schema)
+
+
+__all__ = ["GATHER_BYTES_MAX", "OPEN_FILES_MAX", "WAITING_BYTES_MAX", "TableFiles"]

@@ -2,7 +2,9 @@
 
 Objects are uploaded, several at a time and large ones in parts, once a commit knows their keys; until then rows wait in
 a local scratch folder. Before the first object an intent is written that lists them all; it goes when the manifest is
-there. Whatever a dead writer left is in an intent, and `tidy` removes what no manifest names.
+there. Whatever a dead writer left is in an intent, and `tidy` removes what no manifest names. The intent itself stays
+for `INTENT_AGE_MIN`: its writer may live still, and upload more of what it lists after we have looked, or the store may
+carry out a request whose sender gave up on it. A later `tidy` finds that, too.
 
 A conditional creation whose answer is lost is repeated by the store's library and then fails on the object it made
 itself. Each creation therefore has a mark in the object's metadata, by which it knows its own.
@@ -13,10 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Self
 
 from sinks.files.errors import error_finding
 from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
@@ -27,6 +32,8 @@ from wallaby.errors import OutcomeUnknown, Refused, Transient
 from wallaby.sink import Finding
 from wallaby.window import LaneId
 
+INTENT_AGE_MIN: Final = timedelta(days=1)
+"""An intent nobody settled lists refuse for so long: longer than an upload lasts, and than clocks differ."""
 _FETCH_BYTES_MAX: Final = 64 << 20
 """Of a file that is read, kept in memory; more goes to a nameless file."""
 
@@ -109,7 +116,7 @@ class ObjectStorage:
 
     def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]]) -> None:
         paths = [file.path for _, file in files]
-        self.create(_intent(lane, epoch, paths), json.dumps(paths).encode())
+        self.create(_intent(lane, epoch, paths), _Intent(time.time(), paths).encoded())
         each(self._upload, files)
 
     def settle(self, lane: LaneId, epoch: int, files: Sequence[DataFile]) -> None:
@@ -129,9 +136,11 @@ class ObjectStorage:
         ]
         if intents:
             named = {file.path for file in live()}
-            brought = dict.fromkeys(path for intent in intents for path in json.loads(self.read(intent)))
+            read = {key: _Intent.decoded(self.read(key)) for key in intents}
+            brought = dict.fromkeys(path for intent in read.values() for path in intent.paths)
             self.remove([path for path in brought if path not in named])
-            self.remove(intents)
+            latest = time.time() - INTENT_AGE_MIN.total_seconds()
+            self.remove([key for key, intent in read.items() if intent.written_s <= latest])
 
     def fetch(self, file: DataFile) -> BinaryIO:
         content = tempfile.SpooledTemporaryFile(_FETCH_BYTES_MAX)  # noqa: SIM115 - it is the caller's
@@ -161,10 +170,27 @@ class ObjectStorage:
             ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """What an intent says."""
+
+    written_s: float
+    """Seconds since 1970, by its writer's clock."""
+    paths: Sequence[str]
+
+    def encoded(self) -> bytes:
+        return json.dumps({"written_s": self.written_s, "paths": [*self.paths]}).encode()
+
+    @classmethod
+    def decoded(cls, content: bytes) -> Self:
+        said = json.loads(content)
+        return cls(said["written_s"], said["paths"])
+
+
 def _intent(lane: LaneId, epoch: int, paths: Sequence[str]) -> str:
     """The key of the list of what a commit brings: the same whenever it brings the same."""
     name = hashlib.sha256("\0".join(paths).encode()).hexdigest()[:32]
     return f"{LaneFolders(lane).staging_of(epoch)}/{name}.json"
 
 
-__all__ = ["ObjectStorage"]
+__all__ = ["INTENT_AGE_MIN", "ObjectStorage"]

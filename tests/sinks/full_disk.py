@@ -31,7 +31,7 @@ def main() -> None:
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "small", str(disk)], check=True)
-    make, read = {"delta": _delta, "delta-vectors": _delta_vectors, "iceberg": _iceberg}[kind](folder, disk)
+    make, read = _PLACES[kind](folder, disk)
     # The first row again, so that a mirror has an old row to take away.
     more = [(ORDERS, insert(n, f"{n:x}" * 200)) for n in range(2, 4_000)]
     first, second = windows_of([(ORDERS, insert(1, "a"))], [(ORDERS, update(1, "b")), *more])
@@ -95,6 +95,72 @@ def _delta_vectors(_: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[]
     return lambda: FACTORY.create(options, destination="copy"), read
 
 
+def _duckdb(_: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[], list[int]]]:
+    import duckdb
+
+    from sinks.duckdb import FACTORY
+
+    made: list[Sink] = []
+
+    def make() -> Sink:
+        made.append(FACTORY.create({"dsn": str(disk / "target.duckdb"), "write_mode": "append"}, destination="copy"))
+        return made[-1]
+
+    def read() -> list[int]:
+        # The same process may open the file again, not so another while it is written.
+        session: Any = made[-1]._session  # type: ignore[attr-defined]  # every sink of DuckDB has one
+        is_held = session.is_connected
+        with duckdb.connect(session.place, config=session._config(), read_only=not is_held) as connection:
+            found = connection.execute("SELECT id FROM target.public.orders").fetchall()
+        return [int(number) for (number,) in found]
+
+    return make, read
+
+
+def _ducklake(catalog: Path, data: Path) -> tuple[Callable[[], Sink], Callable[[], list[int]]]:
+    import duckdb
+
+    from sinks.ducklake import FACTORY
+    from sinks.ducklake.extensions import load
+
+    options = {"catalog": f"{catalog}/lake.ducklake", "data_path": f"{data}/data", "write_mode": "append"}
+
+    made: list[Sink] = []
+
+    def make() -> Sink:
+        made.append(FACTORY.create(options, destination="copy"))
+        return made[-1]
+
+    def read() -> list[int]:
+        session: Any = made[-1]._session  # type: ignore[attr-defined]  # every sink of DuckLake has one
+        if session.is_connected:
+            # A process opens such a catalog once.
+            return [number for (number,) in session.query("SELECT id FROM public.orders")]
+        with duckdb.connect() as connection:
+            load(connection, "ducklake")
+            connection.execute(f"ATTACH 'ducklake:{options['catalog']}' AS lake (READ_ONLY)")
+            found = connection.execute("SELECT id FROM lake.public.orders").fetchall()
+        return [int(number) for (number,) in found]
+
+    return make, read
+
+
+def _files(_: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[], list[int]]]:
+    from sinks.files import FACTORY
+    from sinks.files.reader import committed_files, read_log
+
+    root = disk / "log"
+    root.mkdir()
+
+    def read() -> list[int]:
+        named = {file.path for file in committed_files(root)}
+        assert {str(path.relative_to(root)) for path in root.glob("public/orders/*")} == named
+        found: list[int] = read_log(root, "public", "orders")["id"].to_pylist()
+        return found
+
+    return lambda: FACTORY.create({"path": str(root)}, destination="copy"), read
+
+
 def _iceberg(folder: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[], list[int]]]:
     from pyiceberg.catalog import load_catalog
 
@@ -109,6 +175,17 @@ def _iceberg(folder: Path, disk: Path) -> tuple[Callable[[], Sink], Callable[[],
         return found
 
     return lambda: FACTORY.create(options, destination="copy"), read
+
+
+_PLACES: Final = {
+    "delta": _delta,
+    "delta-vectors": _delta_vectors,
+    "duckdb": _duckdb,
+    "ducklake": _ducklake,
+    "ducklake-catalog": lambda folder, disk: _ducklake(disk, folder),
+    "files": _files,
+    "iceberg": _iceberg,
+}
 
 
 if __name__ == "__main__":

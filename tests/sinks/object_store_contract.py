@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
@@ -21,14 +22,14 @@ import pytest
 from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, encode_name
 from sinks.files.manifests import EMPTY, Kind, ManifestLog, next_entry
 from sinks.files.reader import committed_files, read_log
-from sinks.objects import store
+from sinks.objects import storage, store
 from sinks.objects.storage import ObjectStorage
 from tests.http_middleman import middleman
 from tests.sinks.crashes import state_of, write_and_die
 from tests.sinks.crashing_writer import history_of
 from tests.sinks.lane import TestLane
 from wallaby.errors import OutcomeUnknown, Refused, Superseded, Transient
-from wallaby.lsn import Lsn, Position
+from wallaby.lsn import START, Lsn, Position
 from wallaby.sink import Sink
 from wallaby.testing.changes import Stream, insert, table
 from wallaby.testing.history import multiset
@@ -106,7 +107,12 @@ def die_and_compare(kind: str, case: StoreCase, *, deaths: int) -> None:
             assert multiset(state_of(schema, log)) == multiset(expected)
     keys = case.listed()
     assert {key for key in keys if not key.startswith(OWN_FOLDER)} == case.committed()
-    assert not {key for key in keys if key.startswith(f"{OWN_FOLDER}/staging")}
+    intents = {key for key in keys if key.startswith(f"{OWN_FOLDER}/staging")}
+    assert len(intents) <= deaths, "one for each that died, kept for a day"
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of the writer runs any more."""
 
 
 class ObjectStoreContract:
@@ -192,6 +198,40 @@ class ObjectStoreContract:
         assert not list(sink._storage.scratch(LANE, 2).iterdir())
         assert {key for key in case.listed() if key.endswith(".parquet")} == case.committed()
         assert case.rows() == 1
+
+    @pytest.mark.must_not_fail(20)
+    def test_what_a_writer_uploads_after_its_successor_tidied_a_later_tidy_removes(
+        self, case: StoreCase, make_sink: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It had announced the object, slept, uploaded it when nobody looked any more, and died."""
+
+        def data() -> set[str]:
+            return {key for key in case.listed() if not key.startswith(OWN_FOLDER)}
+
+        [window] = windows()
+        late = make_sink()
+        lane = TestLane(late, LANE, 1)
+        lane.write(window)
+        upload = late._storage._upload
+
+        def slept(file: Any) -> None:
+            assert make_sink().recover(LANE, 2) == START
+            assert not data()
+            upload(file)
+            raise Killed
+
+        late._storage._upload = slept
+        with pytest.raises(Killed):
+            lane.writer.commit(lane.token(window.upto, 1))
+        assert len(data()) == 1
+        successor = TestLane(make_sink(), LANE, 3)
+        assert not data()
+        successor.apply(window)
+        assert data() == case.committed()
+        monkeypatch.setattr(storage, "INTENT_AGE_MIN", timedelta(minutes=-1))
+        make_sink().recover(LANE, 4)
+        assert not {key for key in case.listed() if key.startswith(f"{OWN_FOLDER}/staging")}
+        assert data() == case.committed()
 
     def test_a_large_file_is_uploaded_in_parts_and_read_back(
         self, case: StoreCase, make_sink: Make, monkeypatch: pytest.MonkeyPatch

@@ -25,7 +25,9 @@ def unshare() -> list[str]:
 
 
 @pytest.mark.must_not_fail(25)
-@pytest.mark.parametrize("kind", ["delta", "delta-vectors", "iceberg"])
+@pytest.mark.parametrize(
+    "kind", ["delta", "delta-vectors", "duckdb", "ducklake", "ducklake-catalog", "files", "iceberg"]
+)
 def test_a_full_disk_is_said_nothing_of_the_commit_is_seen_and_it_succeeds_when_there_is_space(
     kind: str, unshare: list[str], tmp_path: Path
 ) -> None:

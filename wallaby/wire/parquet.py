@@ -28,6 +28,9 @@ GATHER_BYTES_MAX: Final = 32 << 20
 """Bytes of rows kept before they become a row group."""
 _DIRECT_ROWS: Final = 65_536
 """Batches from this size on become a row group at once, without a copy."""
+_DICTIONARY_ROWS_MIN: Final = 4_096
+"""A file whose only row group has fewer is written without dictionaries: they cost a third of the time, a page for each
+column, and make such a file larger."""
 READ_ROWS: Final = 65_536
 """Rows of a batch that is read."""
 
@@ -36,20 +39,14 @@ class ParquetWriter:
     """See `wallaby.wire.port.RecordWriter`."""
 
     def __init__(self, sink: ByteSink, schema: pa.Schema, options: WireOptions) -> None:
-        codec = options.codec(FORMAT)
+        self._codec = options.codec(FORMAT)
         self._table = options.table
         self._output = CountedOutput(sink)
         self._rows_max = options.row_group_rows
         self._schema = parquet_schema(schema)
         self._gathered: list[pa.RecordBatch] = []
         self._gathered_rows = self._gathered_bytes = 0
-        with refusing(FORMAT, self._table):
-            self._writer = pq.ParquetWriter(
-                pa.PythonFile(self._output, mode="w"),
-                self._schema,
-                compression=None if codec is Compression.NONE else codec.value,
-                write_page_checksum=True,
-            )
+        self._made_writer: pq.ParquetWriter | None = None
 
     @property
     def bytes_written(self) -> int:
@@ -59,6 +56,7 @@ class ParquetWriter:
         if batch.num_columns == 0 and batch.num_rows:
             raise RowRefused("Parquet cannot hold rows without any column", table=self._table)
         if batch.num_rows >= _DIRECT_ROWS:
+            self._writer(batch.num_rows)
             self._flush()
             self._write(batch)
             return
@@ -72,15 +70,17 @@ class ParquetWriter:
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
         self._flush()
         with refusing(FORMAT, self._table):
+            writer = self._writer(0)
             if metadata:
-                self._writer.add_key_value_metadata(dict(metadata))
-            self._writer.close()
+                writer.add_key_value_metadata(dict(metadata))
+            writer.close()
 
     def abandon(self) -> None:
         self._gathered.clear()
         self._output.drop()
-        with suppress(OSError, pa.ArrowException):
-            self._writer.close()
+        if self._made_writer is not None:
+            with suppress(OSError, pa.ArrowException):
+                self._made_writer.close()
 
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []
@@ -91,7 +91,20 @@ class ParquetWriter:
     def _write(self, *batches: pa.RecordBatch) -> None:
         with refusing(FORMAT, self._table):
             rows = to_parquet(pa.Table.from_batches(batches), self._schema)
-            self._writer.write_table(rows, row_group_size=self._rows_max)
+            self._writer(rows.num_rows).write_table(rows, row_group_size=self._rows_max)
+
+    def _writer(self, rows: int) -> pq.ParquetWriter:
+        """Made with the first row group, which has ``rows``: few are the whole file, or they are large."""
+        if self._made_writer is None:
+            with refusing(FORMAT, self._table):
+                self._made_writer = pq.ParquetWriter(
+                    pa.PythonFile(self._output, mode="w"),
+                    self._schema,
+                    compression=None if self._codec is Compression.NONE else self._codec.value,
+                    use_dictionary=rows >= _DICTIONARY_ROWS_MIN,
+                    write_page_checksum=True,
+                )
+        return self._made_writer
 
 
 def read_parquet(source: Source) -> Iterator[pa.RecordBatch]:

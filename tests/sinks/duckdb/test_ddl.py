@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from sinks.duckdb.ddl import TargetColumn, TargetName, change, moved_columns, widens
+from sinks.duckdb.config import read_options
+from sinks.duckdb.ddl import TargetColumn, TargetName, change, moved_columns, read_columns, widens
+from sinks.duckdb.session import FileSession
 from sinks.duckdb.types import decimal_text
 from wallaby.testing.changes import values
 
@@ -67,6 +71,25 @@ def test_a_new_column_comes_with_the_constant_older_rows_have_or_not_at_all() ->
 def test_an_unlike_type_is_a_reason_with_both_types() -> None:
     plan = change(TARGET, columns("id INTEGER 1"), columns("id DATE 1"))
     assert plan.unfit == ("column id is INTEGER, the source needs DATE",)
+
+
+@pytest.mark.must_not_fail(22)
+@pytest.mark.parametrize("name", ["orders", 'a"b.c', "ORDERS", "select"])
+def test_an_existing_tables_columns_are_read_by_its_name(name: str, path: Path) -> None:
+    session = FileSession(read_options({"dsn": str(path)}))
+    session.connect()
+    target = TargetName("Shop's", name, session.catalog)
+    assert read_columns(session, target) is None
+    session.query(f"CREATE SCHEMA {target.schema_sql}")
+    assert read_columns(session, target) is None
+    made = 'id BIGINT NOT NULL, "n m" DECIMAL(10,2) NOT NULL DEFAULT 3, tags VARCHAR[]'
+    session.query(f"CREATE TABLE {target.sql} ({made})")
+    assert read_columns(session, replace(target, table=name.lower())) == (
+        TargetColumn("id", "BIGINT", required=True),
+        TargetColumn("n m", "DECIMAL(10,2)"),
+        TargetColumn("tags", "VARCHAR[]"),
+    )
+    session.close()
 
 
 @pytest.mark.must_not_fail(11)

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from sinks.duckdb import FACTORY
+from sinks.duckdb.session import Session
 from sinks.duckdb.sink import DuckDBSink
 from tests.sinks.duckdb.conftest import LANE
 from tests.sinks.lane import TestLane
@@ -101,6 +103,30 @@ def test_a_fitting_wider_table_of_somebody_else_is_used_but_never_emptied(path: 
     assert sink._session.query("SELECT id FROM public.orders ORDER BY id") == [(1,), (9,)]
 
 
+def test_to_begin_with_a_table_costs_as_much_whatever_others_there_are(
+    make_sink: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No statement lists all tables or columns, and their number is the same for the last as for the first."""
+    asked: list[str] = []
+    run = Session._run
+
+    def noted(session: Session, statement: str, *parameters: Any, **where: Any) -> Any:
+        asked.append(statement)
+        return run(session, statement, *parameters, **where)
+
+    monkeypatch.setattr(Session, "_run", noted)
+    sink = make_sink()
+    sink.recover(LANE, 1)
+    counts = []
+    for _ in range(2):
+        for number in range(5):
+            asked.clear()
+            sink.ensure_table(table(f"public.t{number}", {"id": "int8"}, key=["id"]))
+            assert not [statement for statement in asked if "duckdb_" in statement]
+            counts.append(len(asked))
+    assert counts == [counts[0]] * 5 + [counts[5]] * 5
+
+
 def test_a_record_of_a_newer_format_is_refused(path: Path, make_sink: Make) -> None:
     sink = make_sink()
     sink.recover(LANE, 1)
@@ -125,6 +151,7 @@ def test_the_guarantee_is_exactly_once_and_dsn_may_be_called_path(path: Path) ->
         ({"dsn": ":memory:"}, "dsn"),
         ({"dsn": "x", "unrepresentable": "text"}, "unrepresentable"),
         ({"dsn": "x", "memory_limit": "a lot"}, "memory_limit"),
+        ({"dsn": "x", "block_size": "20KiB"}, "block_size"),
         ({"dsn": "x", "thread": 1}, "thread"),
     ],
 )
@@ -132,6 +159,14 @@ def test_a_wrong_option_is_named(options: dict[str, object], field: str) -> None
     with pytest.raises(ConfigError) as wrong:
         FACTORY.describe(options)
     assert wrong.value.where["field"] == field
+
+
+def test_a_new_file_has_the_blocks_asked_for_and_keeps_them(make_sink: Make) -> None:
+    for epoch, options in enumerate([{"block_size": "16KiB"}, {}], 1):
+        sink = make_sink(**options)
+        sink.recover(LANE, epoch)
+        assert sink._session.query("SELECT block_size FROM pragma_database_size()") == [(16_384,)]
+        sink.close()
 
 
 @pytest.mark.must_not_fail(22)

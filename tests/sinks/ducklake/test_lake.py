@@ -23,10 +23,12 @@ from sinks.ducklake import FACTORY
 from sinks.ducklake.config import CatalogKind
 from sinks.ducklake.extensions import load
 from sinks.ducklake.sink import DuckLakeSink
+from sinks.ducklake.upkeep import NOTES_MAX
 from tests.sinks.ducklake.conftest import LANE, lake_options, new_sink, reading
+from tests.sinks.ducklake.second_engine import windows as windows_of
 from tests.sinks.lane import TestLane
 from wallaby.content import canonical_hash
-from wallaby.errors import ConfigError, MissingExtra, Refused, Superseded, Transient, WallabyError
+from wallaby.errors import ConfigError, MissingExtra, OutcomeUnknown, Refused, Superseded, Transient, WallabyError
 from wallaby.lsn import START, Lsn, Position
 from wallaby.testing.changes import NewShape, Stream, insert, table, update
 from wallaby.testing.history import RandomHistory
@@ -104,6 +106,21 @@ def test_small_files_are_merged_between_commits_and_old_snapshots_end_when_asked
         assert connection.execute("SELECT count(*), max(id) FROM public.orders").fetchall() == [(25, 24)]
     assert files <= 10
     assert snapshots <= 20
+
+
+def test_the_notes_about_many_tables_are_in_few_files(make_sink: Make, options: dict[str, Any]) -> None:
+    """Each table that is met makes one and reads them all."""
+    sink = make_sink()
+    sink.recover(LANE, 1)
+    count = 2 * NOTES_MAX + 3
+    for number in range(count):
+        sink.ensure_table(table(f"public.t{number}", {"id": "int8"}, key=["id"]))
+    with reading(options) as connection:
+        [(files,)] = connection.execute(
+            "SELECT file_count FROM ducklake_table_info('ducklake') WHERE table_name = 'tables'"
+        ).fetchall()
+        assert connection.execute("SELECT count(DISTINCT target_table) FROM wallaby.tables").fetchall() == [(count,)]
+    assert files < NOTES_MAX
 
 
 def test_without_a_retention_every_snapshot_stays(make_sink: Make, options: dict[str, Any]) -> None:
@@ -225,6 +242,84 @@ def test_of_two_writers_with_open_transactions_one_wins(
         assert connection.execute("SELECT count(*) FROM public.orders").fetchall() == [(2,)]
     one.sink.close()
     other.sink.close()
+
+
+@pytest.mark.must_not_fail(20)
+@pytest.mark.parametrize(
+    ("flow", "upto", "expected"),
+    [("one", 2, ["committed"]), ("one", 3, ["Superseded"]), ("two", 2, ["Conflict", "committed"])],
+    ids=["the same commit", "a stale commit", "another flow's commit"],
+)
+def test_a_commit_that_another_engine_overtook_in_sqlite_knows_what_became_of_it(
+    flow: str, upto: int, expected: list[str], tmp_path: Path
+) -> None:
+    """The other process has its transaction open while we commit to the same catalog."""
+    options = {**lake_options(tmp_path, CatalogKind.SQLITE), "write_mode": "append"}
+    ours = windows_of("one", 3)
+    lane = TestLane(FACTORY.create(options, destination="copy"), LaneId("one", "copy"))
+    lane.apply(ours[0])
+    words = [json.dumps(options), flow, "1" if flow == "one" else "0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.sinks.ducklake.second_engine", *words],
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "written\n"
+        lane.apply_all(ours[1:upto])
+        said, _ = other.communicate("commit\n", timeout=120)
+    assert json.loads(said) == expected
+    lane.sink.close()
+    with reading(options) as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT id) FROM public.one").fetchall() == [(upto, upto)]
+        if flow == "two":
+            assert connection.execute("SELECT id FROM public.two").fetchall() == [(0,)]
+
+
+class LosesAnswers:
+    """A connection whose next COMMIT ends in an error, carried out or not."""
+
+    def __init__(self, inside: Any, *, carries_out: bool) -> None:
+        self._inside = inside
+        self._carries_out = carries_out
+
+    def execute(self, statement: str, *parameters: Any) -> Any:
+        if statement != "COMMIT":
+            return self._inside.execute(statement, *parameters)
+        if self._carries_out:
+            self._inside.execute(statement)
+        raise duckdb.IOException("the answer was lost")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inside, name)
+
+
+@pytest.mark.must_not_fail(2)
+@pytest.mark.parametrize("kind", [CatalogKind.SQLITE, CatalogKind.POSTGRES])
+@pytest.mark.parametrize("carries_out", [True, False])
+def test_the_record_tells_what_became_of_a_commit_without_an_answer(
+    kind: CatalogKind, carries_out: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A server may carry out later what it has not carried out yet, so there only its success is known."""
+    database = request.getfixturevalue("target_database") if kind is CatalogKind.POSTGRES else None
+    options = {**lake_options(tmp_path, kind, database), "write_mode": "append"}
+    sink = FACTORY.create(options, destination="copy")
+    session: Any = sink._session  # type: ignore[attr-defined]  # every sink of DuckDB's engine has one
+    lane = TestLane(sink, LANE)
+    first, second = growing(2)
+    lane.apply(first)
+    lane.write(second)
+    session._connection = LosesAnswers(session.connect(), carries_out=carries_out)
+    if carries_out:
+        assert lane.writer.commit(lane.token(second.upto, 1)).upto == second.upto
+    else:
+        with pytest.raises(Transient if kind is CatalogKind.SQLITE else OutcomeUnknown):
+            lane.writer.commit(lane.token(second.upto, 1))
+        lane.apply(second)
+    assert session.query("SELECT count(*), max(id) FROM public.orders") == [(2, 1)]
+    sink.close()
 
 
 @pytest.mark.must_not_fail(20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -95,14 +96,38 @@ def test_a_partitioned_log_is_whole_and_read_by_its_folders(tmp_path: Path) -> N
     assert found == [(2,)]
 
 
-def test_more_folders_than_open_files_are_all_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("bytes_max", "files"), [(1 << 20, 10), (1, 10 + 2 * 7)], ids=["a file per folder", "written when too many wait"]
+)
+@pytest.mark.parametrize("direct_rows", [1, 1 << 20], ids=["window by window", "gathered"])
+def test_more_folders_than_open_files_are_all_written_in_order(
+    bytes_max: int, files: int, direct_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten folders and room for three; three windows with a row for each, whose buffers are gone after each call."""
     monkeypatch.setattr(table_files, "OPEN_FILES_MAX", 3)
+    monkeypatch.setattr(table_files, "WAITING_BYTES_MAX", bytes_max)
+    monkeypatch.setattr(table_files, "_DIRECT_ROWS", direct_rows)
     stream = Stream()
-    stream.transaction([(ORDERS, insert(number, f"r{number}", None, None)) for number in range(10)])
+    for first in range(0, 30, 10):
+        stream.transaction([(ORDERS, insert(first + n, f"r{n}", None, None)) for n in range(10)])
+    stream.transaction([(ORDERS, insert(30, "r9", None, None))])
     options = {"path": str(tmp_path), "fsync": False, "partition_by": ["region"]}
-    TestLane(FACTORY.create(options, destination="copy"), LANE).apply_all(stream.windows())
-    assert len(committed_files(tmp_path)) == 10
-    assert sorted(read_log(tmp_path, "public", "orders").column("id").to_pylist()) == list(range(10))
+    lane = TestLane(FACTORY.create(options, destination="copy"), LANE)
+    windows = stream.windows()
+    for window in windows:
+        lane.sink.ensure_table(ORDERS)
+        lent = [bytearray(part.data) for part in window.parts]
+        parts = tuple(replace(part, data=pa.py_buffer(own)) for part, own in zip(window.parts, lent, strict=True))
+        lane.writer.write(replace(window, parts=parts))
+        for own in lent:
+            own[:] = bytes(len(own))
+    lane.writer.commit(lane.token(windows[-1].upto, 31))
+    log = read_log(tmp_path, "public", "orders")
+    found: dict[str, list[int]] = {}
+    for row in log.select(["id", "region"]).to_pylist():
+        found.setdefault(row["region"], []).append(row["id"])
+    assert found == {f"r{n}": [n, n + 10, n + 20, *([30] if n == 9 else [])] for n in range(10)}
+    assert direct_rows > 1 or len(committed_files(tmp_path)) == files
     assert not list(tmp_path.rglob("*.part"))
 
 

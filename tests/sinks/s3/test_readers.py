@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 from urllib.parse import urlsplit
 
 import duckdb
@@ -13,6 +12,7 @@ from sinks.duckdb.reader import log_rows
 from sinks.ducklake.extensions import load
 from sinks.s3 import FACTORY
 from tests.sinks.lane import TestLane
+from tests.sinks.object_store_contract import StoreCase
 from wallaby.content import canonical_hash
 from wallaby.testing.history import RandomHistory
 from wallaby.transform.state import derive_state
@@ -20,7 +20,8 @@ from wallaby.window import LaneId
 
 
 @pytest.mark.must_not_fail(25)
-def test_duckdb_reads_the_same_parquet_objects(place: dict[str, Any]) -> None:
+def test_duckdb_reads_the_same_parquet_objects(case: StoreCase) -> None:
+    place = case.options
     history = RandomHistory(8, transactions=8)
     with closing(FACTORY.create(place, destination="copy")) as sink:
         TestLane(sink, LaneId("shop", "copy")).apply_all(history.windows(), commit_every=4)
