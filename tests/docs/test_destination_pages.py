@@ -20,6 +20,7 @@ import duckdb
 import psycopg
 import pytest
 import yaml
+from deltalake import DeltaTable
 
 from tests.docs.test_docs import EXAMPLES, FENCE, ROOT
 from tests.integration.epoch import Epoch, Ledger, real_sink
@@ -155,17 +156,27 @@ def _extension(name: str) -> Path:
 
 
 def test_the_examples_of_delta_run(shop: Shop) -> None:
-    local, remote = blocks("delta", "yaml")
+    local, remote, _ = blocks("delta", "yaml")
     shop.run(local, change_data_feed="true")
     [sql] = blocks("delta", "sql")
     assert by_duckdb(sql) == [(3,)]
-    reading, feed = blocks("delta", "python")
+    reading, _, feed = blocks("delta", "python")
     exec(compile(reading, "delta.md", "exec"), {})
     said: dict[str, Any] = {}
     exec(compile(feed.replace("starting_version=12", "starting_version=1"), "delta.md", "exec"), said)
     kinds = set(said["changes"]["_change_type"].to_pylist())
     assert {"insert", "delete", "update_preimage", "update_postimage"} >= kinds > {"insert"}
     shop.run(remote)
+
+
+def test_the_example_of_deletion_vectors_runs(shop: Shop) -> None:
+    _, _, flow = blocks("delta", "yaml")
+    shop.run(flow)
+    assert DeltaTable("data/lake/shop/orders").protocol().reader_features == ["deletionVectors"]
+    [sql] = blocks("delta", "sql")
+    assert by_duckdb(sql) == [(3,)]
+    _, reading, _ = blocks("delta", "python")
+    exec(compile(reading, "delta.md", "exec"), {})
 
 
 def test_the_examples_of_duckdb_run(shop: Shop) -> None:
