@@ -16,6 +16,7 @@ from wallaby.flow.problems import InvalidFlow, Problem
 from wallaby.flow.tables import split_list
 from wallaby.secret import is_reference
 from wallaby.sink import WriteMode
+from wallaby.switch import switched
 from wallaby.versions import NAME_BYTES_MAX
 
 RESERVED: Final = frozenset(
@@ -270,7 +271,7 @@ def write_mode(options: Mapping[str, Any], modes: Iterable[WriteMode] = frozense
     given = options.get("write_mode")
     word = given.strip().lower() if isinstance(given, str) else given
     if not word:
-        is_log = _is_on(options.get("append_mode")) or set(modes) == {WriteMode.APPEND}
+        is_log = switched(options.get("append_mode")) or set(modes) == {WriteMode.APPEND}
         return WriteMode.APPEND if is_log else WriteMode.MIRROR
     return next((mode for mode in WriteMode if mode.value == word), WriteMode.MIRROR)
 
@@ -278,7 +279,7 @@ def write_mode(options: Mapping[str, Any], modes: Iterable[WriteMode] = frozense
 def sink_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options a sink gets: all that do not belong to the transforms, and the mode that ``append_mode`` means."""
     rest = {name: value for name, value in options.items() if name not in TRANSFORM_NAMES}
-    if _is_on(options.get("append_mode")) and not rest.get("write_mode"):
+    if switched(options.get("append_mode")) and not rest.get("write_mode"):
         rest["write_mode"] = WriteMode.APPEND.value
     return rest
 
@@ -288,10 +289,6 @@ def _each(value: Any, check: Callable[[str], object]) -> tuple[str, ...]:
     for item in items:
         check(item)
     return items
-
-
-def _is_on(value: Any) -> bool:
-    return value is True or (isinstance(value, str | int) and str(value).strip().lower() in ("true", "1", "yes", "on"))
 
 
 __all__ = [
