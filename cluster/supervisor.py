@@ -525,6 +525,7 @@ class FlowSupervisor:
             system_identifier=str(identity["system_identifier"]) if identity else None,
             timeline=int(timeline) if timeline is not None else None,
             database=identity.get("database"),
+            names=await self._call("get_source_names", self._flow.id),
         )
 
     def _classify(self, raised: BaseException) -> WallabyError:

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from wallaby.errors import CheckFailed, Refused, SlotLost
 from wallaby.lsn import START, Lsn, Position
+from wallaby.schema import KnownNames
 from wallaby.window import LaneId
 
 RESNAPSHOT = (
@@ -65,6 +66,8 @@ class RememberedFacts:
     system_identifier: str | None = None
     timeline: int | None = None
     database: str | None = None
+    names: tuple[KnownNames, ...] = ()
+    """How the source's tables were called when it last told of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,10 @@ class TransformOptions(OptionsModel):
     mask_secret: str = ""
     """The key of ``hmac`` and ``token``, 16 characters or more: ``env:NAME``, ``file:PATH`` or ``secret:NAME``."""
 
+    reveal_columns: tuple[str, ...] = ()
+    """Columns that may be seen though a rename at the source took them from a rule that hid them: ``shop.users.mail``,
+    or of a whole table, its rows as well, ``shop.people.*``. Otherwise such a rename stops the flow."""
+
     where: tuple[str, ...] = ()
     """The rows of some tables that go to this destination: ``shop.orders: total > 0``, SQL over the new row."""
     computed_columns: tuple[str, ...] = ()
@@ -131,7 +135,7 @@ class TransformOptions(OptionsModel):
     def _table_globs(cls, value: Any) -> tuple[str, ...]:
         return _each(value, TableGlob.parse)
 
-    @field_validator("include_columns", "exclude_columns", mode="before")
+    @field_validator("include_columns", "exclude_columns", "reveal_columns", mode="before")
     @classmethod
     def _column_globs(cls, value: Any) -> tuple[str, ...]:
         return _each(value, ColumnGlob.parse)
