@@ -20,12 +20,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from sinks.files.errors import error_finding
 from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
 from sinks.files.storage import DataFile
 from sinks.s3.config import S3Options
 from wallaby.errors import MissingExtra, OutcomeUnknown, Transient
-from wallaby.sink import Finding
+from wallaby.sink import Finding, error_finding
 from wallaby.window import LaneId
 
 try:
