@@ -69,6 +69,7 @@ class Store:
         if not options.is_remote:
             return LocalFileSystem(), self._root
         address = urlsplit(options.endpoint or "https://")
+        # Without an endpoint Arrow puts the bucket into the host name, as Amazon wants it.
         files = S3FileSystem(
             access_key=options.access_key,
             secret_key=options.secret_key,
@@ -76,7 +77,7 @@ class Store:
             region=options.region or (_DEFAULT_REGION if options.endpoint else None),
             scheme=address.scheme,
             endpoint_override=address.netloc or None,
-            force_virtual_addressing=False,
+            force_virtual_addressing=_is_in_host(options),
         )
         return files, self._root.removeprefix("s3://")
 
@@ -151,18 +152,30 @@ def storage_options(options: DeltaOptions) -> dict[str, str]:
     if not options.is_remote:
         return {}
     region = options.region or (_DEFAULT_REGION if options.endpoint else None)
+    endpoint = options.endpoint
+    if endpoint and _is_in_host(options):
+        # The engine takes an endpoint for the bucket's own then.
+        address = urlsplit(endpoint)
+        bucket = options.path.removeprefix("s3://").split("/")[0]
+        endpoint = address._replace(netloc=f"{bucket}.{address.netloc}").geturl()
     settings = {
         "AWS_REGION": region,
-        "AWS_ENDPOINT_URL": options.endpoint,
+        "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": options.access_key,
         "AWS_SECRET_ACCESS_KEY": options.secret_key,
         "AWS_SESSION_TOKEN": options.session_token,
         "AWS_ALLOW_HTTP": "true" if (options.endpoint or "").startswith("http://") else None,
-        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false" if options.force_path_style else None,
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true" if _is_in_host(options) else "false",
         # A version is made only if it is absent: the store decides races, no lock table is needed.
         "aws_conditional_put": "etag",
     }
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _is_in_host(options: DeltaOptions) -> bool:
+    """Whether the bucket is part of the host's name: an address, or a name without dots, has none below it."""
+    host = urlsplit(options.endpoint).hostname or "" if options.endpoint else "amazonaws.com"
+    return not options.force_path_style and bool(re.search(r"\.[^.]*[a-z][^.]*$", host))
 
 
 def _folders(files: FileSystem, path: str) -> list[str]:
