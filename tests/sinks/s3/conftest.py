@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
-import boto3
 import pytest
 
 from sinks.files.reader import Place
 from sinks.s3.bucket import Bucket
 from sinks.s3.config import read_options
-from tests.s3 import s3_server
-
-KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
+from tests.s3 import KEYS, new_bucket, s3_client, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -27,23 +23,20 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def client(s3_endpoint: str) -> Iterator[Any]:
     """A user's own client."""
-    made = boto3.client(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id=KEYS["access_key"],
-        aws_secret_access_key=KEYS["secret_key"],
-        region_name=KEYS["region"],
-    )
-    with closing(made):
+    with s3_client(s3_endpoint) as made:
         yield made
 
 
 @pytest.fixture
-def place(client: Any, s3_endpoint: str) -> dict[str, Any]:
+def place(s3_endpoint: str) -> dict[str, Any]:
     """The options that name a new bucket."""
-    name = f"log-{uuid.uuid4().hex}"
-    client.create_bucket(Bucket=name)
-    return {"bucket": name, "prefix": "some/logs", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
+    return {
+        "bucket": new_bucket(s3_endpoint),
+        "prefix": "some/logs",
+        "endpoint": s3_endpoint,
+        "force_path_style": True,
+        **KEYS,
+    }
 
 
 @pytest.fixture

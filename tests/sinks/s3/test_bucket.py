@@ -19,8 +19,8 @@ from sinks.files.reader import Place, committed_files, read_log
 from sinks.s3 import FACTORY, bucket
 from sinks.s3.bucket import Bucket
 from sinks.s3.config import read_options
+from tests.s3 import KEYS
 from tests.sinks.lane import TestLane
-from tests.sinks.s3.conftest import KEYS
 from wallaby.errors import ConfigError, OutcomeUnknown, Refused, Superseded, Transient
 from wallaby.lsn import Lsn, Position
 from wallaby.sink import Sink
