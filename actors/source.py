@@ -17,7 +17,7 @@ from wallaby.clock import SystemClock
 from wallaby.lsn import Position
 from wallaby.postgres.slot import SourceIdentity
 from wallaby.relay.session import SessionConfig, SourceSession
-from wallaby.schema import TableName
+from wallaby.schema import KnownNames, TableName
 from wallaby.settings import Limits
 from wallaby.snapshot.progress import TableCopy
 from wallaby.status import FlowStatus
@@ -91,6 +91,9 @@ class RayLedger:
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
         self._call("put_source_identity", self._flow, {**_plain(identity), "slot": slot}, epoch=self._epoch)
+
+    def remember_names(self, names: tuple[KnownNames, ...]) -> None:
+        self._call("put_source_names", self._flow, names, epoch=self._epoch)
 
     def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         self._ask({lane: self._sinks[lane].require_resettable.remote(names) for lane, names in tables.items()})

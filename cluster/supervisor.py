@@ -526,6 +526,7 @@ class FlowSupervisor:
             timeline=int(timeline) if timeline is not None else None,
             timeline_begin=Lsn(int(identity.get("timeline_begin", 0))),
             database=identity.get("database"),
+            names=await self._call("get_source_names", self._flow.id),
         )
 
     def _classify(self, raised: BaseException) -> WallabyError:

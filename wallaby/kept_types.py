@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from wallaby.pgtypes.builtin import array_of, builtin_types, named_type
 from wallaby.pgtypes.layout import Family, Layout, layout_of
+from wallaby.pgtypes.numeric import numeric_typmod
 from wallaby.schema import PgType, TypeKind
 from wallaby.transform.casts import Fidelity
 
@@ -94,7 +95,7 @@ def type_rows() -> Iterator[TypeRow]:
         if one.name == "numeric":
             for precision in (38, 76, 77):
                 label = {38: "numeric(p,s), p ≤ 38", 76: "numeric(p,s), p ≤ 76", 77: "numeric(p,s), p > 76"}[precision]
-                yield TypeRow(label, one, (precision << 16 | 2) + 4)
+                yield TypeRow(label, one, numeric_typmod(precision, 2))
             yield TypeRow("numeric", one)
         else:
             yield TypeRow(f'"{one.name}"' if one.name == "char" else one.name, one)

@@ -134,3 +134,26 @@ class TableSchema:
             self.identity,
             tuple((c.name, c.type.oid, c.typmod, c.is_key) for c in self.columns),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNames:
+    """How a table and its columns were called when the source last told of it."""
+
+    oid: int
+    server: str
+    """System identifier and database: elsewhere the same oid is another table."""
+    name: TableName
+    columns: tuple[tuple[str, int], ...]
+    """Names and attribute numbers (0 where unknown), those that are gone first: a number is never given again."""
+
+    @classmethod
+    def of(cls, schema: TableSchema, *, server: str, before: KnownNames | None = None) -> KnownNames:
+        """Those of ``schema``; numbers it does not tell, and columns it no longer has, are known from ``before``."""
+        known = () if before is None else before.columns
+        taken = {column.attnum for column in schema.columns}
+        number_of = {name: number for name, number in known if number not in taken}
+        present = tuple((column.name, column.attnum or number_of.get(column.name, 0)) for column in schema.columns)
+        numbers = {number for _, number in present}
+        gone = tuple((name, number) for name, number in known if number and number not in numbers)
+        return cls(schema.oid, server, schema.name, (*gone, *present))

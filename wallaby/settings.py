@@ -12,9 +12,7 @@ from typing import Any, Final
 
 from wallaby.access import Role
 from wallaby.errors import ConfigError
-
-_TRUE: Final = frozenset({"1", "t", "true", "yes", "on"})
-_FALSE: Final = frozenset({"0", "f", "false", "no", "off"})
+from wallaby.switch import switched
 
 
 class Authentication(StrEnum):
@@ -185,10 +183,9 @@ VARIABLES: Final[Mapping[str, str]] = {
 
 
 def _boolean(text: str, field: str) -> bool:
-    word = text.strip().lower()
-    if word not in _TRUE | _FALSE:
+    if (word := switched(text)) is None:
         raise ConfigError("must be true or false", field=field)
-    return word in _TRUE
+    return word
 
 
 def is_loopback(host: str) -> bool:

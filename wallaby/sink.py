@@ -87,6 +87,11 @@ class Finding:
     """Stable kebab-case name, e.g. ``wal-level``, ``slot-busy``, ``table-shape``."""
 
 
+def error_finding(subject: str, message: str, advice: str, code: str) -> Finding:
+    """A finding that keeps the flow from starting."""
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
+
+
 PASSING_CODES: Final = frozenset({"destination-unreachable", "destination-read-only", "locked"})
 """Codes of errors that may end by themselves (a restart, a failover, a process that lets go): a lane that meets them
 while it starts is tried again later."""

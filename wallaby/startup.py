@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from wallaby.errors import CheckFailed, Refused, SlotLost
 from wallaby.lsn import START, Lsn, Position
+from wallaby.schema import KnownNames
 from wallaby.window import LaneId
 
 RESNAPSHOT = (
@@ -67,6 +68,8 @@ class RememberedFacts:
     timeline_begin: Lsn = Lsn(0)  # noqa: RUF009 - immutable
     """Where that timeline left the one before; 0 for the first, and when that is not known."""
     database: str | None = None
+    names: tuple[KnownNames, ...] = ()
+    """How the source's tables were called when it last told of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from wallaby.flow.options import TypeOptions
 from wallaby.flow.problems import InvalidFlow, Problem
 from wallaby.pgtypes.builtin import array_of, named_type
 from wallaby.pgtypes.layout import Layout, layout_of
+from wallaby.pgtypes.numeric import numeric_typmod, precision_and_scale
 from wallaby.schema import Column, PgType, TableSchema, TypeKind
 from wallaby.sink import WriteMode
 from wallaby.suggestion import nearest
@@ -94,7 +95,7 @@ class TypeNames:
         assert numeric is not None, "numeric is a type of pg_catalog"
         if not 1 <= precision <= self.digits_max or scale > precision:
             return None
-        return TargetType(numeric, (precision << 16 | scale) + 4)
+        return TargetType(numeric, numeric_typmod(precision, scale))
 
     def known(self) -> tuple[str, ...]:
         """Every name, for a suggestion."""
@@ -220,10 +221,8 @@ def _modifier(leaf: PgType, typmod: int) -> str:
         return ""
     if leaf.name in ("varchar", "bpchar"):
         return f"({typmod - 4})"
-    if leaf.name != "numeric":
-        return ""
-    scale = ((typmod - 4 & 0x7FF) ^ 1024) - 1024
-    return f"({typmod - 4 >> 16},{scale})"
+    declared = precision_and_scale(typmod)
+    return f"({declared[0]},{declared[1]})" if leaf.name == "numeric" and declared else ""
 
 
 def _mapped(column: Column, name: str, target: TargetType) -> MappedColumn:

@@ -8,12 +8,11 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BeforeValidator, Field
 
-from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
 from wallaby.flow import HistoryOptions, TypeOptions, Unrepresentable
 from wallaby.flow.bucket import BucketOptions
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, off_or_lower
+from wallaby.flow.options import MaintenanceOptions
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
@@ -34,7 +33,7 @@ RETENTION_MIN: Final = timedelta(hours=1)
 """Old files stay as long as a reader may take that began before they were replaced; Delta counts in hours."""
 
 
-class DeltaOptions(HistoryOptions, TypeOptions, BucketOptions):
+class DeltaOptions(HistoryOptions, TypeOptions, MaintenanceOptions, BucketOptions):
     """Where the tables are, how they are laid out and how they are looked after."""
 
     secret_fields: ClassVar[frozenset[str]] = BucketOptions.secret_fields
@@ -55,10 +54,6 @@ class DeltaOptions(HistoryOptions, TypeOptions, BucketOptions):
     the keys is read at each commit: the key columns of all files that may hold a changed key."""
     target_file_size: ByteSize = 32 << 20
     """Size of data files. An update rewrites whole files: small ones keep a mirror cheap, large ones read faster."""
-    maintenance: Annotated[Maintenance, BeforeValidator(off_or_lower)] = Maintenance.AUTO
-    """``auto`` (wallaby compacts and vacuums beside the flow) or ``off``."""
-    maintenance_interval: Duration = timedelta(minutes=10)
-    """Between two rounds over the tables: a round costs a look at each."""
     compact_files: int = Field(default=16, ge=2, le=10_000)
     """Small files of a partition that are put together."""
     z_order_by: Annotated[tuple[str, ...], BeforeValidator(split_list)] = ()
@@ -105,8 +100,7 @@ def read_options(options: Mapping[str, Any]) -> DeltaOptions:
     read.require_bucket(is_bucket=read.is_remote, field="path")
     if read.retention < RETENTION_MIN:
         raise ConfigError("must be an hour at least", advice="A day or more suits readers", field="retention")
-    if read.maintenance_interval < MAINTENANCE_INTERVAL_MIN:
-        raise ConfigError("must be a second at least", advice="Minutes suit most tables", field="maintenance_interval")
+    read.require_maintenance()
     if read.deletion_vectors:
         _require_marks(read)
     if read.write_mode is not WriteMode.APPEND and read.unrepresentable is Unrepresentable.TEXT:

@@ -20,7 +20,7 @@ from wallaby.errors import Refused
 from wallaby.pgtypes.types import arrow_schema
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import WriteMode
-from wallaby.transform.moves import KnownColumn, column_moves
+from wallaby.transform.moves import NO_MOVES, KnownColumn, Moves, column_moves
 from wallaby.transform.target import target_schema
 
 ATTNUM: Final = b"wallaby.attnum"
@@ -118,18 +118,25 @@ class NewColumn:
 def change(existing: pa.Schema, wanted: pa.Schema, schema: TableSchema, *, mode: WriteMode) -> Change:
     """From ``existing`` to ``wanted``, which belong to ``schema``.
 
-    A mirror's columns are renamed and dropped as the source's were, a log's never, a history's renamed only. A wider
-    type than wanted fits.
+    A mirror's columns are renamed and dropped as the source's were, a log's never, a history's renamed only: what the
+    source dropped gets another name where another column needs its own. A wider type than wanted fits.
     """
     is_log = mode is WriteMode.APPEND
     missing = {column.name: column.missing for column in schema.columns}
     present = {field.name.lower(): field for field in existing}
-    keeps_dropped = mode is WriteMode.HISTORY
-    origin, dropped, unfit = (
-        ({}, frozenset[str](), []) if is_log else _moved(existing, wanted, keeps_dropped=keeps_dropped)
-    )
+    moves = NO_MOVES if is_log else _moves(existing, wanted)
+    unfit = moves.misfits(present, fold=str.lower)
+    aside: dict[str, str] = {}
+    dropped = frozenset(moves.dropped)
+    if mode is WriteMode.HISTORY:
+        owned = [field.name for field in existing if ATTNUM in (field.metadata or {})]
+        names = [column.name for column in schema.columns]
+        aside = dict(moves.keeping(existing.names, owned=owned, wanted=names, fold=str.lower).aside)
+        dropped = frozenset()
+    origin = {new: old for old, new in moves.renamed}
+    lost = dropped.union(aside)
     kept = {
-        name: present[origin.get(name, name).lower()] for name in wanted.names if _comes(name, origin, dropped, present)
+        name: present[origin.get(name, name).lower()] for name in wanted.names if _comes(name, origin, lost, present)
     }
     columns = []
     for field in wanted:
@@ -154,14 +161,15 @@ def change(existing: pa.Schema, wanted: pa.Schema, schema: TableSchema, *, mode:
     ]
     if unfit:
         return Change(unfit=tuple(unfit))
-    is_rewritten = bool(dropped) or any(
+    is_rewritten = bool(lost) or any(
         column.missing is not None
         or (column.origin is not None and column.origin.lower() != column.field.name.lower())
         or (column.origin is not None and not same_type(existing.field(column.origin).type, column.field.type))
         for column in columns
     )
     if is_rewritten:
-        return Change(columns=(*columns, *(NewColumn(field, field.name) for field in rest)))
+        others = (NewColumn(field.with_name(aside.get(field.name, field.name)), field.name) for field in rest)
+        return Change(columns=(*columns, *others))
     return Change(added=tuple(column.field for column in columns if column.origin is None))
 
 
@@ -180,10 +188,8 @@ def _comes(name: str, origin: dict[str, str], dropped: frozenset[str], present: 
     return old is not None and old.name not in dropped and old.name not in origin.values()
 
 
-def _moved(
-    existing: pa.Schema, wanted: pa.Schema, *, keeps_dropped: bool
-) -> tuple[dict[str, str], frozenset[str], list[str]]:
-    """What the source renamed (new name to old) and dropped, by the numbers the target keeps; and what does not fit."""
+def _moves(existing: pa.Schema, wanted: pa.Schema) -> Moves:
+    """What the source renamed and dropped, by the numbers the target keeps."""
     known = [
         KnownColumn(field.name, int(field.metadata[ATTNUM]), str(field.type))
         for field in existing
@@ -194,10 +200,7 @@ def _moved(
         for field in wanted
         if field.metadata and ATTNUM in field.metadata
     ]
-    moves = column_moves(known, now, fold=str.lower)
-    present = {field.name.lower() for field in existing}
-    unfit = moves.misfits(present, keeps_dropped=keeps_dropped, fold=str.lower)
-    return {new: old for old, new in moves.renamed}, frozenset(() if keeps_dropped else moves.dropped), unfit
+    return column_moves(known, now, fold=str.lower)
 
 
 def _numbered(field: pa.Field, old: pa.Field) -> pa.Field:

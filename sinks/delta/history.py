@@ -28,6 +28,7 @@ from sinks.delta.mirror import (
     merger,
     source_places,
     spread,
+    told_once,
 )
 from wallaby.schema import TableName, quote_identifier
 from wallaby.transform.history import HistoryPlan
@@ -53,7 +54,9 @@ def history_commit(plan: HistoryPlan, table: DeltaTable, shaped: Shaped, columns
     if lies_outside(table, keys, names[0]):
         # No file holds any of the keys: nothing can end.
         return appended(table, begun, schema.name) if begun.num_rows else None
-    source = merge_source([(_END, spread(plan.closes, begun.schema)), (_BEGIN, begun)])
+    # In stream order: what ends the open version is the first that happened to its key.
+    closes = told_once(plan.closes, keys)
+    source = merge_source([(_END, spread(closes, begun.schema)), (_BEGIN, begun)])
     places = source_places(begun.schema.names)
     return _merged(table, source, joined(keys, places), places, columns, schema.name)
 

@@ -120,6 +120,7 @@ def _keyed(plan: mirror.MirrorPlan, table: DeltaTable, shaped: Shaped) -> Commit
     if not patches and lies_outside(table, keys, names[0]):
         # No file holds any of the keys: deletes have nothing to delete.
         return appended(table, upserts, schema.name) if upserts.num_rows else None
+    deletes = told_once(deletes, deletes, [upserts.select(names), *(rows.select(names) for _, rows in patches)])
     groups = [(_DELETE, spread(deletes, upserts.schema)), (_UPSERT, upserts)]
     source = merge_source([*groups, *enumerate((rows for _, rows in patches), _PATCH)])
     # What a target has beside the source's columns is somebody else's: updates leave it alone.
@@ -128,6 +129,20 @@ def _keyed(plan: mirror.MirrorPlan, table: DeltaTable, shaped: Shaped) -> Commit
     sent = [[schema.columns[i].name for i in columns] for columns in sets]
     places = source_places(upserts.schema.names)
     return _merged(table, source, places, joined(keys, places), sent, schema.name)
+
+
+def told_once(rows: pa.Table, keys: pa.Table, others: Sequence[pa.Table] = ()) -> pa.Table:
+    """Those of ``rows`` whose ``keys`` the engine takes neither for one of the ``others`` nor for one before.
+
+    To the stream 0 and -0 are two keys. To the engine they are one row's, and a merge may be told one thing of it.
+    """
+    if not any(pa.types.is_floating(kind) for kind in keys.schema.types):
+        return rows
+    columns = [single(column) for column in pa.concat_tables([*others, keys]).columns]
+    zeroed = [pc.add(c, pa.scalar(0.0, c.type)) if pa.types.is_floating(c.type) else c for c in columns]
+    first = len(columns[0]) - keys.num_rows
+    places = np.unique(group_ids(zeroed, len(columns[0])), return_index=True)[1]
+    return rows.take(pa.array(np.sort(places[places >= first]) - first))
 
 
 def spread(rows: pa.Table, fields: pa.Schema) -> pa.Table:
@@ -373,4 +388,5 @@ __all__ = [
     "row_tables",
     "source_places",
     "spread",
+    "told_once",
 ]

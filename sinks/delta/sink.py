@@ -15,7 +15,7 @@ from wallaby.errors import WallabyError
 from wallaby.lsn import Position
 from wallaby.record import require_epoch
 from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Capabilities, Finding, Severity, SinkWriter
+from wallaby.sink import Capabilities, Finding, SinkWriter, error_finding
 from wallaby.window import LaneId
 
 
@@ -60,11 +60,11 @@ class DeltaSink:
             self._records.peek()
         except WallabyError as error:
             code = "format-version" if "format" in error.message else "destination-unreachable"
-            return [_error(self._options.path, error.message, error.advice, code)]
+            return [error_finding(self._options.path, error.message, error.advice, code)]
         try:
             return [*self._tables.findings(tables), *self._upkeep.findings()]
         except WallabyError as error:
-            return [_error(self._options.path, error.message, error.advice, "destination-unreachable")]
+            return [error_finding(self._options.path, error.message, error.advice, "destination-unreachable")]
 
     def ensure_table(self, schema: TableSchema) -> None:
         self._tables.ensure(schema, fence=self._require_lanes)
@@ -111,16 +111,12 @@ class DeltaSink:
 def directory_findings(path: str) -> list[Finding]:
     """What keeps a local directory from being written, seen from outside."""
     if not os.path.exists(path):
-        return [_error(path, "does not exist", "Create the directory, or mount it", "missing-folder")]
+        return [error_finding(path, "does not exist", "Create the directory, or mount it", "missing-folder")]
     if not os.path.isdir(path):
-        return [_error(path, "is not a directory", "Name a directory", "not-a-directory")]
+        return [error_finding(path, "is not a directory", "Name a directory", "not-a-directory")]
     if not os.access(path, os.W_OK | os.X_OK):
-        return [_error(path, "cannot be written", "Give this user write permission", "read-only")]
+        return [error_finding(path, "cannot be written", "Give this user write permission", "read-only")]
     return []
-
-
-def _error(subject: str, message: str, advice: str, code: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
 
 
 __all__ = ["DeltaSink", "directory_findings"]

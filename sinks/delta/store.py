@@ -81,6 +81,7 @@ class Store:
     def _connected(self) -> S3FileSystem:
         options = self.options
         address = urlsplit(options.endpoint or "https://")
+        # Without an endpoint Arrow puts the bucket into the host name, as Amazon wants it.
         return S3FileSystem(
             access_key=options.access_key,
             secret_key=options.secret_key,
@@ -88,7 +89,7 @@ class Store:
             region=options.known_region,
             scheme=address.scheme,
             endpoint_override=address.netloc or None,
-            force_virtual_addressing=False,
+            force_virtual_addressing=_is_in_host(options),
         )
 
     @property
@@ -161,18 +162,30 @@ def storage_options(options: DeltaOptions) -> dict[str, str]:
     """The engine's settings for the store; empty for a directory."""
     if not options.is_remote:
         return {}
+    endpoint = options.endpoint
+    if endpoint and _is_in_host(options):
+        # The engine takes an endpoint for the bucket's own then.
+        address = urlsplit(endpoint)
+        bucket = options.path.removeprefix("s3://").split("/")[0]
+        endpoint = address._replace(netloc=f"{bucket}.{address.netloc}").geturl()
     settings = {
         "AWS_REGION": options.known_region,
-        "AWS_ENDPOINT_URL": options.endpoint,
+        "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": options.access_key,
         "AWS_SECRET_ACCESS_KEY": options.secret_key,
         "AWS_SESSION_TOKEN": options.session_token,
         "AWS_ALLOW_HTTP": "true" if (options.endpoint or "").startswith("http://") else None,
-        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false" if options.force_path_style else None,
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true" if _is_in_host(options) else "false",
         # A version is made only if it is absent: the store decides races, no lock table is needed.
         "aws_conditional_put": "etag",
     }
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _is_in_host(options: DeltaOptions) -> bool:
+    """Whether the bucket is part of the host's name: an address, or a name without dots, has none below it."""
+    host = urlsplit(options.endpoint).hostname or "" if options.endpoint else "amazonaws.com"
+    return not options.force_path_style and bool(re.search(r"\.[^.]*[a-z][^.]*$", host))
 
 
 def _folders(files: FileSystem, path: str) -> list[str]:

@@ -28,6 +28,7 @@ from wallaby.record import LaneRecord, require_epoch
 from wallaby.schema import TableName, TableSchema
 from wallaby.sink import Finding, Severity, WriteMode
 from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, require_only_copied
+from wallaby.transform.target import collision, require_fit, shape_finding
 from wallaby.window import LaneId
 
 HANDLES_MAX: Final = 256
@@ -148,24 +149,14 @@ class Tables:
             target = target_table(schema.name, self.options)
             try:
                 if (other := targets.setdefault(target, schema.name)) != schema.name:
-                    raise _collision(target, schema.name, other)
+                    raise collision(target, schema.name, other)
                 wanted = wanted_fields(schema, self.options)
                 if (table := self.opened(schema.name)) is not None:
                     self._require_ours(table, schema.name)
-                    _require_fit(self._change(table, wanted, schema), schema)
+                    require_fit(self._change(table, wanted, schema).unfit, schema.name)
                     found += self._obstacles(table, schema.name)
             except (Refused, ConfigError) as error:
-                code = "name-collision" if "name-collision" in error.message else "table-shape"
-                subject = f"table {schema.name}"
-                found.append(
-                    Finding(
-                        severity=Severity.ERROR,
-                        subject=subject,
-                        message=error.message,
-                        advice=error.advice,
-                        code=code,
-                    )
-                )
+                found.append(shape_finding(schema.name, error))
         return found
 
     def _obstacles(self, table: DeltaTable, source: TableName) -> list[Finding]:
@@ -194,7 +185,7 @@ class Tables:
             table = self._kept(target, made)
         self._require_ours(table, schema.name)
         plan = self._change(table, wanted, schema)
-        _require_fit(plan, schema)
+        require_fit(plan.unfit, schema.name)
         self._adopt(table, schema)
         if plan.columns or plan.added:
             fence()
@@ -224,7 +215,7 @@ class Tables:
             commit_entry(folder, log, table, log.upgrade(), "SET TBLPROPERTIES")
 
     def _renumber(self, table: DeltaTable, schema: TableSchema) -> None:
-        """A column dropped and made again under its name goes on in a history, under its new number."""
+        """A history's columns have the numbers the source gives now, where those were unknown or another table's."""
         numbers = {column.name: column.attnum for column in schema.columns if column.attnum}
         for field in shape(table):
             known = (field.metadata or {}).get(ATTNUM)
@@ -276,7 +267,7 @@ class Tables:
         noted = _configuration(table, source).get(SOURCE)
         if noted is not None and noted != _source_text(source):
             schema, name = json.loads(noted)
-            raise _collision(target_table(source, self.options), source, TableName(schema, name))
+            raise collision(target_table(source, self.options), source, TableName(schema, name))
 
     def _kept(self, target: TableName, table: DeltaTable) -> DeltaTable:
         self._open[target] = table
@@ -317,23 +308,6 @@ def _configuration(table: DeltaTable, source: TableName) -> dict[str, Any]:
 
 def _source_text(source: TableName) -> str:
     return json.dumps([source.schema, source.name])
-
-
-def _require_fit(plan: Change, schema: TableSchema) -> None:
-    if plan.unfit:
-        raise Refused(
-            f"the target table does not fit: {'; '.join(plan.unfit)}",
-            advice="Change or remove the target table, or choose another with the options schema and table",
-            table=schema.name,
-        )
-
-
-def _collision(target: TableName, source: TableName, other: TableName) -> Refused:
-    return Refused(
-        f"{source} and {other} would both be written to {target} (name-collision)",
-        advice="One target holds one table: give each its own destination",
-        table=source,
-    )
 
 
 __all__ = ["ATTEMPTS_MAX", "HANDLES_MAX", "Tables", "busy", "is_empty"]

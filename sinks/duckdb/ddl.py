@@ -7,7 +7,7 @@ nullable, so that a constraint the source drops never stops the flow.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import pyarrow as pa
@@ -216,26 +216,30 @@ def moved_columns(
     owned: tuple[tuple[str, int], ...],
     wanted: tuple[TargetColumn, ...],
     *,
-    keeps_dropped: bool = False,
+    history_of: TableSchema | None = None,
 ) -> Change:
     """What the source renamed and dropped since it had ``owned`` (name, attnum); done before `change`.
 
-    With ``keeps_dropped`` columns the source dropped stay, as the past of a history has them. Where one column went as
+    In the ``history_of`` a table columns that it dropped stay, as the past has them. Where one column went as
     another of its type came, and nobody can tell a rename, that is a reason to stop.
     """
     present = {fold(column.name): column for column in existing}
     known = [KnownColumn(name, attnum, present[fold(name)].type) for name, attnum in owned if fold(name) in present]
-    now = [KnownColumn(column.name, column.attnum, column.type) for column in wanted]
+    # A history's own columns are nothing a column of the source could have become.
+    sources = wanted if history_of is None else wanted[: len(history_of.columns)]
+    now = [KnownColumn(column.name, column.attnum, column.type) for column in sources]
     moves = column_moves(known, now, fold=fold)
-    unfit = moves.misfits(present, keeps_dropped=keeps_dropped, fold=fold)
-    if keeps_dropped:
-        moves = replace(moves, dropped=())
-    drops = tuple(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}" for name in moves.dropped)
+    dropped = moves.dropped
+    if history_of is not None:
+        names = [column.name for column in sources]
+        columns = [column.name for column in existing]
+        moves, dropped = moves.keeping(columns, owned=[name for name, _ in owned], wanted=names, fold=fold), ()
+    drops = tuple(f"ALTER TABLE {target.sql} DROP COLUMN {quote_identifier(name)}" for name in dropped)
     renames = tuple(
         f"ALTER TABLE {target.sql} RENAME COLUMN {quote_identifier(old)} TO {quote_identifier(new)}"
-        for old, new in rename_steps(moves.renamed)
+        for old, new in (*moves.aside, *rename_steps(moves.renamed))
     )
-    return Change((*drops, *renames), tuple(unfit), moves)
+    return Change((*drops, *renames), tuple(moves.misfits(present, fold=fold)), moves)
 
 
 _INTEGERS: Final = {

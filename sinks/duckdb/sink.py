@@ -9,7 +9,7 @@ from sinks.duckdb.engine import EngineSink
 from sinks.duckdb.session import FileSession, is_writable
 from wallaby.errors import WallabyError
 from wallaby.schema import TableSchema
-from wallaby.sink import Capabilities, Finding, Severity
+from wallaby.sink import Capabilities, Finding, error_finding
 
 _MAGIC = b"DUCK"
 _MAGIC_OFFSET = 8
@@ -40,7 +40,7 @@ class DuckDBSink(EngineSink[FileSession]):
             try:
                 self._session.connect()
             except WallabyError as error:
-                return [_error(str(path), error.message, error.advice, "locked")]
+                return [error_finding(str(path), error.message, error.advice, "locked")]
         try:
             return self._tables.findings(tables, can_read=path.exists())
         finally:
@@ -51,25 +51,23 @@ class DuckDBSink(EngineSink[FileSession]):
 def file_findings(path: Path, *, is_duckdb: bool = True) -> list[Finding]:
     """What keeps the file from being opened for writing, seen from outside."""
     if not path.parent.is_dir():
-        return [_error(str(path), "the folder does not exist", f"Create {path.parent}", "missing-folder")]
+        return [error_finding(str(path), "the folder does not exist", f"Create {path.parent}", "missing-folder")]
     if path.is_dir():
-        return [_error(str(path), "is a folder", "Name a file inside it", "not-a-database")]
+        return [error_finding(str(path), "is a folder", "Name a file inside it", "not-a-database")]
     if not is_writable(path):
-        return [_error(str(path), "cannot be written", "Give this user write permission", "read-only")]
+        return [error_finding(str(path), "cannot be written", "Give this user write permission", "read-only")]
     if not is_writable(path.parent):
-        return [_error(str(path.parent), "cannot be written, but the log goes there", "Give permission", "read-only")]
+        return [
+            error_finding(str(path.parent), "cannot be written, but the log goes there", "Give permission", "read-only")
+        ]
     if is_duckdb and path.exists() and path.stat().st_size and not _is_database(path):
-        return [_error(str(path), "is not a DuckDB database", "Name another file", "not-a-database")]
+        return [error_finding(str(path), "is not a DuckDB database", "Name another file", "not-a-database")]
     return []
 
 
 def _is_database(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(_MAGIC_OFFSET + len(_MAGIC))[_MAGIC_OFFSET:] == _MAGIC
-
-
-def _error(subject: str, message: str, advice: str, code: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
 
 
 __all__ = ["DuckDBSink", "file_findings"]

@@ -23,9 +23,10 @@ from sinks.duckdb.lanes import LANE_TABLE, own_schema
 from sinks.duckdb.session import Session
 from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
-from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.sink import Finding, WriteMode
 from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, require_only_copied
 from wallaby.transform.moves import NO_MOVES, Moves, known_numbers
+from wallaby.transform.target import collision, require_fit, shape_finding
 
 _WHERE: str = "WHERE lower(target_schema) = lower(?) AND lower(target_table) = lower(?)"
 
@@ -101,7 +102,8 @@ class Tables:
         self._require_versions(target, existing, schema)
         mode = self.options.write_mode
         if mode is not WriteMode.APPEND and owned:
-            moved = moved_columns(target, existing, owned, wanted, keeps_dropped=mode is WriteMode.HISTORY)
+            history_of = schema if mode is WriteMode.HISTORY else None
+            moved = moved_columns(target, existing, owned, wanted, history_of=history_of)
             self._apply(moved, schema)
             moves = moved.moves
             if moved.statements:
@@ -151,24 +153,15 @@ class Tables:
             other = sources.setdefault(target.folded, schema.name)
             try:
                 if other != schema.name:
-                    raise _collision(target, schema.name, other)
+                    raise collision(target, schema.name, other, ignores_case=True)
                 wanted = self.wanted(schema)
                 _require_not_own(target)
                 existing = read_columns(self._session, target) if can_read else None
                 if existing is not None:
                     self._require_versions(target, existing, schema)
-                    _require_fit(self._change(target, existing, wanted), schema)
+                    require_fit(self._change(target, existing, wanted).unfit, schema.name)
             except (Refused, ConfigError) as error:
-                code = "name-collision" if "name-collision" in error.message else "table-shape"
-                found.append(
-                    Finding(
-                        severity=Severity.ERROR,
-                        subject=f"table {schema.name}",
-                        message=error.message,
-                        advice=error.advice,
-                        code=code,
-                    )
-                )
+                found.append(shape_finding(schema.name, error))
         return found
 
     def _require_versions(self, target: TargetName, existing: tuple[TargetColumn, ...], schema: TableSchema) -> None:
@@ -176,14 +169,14 @@ class Tables:
         is_history = self.options.write_mode is WriteMode.HISTORY
         has_versions = holds_versions((column.name for column in existing), schema, self.options.version_columns)
         if is_history != has_versions and not self._is_empty(target):
-            _require_fit(Change((), (NO_VERSIONS if is_history else VERSIONS,)), schema)
+            require_fit((NO_VERSIONS if is_history else VERSIONS,), schema.name)
 
     def _has_versions(self, existing: tuple[TargetColumn, ...]) -> bool:
         names = {fold(name) for name in self.options.version_columns.names}
         return self.options.write_mode is WriteMode.HISTORY and names <= {fold(column.name) for column in existing}
 
     def _apply(self, plan: Change, schema: TableSchema) -> None:
-        _require_fit(plan, schema)
+        require_fit(plan.unfit, schema.name)
         for statement in plan.statements:
             self._session.query(statement, table=schema.name)
 
@@ -228,7 +221,7 @@ class Tables:
 def _require_free(target: TargetName, source: TableName, known: _Known | None) -> None:
     _require_not_own(target)
     if known is not None and known.source != source:
-        raise _collision(target, source, known.source)
+        raise collision(target, source, known.source, ignores_case=True)
 
 
 def _require_not_own(target: TargetName) -> None:
@@ -240,23 +233,6 @@ def _require_not_own(target: TargetName) -> None:
             advice="Choose another schema with the option schema",
             table=target,
         )
-
-
-def _require_fit(plan: Change, schema: TableSchema) -> None:
-    if plan.unfit:
-        raise Refused(
-            f"the target table does not fit: {'; '.join(plan.unfit)}",
-            advice="Change or drop the target table, or choose another with the options schema and table",
-            table=schema.name,
-        )
-
-
-def _collision(target: TargetName, source: TableName, other: TableName) -> Refused:
-    return Refused(
-        f"{source} and {other} would both be written to {target} (name-collision)",
-        advice="Case in names is ignored, and one target holds one table: give each its own destination",
-        table=source,
-    )
 
 
 __all__ = ["Tables"]

@@ -15,7 +15,7 @@ from sinks.ducklake.config import CAPABILITIES, Catalog, CatalogKind, DuckLakeOp
 from sinks.ducklake.session import ENGINE, LakeSession
 from wallaby.errors import Refused, WallabyError
 from wallaby.schema import TableSchema
-from wallaby.sink import Capabilities, Finding, Severity
+from wallaby.sink import Capabilities, Finding, Severity, error_finding
 
 _CONNECT_TIMEOUT_SECONDS: Final = 10
 
@@ -52,11 +52,13 @@ class DuckLakeSink(EngineSink[LakeSession]):
         try:
             exists = exists and self._session.connect_to_lake()
             if not exists and self._options.data_path is None:
-                return [_error("data_path", "a new lake needs it", "Set the option data_path", "missing-data-path")]
+                return [
+                    error_finding("data_path", "a new lake needs it", "Set the option data_path", "missing-data-path")
+                ]
             return found + self._tables.findings(tables, can_read=exists)
         except WallabyError as error:
             code = "catalog" if isinstance(error, Refused) else "locked"
-            return [_error(self._session.place, error.message, error.advice, code)]
+            return [error_finding(self._session.place, error.message, error.advice, code)]
         finally:
             if not was_connected:
                 self._session.close()
@@ -78,17 +80,21 @@ def _catalog_findings(catalog: Catalog) -> tuple[list[Finding], bool]:
         # Without DuckDB's or libpq's words: they may name the login.
         message = f"does not answer, or refuses the login ({type(error).__name__})"
         return [
-            _error(catalog.place, message, "Check address, login and pg_hba.conf", "destination-unreachable")
+            error_finding(catalog.place, message, "Check address, login and pg_hba.conf", "destination-unreachable")
         ], False
     assert row is not None, "a query without FROM returns one row"
     is_read_only, exists, may_write = row
     if is_read_only:
-        return [_error(catalog.place, "is read-only", "Name the primary server", "destination-read-only")], exists
+        return [
+            error_finding(catalog.place, "is read-only", "Name the primary server", "destination-read-only")
+        ], exists
     if not may_write and exists:
         advice = "GRANT SELECT, INSERT, UPDATE, DELETE on its tables, and CREATE on their schema"
-        return [_error(catalog.place, "the role may read it and not write it", advice, "read-only")], exists
+        return [error_finding(catalog.place, "the role may read it and not write it", advice, "read-only")], exists
     if not may_write:
-        return [_error(catalog.place, "nothing can be made in it", "GRANT CREATE on its schema", "read-only")], exists
+        return [
+            error_finding(catalog.place, "nothing can be made in it", "GRANT CREATE on its schema", "read-only")
+        ], exists
     return [], exists
 
 
@@ -101,16 +107,12 @@ def _data_findings(options: DuckLakeOptions) -> list[Finding]:
     path = Path(options.data_path)
     nearest = path if path.is_dir() else path.parent
     if path.exists() and not path.is_dir():
-        return [_error(str(path), "is not a folder", "Name a folder", "not-a-folder")]
+        return [error_finding(str(path), "is not a folder", "Name a folder", "not-a-folder")]
     if not nearest.is_dir():
-        return [_error(str(nearest), "the folder does not exist", f"Create {nearest}", "missing-folder")]
+        return [error_finding(str(nearest), "the folder does not exist", f"Create {nearest}", "missing-folder")]
     if not os.access(nearest, os.W_OK):
-        return [_error(str(nearest), "cannot be written", "Give this user write permission", "read-only")]
+        return [error_finding(str(nearest), "cannot be written", "Give this user write permission", "read-only")]
     return []
-
-
-def _error(subject: str, message: str, advice: str, code: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
 
 
 __all__ = ["DuckLakeSink"]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sinks.files.errors import error_finding, translated
+from sinks.files.errors import translated
 from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders
 from sinks.files.storage import DataFile
 from wallaby.errors import Transient
-from wallaby.sink import Finding
+from wallaby.sink import Finding, error_finding
 from wallaby.window import LaneId
 
 _PREPARED: Final = ".new-"

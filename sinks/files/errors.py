@@ -1,4 +1,4 @@
-"""Errors of the file system as ours: the one place that knows both, and how findings about a root look."""
+"""Errors of the file system as ours: the one place that knows both."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Final
 import pyarrow as pa
 
 from wallaby.errors import OutcomeUnknown, RowRefused, Transient, WallabyError
-from wallaby.sink import Finding, Severity
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -51,9 +50,4 @@ def translate(error: OSError, **where: Any) -> WallabyError:
     return Transient(f"the file system answered {name}", advice="Look at the disk and the mount", **where)
 
 
-def error_finding(subject: str, message: str, advice: str, code: str) -> Finding:
-    """A finding that keeps the flow from starting."""
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
-
-
-__all__ = ["error_finding", "outcome_unknown", "translate", "translated"]
+__all__ = ["outcome_unknown", "translate", "translated"]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sinks.files.config import CAPABILITIES, LogOptions
 from sinks.files.ddl import require_log
-from sinks.files.errors import error_finding, translated
+from sinks.files.errors import translated
 from sinks.files.layout import FORMAT_KEY, FORMAT_VERSION
 from sinks.files.manifests import Entry, Kind, ManifestLog, live_files, next_entry
 from sinks.files.storage import Storage
@@ -18,7 +18,7 @@ from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.lsn import START, Position
 from wallaby.record import require_epoch
 from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Capabilities, Finding, SinkWriter
+from wallaby.sink import Capabilities, Finding, SinkWriter, error_finding
 from wallaby.window import LaneId
 
 _APPEND_ATTEMPTS_MAX: Final = 100

@@ -10,7 +10,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import Engine, text
 
 from sinks.iceberg.errors import Doing, translated
-from wallaby.sink import Finding, Severity
+from wallaby.sink import Finding, error_finding
 
 _ASKED: Final = text(
     """
@@ -43,7 +43,7 @@ def _of_file(engine: Engine) -> list[Finding]:
     if all(os.access(place, os.W_OK) for place in places):
         return []
     advice = "Give this user write permission for the catalog's file and its folder"
-    return [_error("the catalog's file cannot be written", advice, "read-only")]
+    return [error_finding("catalog", "the catalog's file cannot be written", advice, "read-only")]
 
 
 def _of_database(engine: Engine) -> list[Finding]:
@@ -51,15 +51,11 @@ def _of_database(engine: Engine) -> list[Finding]:
         is_read_only, may_write = connection.execute(_ASKED).one()
     if is_read_only:
         advice = "Connect to the primary, or to a database whose default is not read only"
-        return [_error("the catalog's database is read only", advice, "destination-read-only")]
+        return [error_finding("catalog", "the catalog's database is read only", advice, "destination-read-only")]
     if not may_write:
         advice = "Grant INSERT, UPDATE and DELETE on iceberg_tables and iceberg_namespace_properties"
-        return [_error("the role may read the catalog and not write it", advice, "read-only")]
+        return [error_finding("catalog", "the role may read the catalog and not write it", advice, "read-only")]
     return []
-
-
-def _error(message: str, advice: str, code: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject="catalog", message=message, advice=advice, code=code)
 
 
 __all__ = ["catalog_findings"]

@@ -12,10 +12,9 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BeforeValidator, Field
 
 from wallaby import secret
-from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
 from wallaby.flow.duration import Duration
-from wallaby.flow.options import MAINTENANCE_INTERVAL_MIN, HistoryOptions, TypeOptions, Unrepresentable, off_or_lower
+from wallaby.flow.options import HistoryOptions, MaintenanceOptions, TypeOptions, Unrepresentable
 from wallaby.flow.size import ByteSize
 from wallaby.flow.tables import split_list
 from wallaby.sink import Capabilities, WriteMode
@@ -71,7 +70,7 @@ def _properties(value: Any) -> Any:
     return found
 
 
-class IcebergOptions(HistoryOptions, TypeOptions):
+class IcebergOptions(HistoryOptions, TypeOptions, MaintenanceOptions):
     """Which catalog, where the files go, and how tables are laid out."""
 
     secret_fields: ClassVar[frozenset[str]] = frozenset({"catalog_uri"})
@@ -119,10 +118,6 @@ class IcebergOptions(HistoryOptions, TypeOptions):
     the key columns of all files that may hold a changed key."""
     commit_interval: Duration = timedelta(seconds=1)
     """A file per table and commit, and a delete file for a mirror: one second keeps their number bearable."""
-    maintenance: Annotated[Maintenance, BeforeValidator(off_or_lower)] = Maintenance.AUTO
-    """``auto`` (wallaby compacts, expires and cleans beside the flow) or ``off``."""
-    maintenance_interval: Duration = timedelta(minutes=10)
-    """Between two rounds over the tables: a round costs a look at each."""
     compact_files: int = Field(default=16, ge=2, le=10_000)
     """Small files of a partition, or its delete files, that are put together. A file that lost a fifth of its rows is
     written again, too."""
@@ -226,8 +221,7 @@ def read_options(options: Mapping[str, Any]) -> IcebergOptions:
             advice="A commit under way has files nobody knows yet; days are safe",
             field="orphan_age",
         )
-    if read.maintenance_interval < MAINTENANCE_INTERVAL_MIN:
-        raise ConfigError("must be a second at least", advice="Minutes suit most tables", field="maintenance_interval")
+    read.require_maintenance()
     for name in read.catalog_properties:
         if secret.is_sensitive_name(name):
             raise ConfigError(

@@ -7,7 +7,7 @@ id and so its values in files written before; a column made again under its old 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from pyiceberg.partitioning import PartitionField as SpecField
@@ -121,24 +121,28 @@ def reshape(
     last_id: int,
     bound_ids: frozenset[int] = frozenset(),
     is_empty: bool = False,
-    keeps_dropped: bool = False,
+    history_of: TableSchema | None = None,
 ) -> Reshape:
     """From ``table`` to ``wanted``: drop, rename, widen, add. A wider type than wanted fits.
 
     ``owned`` are the columns (name, attnum) the source had when wallaby last looked; nothing is dropped or renamed
     without. ``bound_ids`` are fields that partitions or the sort order are made of. ``last_id`` is the highest field id
-    the table ever had. Rows of an ``is_empty`` table hold nothing in a new column. With ``keeps_dropped`` columns the
-    source dropped stay, as the past of a history has them.
+    the table ever had. Rows of an ``is_empty`` table hold nothing in a new column. In the ``history_of`` a table
+    columns that it dropped stay, as the past has them.
     """
     fields = {field.name: field for field in table.fields}
-    moves = _moves(fields, owned, wanted)
-    unfit = moves.misfits(fields, keeps_dropped=keeps_dropped)
-    if keeps_dropped:
-        moves = replace(moves, dropped=())
-    bound = [name for name in moves.dropped if fields[name].field_id in bound_ids]
+    # A history's own columns are nothing a column of the source could have become.
+    sources = wanted if history_of is None else wanted[: len(history_of.columns)]
+    moves = _moves(fields, owned, sources)
+    unfit = moves.misfits(fields)
+    dropped = moves.dropped
+    if history_of is not None:
+        names = [column.name for column in sources]
+        moves, dropped = moves.keeping(fields, owned=[name for name, _ in owned], wanted=names), ()
+    bound = [name for name in dropped if fields[name].field_id in bound_ids]
     unfit += [f"column {name} was dropped, but the table is partitioned or sorted by it" for name in bound]
-    renamed = dict(moves.renamed)
-    kept = {renamed.get(field.name, field.name): field for field in table.fields if field.name not in moves.dropped}
+    renamed = dict((*moves.renamed, *moves.aside))
+    kept = {renamed.get(field.name, field.name): field for field in table.fields if field.name not in dropped}
     numbers = Numbers(last_id)
     result: list[NestedField] = []
     needed = {column.name: column for column in wanted}

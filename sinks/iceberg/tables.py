@@ -41,9 +41,10 @@ from sinks.iceberg.errors import Conflict
 from sinks.iceberg.versions import ROW_GROUP_ROWS, holds_only_copies
 from wallaby.errors import ConfigError, Refused, Transient
 from wallaby.schema import TableName, TableSchema
-from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.sink import Finding, WriteMode
 from wallaby.transform.history import NO_VERSIONS, VERSIONS, holds_versions, require_only_copied
 from wallaby.transform.moves import known_numbers
+from wallaby.transform.target import collision, require_fit, shape_finding
 
 SOURCE: Final = "wallaby.source"
 COLUMNS: Final = "wallaby.columns"
@@ -119,7 +120,7 @@ class Tables:
             other = sources.setdefault(target, schema.name)
             try:
                 if other != schema.name:
-                    raise _collision(target, schema.name, other)
+                    raise collision(target, schema.name, other)
                 self._require_not_own(target)
                 wanted = self.wanted(schema)
                 table = self._session.find(target.namespace, target.table)
@@ -127,18 +128,9 @@ class Tables:
                     self._layout(new_schema(wanted), schema.name)
                 else:
                     _require_source(table, schema.name, target)
-                    _require_fit(self._reshape(table, wanted, schema), schema)
+                    require_fit(self._reshape(table, wanted, schema).unfit, schema.name)
             except (Refused, ConfigError) as error:
-                code = "name-collision" if "name-collision" in error.message else "table-shape"
-                found.append(
-                    Finding(
-                        severity=Severity.ERROR,
-                        subject=f"table {schema.name}",
-                        message=error.message,
-                        advice=error.advice,
-                        code=code,
-                    )
-                )
+                found.append(shape_finding(schema.name, error))
         return found
 
     def _create(self, target: TargetName, wanted: tuple[WantedColumn, ...], schema: TableSchema) -> Table:
@@ -164,7 +156,7 @@ class Tables:
         target = self.target(schema.name)
         _require_source(table, schema.name, target)
         plan = self._reshape(table, wanted, schema)
-        _require_fit(plan, schema)
+        require_fit(plan.unfit, schema.name)
         numbers = known_numbers(dict(_owned(table)), plan.moves)
         properties = {
             SOURCE: _name(schema.name),
@@ -200,7 +192,7 @@ class Tables:
             last_id=table.metadata.last_column_id,
             bound_ids=frozenset(bound),
             is_empty=is_empty(table),
-            keeps_dropped=is_history,
+            history_of=schema if is_history else None,
         )
 
     def _require_not_own(self, target: TargetName) -> None:
@@ -239,24 +231,7 @@ def _owned(table: Table) -> tuple[tuple[str, int], ...]:
 def _require_source(table: Table, source: TableName, target: TargetName) -> None:
     known = table.properties.get(SOURCE)
     if known is not None and known != _name(source):
-        raise _collision(target, source, TableName(*json.loads(known)))
-
-
-def _require_fit(plan: Reshape, schema: TableSchema) -> None:
-    if plan.unfit:
-        raise Refused(
-            f"the target table does not fit: {'; '.join(plan.unfit)}",
-            advice="Change or drop the target table, or choose another with the options schema and table",
-            table=schema.name,
-        )
-
-
-def _collision(target: TargetName, source: TableName, other: TableName) -> Refused:
-    return Refused(
-        f"{source} and {other} would both be written to {target} (name-collision)",
-        advice="One target holds one table: give each its own destination",
-        table=source,
-    )
+        raise collision(target, source, TableName(*json.loads(known)))
 
 
 __all__ = ["Tables", "is_empty"]

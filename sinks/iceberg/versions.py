@@ -31,6 +31,8 @@ from wallaby.versions import VersionColumns
 
 ROW_GROUP_ROWS: Final = 1 << 16
 """Rows per row group in the files of a history: what is read to end one version."""
+ENDED_BYTES_MAX: Final = 64 << 20
+"""Bytes of open versions in memory before those a TRUNCATE ends are written; more by a row group at most."""
 
 
 class OpenVersions:
@@ -55,18 +57,25 @@ class OpenVersions:
         ended = [closed(table, plan.closes, one.keys, self._columns) for table, one in zip(rows, found, strict=True)]
         return pa.concat_tables(ended, promote_options="permissive") if ended else None, _stored(schema, added)
 
-    def end_all(self, closes: pa.Table) -> Iterator[pa.Table]:
-        """Take every open version away; gives, file by file, the rows ended as the one row of ``closes`` says."""
+    def end_all(self, closes: pa.Table, *, bytes_max: int = ENDED_BYTES_MAX) -> Iterator[pa.Table]:
+        """Take every open version away; gives the rows ended as the one row of ``closes`` says, file by file, of each
+        so many row groups at once that they reach ``bytes_max``."""
         for file in list(self._live.files):
             flags = single(self._live.scan(file, (self._columns.is_current,)).column(0))
             is_open = pc.fill_null(flags, False).to_numpy(zero_copy_only=False)
             is_open[self._live.deleted(file)] = False
             places = np.flatnonzero(is_open)
-            if len(places):
-                one = Found(file, places, np.zeros(len(places), np.int64))
-                rows = self._rows(one)
-                self._live.take_away([one])
-                yield closed(rows, closes, one.keys, self._columns)
+            if not len(places):
+                continue
+            waiting: list[pa.Table] = []
+            for rows in read_row_groups(self._live.table, file, places):
+                waiting.append(closed(rows, closes, np.zeros(rows.num_rows, np.int64), self._columns))
+                if sum(table.nbytes for table in waiting) >= bytes_max:
+                    yield pa.concat_tables(waiting)
+                    waiting.clear()
+            if waiting:
+                yield pa.concat_tables(waiting)
+            self._live.take_away([Found(file, places, np.zeros(len(places), np.int64))])
 
     def _rows(self, found: Found) -> pa.Table:
         return read_rows(self._live.table, found.file, found.positions)
@@ -83,9 +92,14 @@ def holds_only_copies(table: Table, columns: VersionColumns) -> bool:
 
 
 def read_rows(table: Table, file: DataFile, positions: Positions) -> pa.Table:
-    """The rows of ``file`` at ``positions`` (ascending), all columns in the table's present shape.
+    """The rows of ``file`` at ``positions`` (ascending, at least one), all columns in the table's present shape."""
+    return pa.concat_tables(read_row_groups(table, file, positions))
 
-    Reads the row groups that hold them and no others; pyiceberg's own scans read files whole.
+
+def read_row_groups(table: Table, file: DataFile, positions: Positions) -> Iterator[pa.Table]:
+    """As `read_rows`, one row group after the other.
+
+    Reads those that hold the rows and no others; pyiceberg's own scans read files whole.
     """
     with translated(Doing.READ, table=".".join(table.name())), table.io.new_input(file.file_path).open() as stream:
         parquet = pq.ParquetFile(stream if hasattr(stream, "read_at") else pa.PythonFile(stream))
@@ -93,16 +107,14 @@ def read_rows(table: Table, file: DataFile, positions: Positions) -> pa.Table:
         counts = np.array([parquet.metadata.row_group(number).num_rows for number in groups], np.int64)
         starts = np.cumsum(counts) - counts
         group = np.searchsorted(starts, positions, "right") - 1
-        wanted = np.unique(group)
-        read_starts = np.cumsum(counts[wanted]) - counts[wanted]
-        places = positions - starts[group] + read_starts[np.searchsorted(wanted, group)]
-        rows = parquet.read_row_groups(wanted.tolist()).take(pa.array(places)).combine_chunks()
         present = pyarrow_to_schema(parquet.schema_arrow, table.name_mapping(), downcast_ns_timestamp_to_us=True)
-        [batch] = rows.to_batches()
-        shaped = _to_requested_schema(
-            table.schema(), present, batch, downcast_ns_timestamp_to_us=True, allow_timestamp_tz_mismatch=True
-        )
-    return pa.Table.from_batches([shaped])
+        for number in np.unique(group).tolist():
+            places = positions[group == number] - starts[number]
+            [batch] = parquet.read_row_group(number).take(pa.array(places)).combine_chunks().to_batches()
+            shaped = _to_requested_schema(
+                table.schema(), present, batch, downcast_ns_timestamp_to_us=True, allow_timestamp_tz_mismatch=True
+            )
+            yield pa.Table.from_batches([shaped])
 
 
 def _stored(schema: TableSchema, added: list[pa.Table]) -> pa.Table:
@@ -113,4 +125,4 @@ def _stored(schema: TableSchema, added: list[pa.Table]) -> pa.Table:
     return stored_rows((rows.schema.names[i] for i in kept), (rows.column(i) for i in kept))
 
 
-__all__ = ["ROW_GROUP_ROWS", "OpenVersions", "holds_only_copies", "read_rows"]
+__all__ = ["ENDED_BYTES_MAX", "ROW_GROUP_ROWS", "OpenVersions", "holds_only_copies", "read_row_groups", "read_rows"]

@@ -13,7 +13,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from sinks.iceberg.catalogs import catalog_properties, warehouse
 from sinks.iceberg.config import CatalogType, IcebergOptions
 from sinks.iceberg.errors import says_denied, says_wrong_keys
-from wallaby.sink import Finding, Severity
+from wallaby.sink import Finding, Severity, error_finding
 
 _S3: Final = frozenset({"s3", "s3a", "s3n"})
 
@@ -39,10 +39,14 @@ def _directory_findings(path: Path, subject: str) -> list[Finding]:
     while not found.exists() and found != found.parent:
         found = found.parent
     if not found.is_dir():
-        return [_error(subject, f"{found} is not a directory", "Name a directory as the warehouse", "not-a-directory")]
+        return [
+            error_finding(
+                subject, f"{found} is not a directory", "Name a directory as the warehouse", "not-a-directory"
+            )
+        ]
     if not os.access(found, os.W_OK | os.X_OK):
         advice = f"Give this user write permission for {found}"
-        return [_error(subject, "the warehouse cannot be written", advice, "read-only")]
+        return [error_finding(subject, "the warehouse cannot be written", advice, "read-only")]
     return []
 
 
@@ -59,14 +63,18 @@ def _bucket_findings(options: IcebergOptions, bucket: str, prefix: str) -> list[
     except OSError:
         return []  # there, and not to be asked about by these keys
     if is_missing:
-        return [_error(subject, "the bucket does not exist", "Create it, or correct warehouse", "missing-bucket")]
+        return [
+            error_finding(subject, "the bucket does not exist", "Create it, or correct warehouse", "missing-bucket")
+        ]
     return []
 
 
 def _denied(subject: str, text: str) -> Finding:
     """The store's own text names the keys: it is read and not shown."""
     if says_wrong_keys(text):
-        return _error(subject, "the store refuses the keys", "Correct access_key and secret_key", "access-denied")
+        return error_finding(
+            subject, "the store refuses the keys", "Correct access_key and secret_key", "access-denied"
+        )
     if says_denied(text):
         return Finding(
             severity=Severity.WARNING,
@@ -75,13 +83,9 @@ def _denied(subject: str, text: str) -> Finding:
             advice="Reading, writing and deleting objects is needed; allow listing too, and check can look",
             code="access-denied",
         )
-    return _error(
+    return error_finding(
         subject, "the store does not answer", "Look at endpoint, region and the network", "destination-unreachable"
     )
-
-
-def _error(subject: str, message: str, advice: str, code: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
 
 
 __all__ = ["warehouse_findings"]

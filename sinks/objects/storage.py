@@ -23,13 +23,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from sinks.files.errors import error_finding
 from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
 from sinks.files.storage import DataFile
 from sinks.objects.parallel import each
 from sinks.objects.store import Listing, ObjectStore
 from wallaby.errors import OutcomeUnknown, Refused, Transient
-from wallaby.sink import Finding
+from wallaby.sink import Finding, error_finding
 from wallaby.window import LaneId
 
 INTENT_AGE_MIN: Final = timedelta(days=1)

@@ -9,7 +9,7 @@ import psycopg
 from sinks.pgstream.config import PgstreamOptions
 from sinks.postgres.tables import Tables as PositionTables
 from wallaby.schema import TableSchema
-from wallaby.sink import Finding, Severity
+from wallaby.sink import Finding, error_finding
 from wallaby.streams import schema
 from wallaby.streams.publish import Publisher
 from wallaby.transform.append import append_schema
@@ -40,20 +40,20 @@ def findings(connection: psycopg.Connection[Any], options: PgstreamOptions) -> l
     found = []
     if is_standby or is_read_only:
         message = "it is a standby" if is_standby else "its sessions are read-only"
-        found.append(_error("destination-read-only", "destination database", message, "Point the DSN at the primary"))
+        found.append(
+            error_finding("destination database", message, "Point the DSN at the primary", "destination-read-only")
+        )
     if encoding != "UTF8":
-        found.append(_error("encoding", "destination database", f"its encoding is {encoding}", "Use one with UTF8"))
+        found.append(
+            error_finding("destination database", f"its encoding is {encoding}", "Use one with UTF8", "encoding")
+        )
     if not may_create and not has_schema:
         found.append(
-            _error(
-                "privilege",
+            error_finding(
                 f"schema {options.state_schema}",
                 "it does not exist and the role may not create schemas",
                 "GRANT CREATE ON DATABASE to the role, or create the schema and make the role its owner",
+                "privilege",
             )
         )
     return found
-
-
-def _error(code: str, subject: str, message: str, advice: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)

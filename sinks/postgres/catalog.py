@@ -12,6 +12,7 @@ from sinks.postgres.types import ElementType, TargetColumn, transport
 from wallaby.errors import Refused
 from wallaby.kept_types import TEXT, Kept
 from wallaby.pgtypes.layout import layout_of
+from wallaby.pgtypes.numeric import precision_and_scale
 from wallaby.schema import FIRST_USER_OID, PgType, TableName, TypeKind, quote_identifier
 from wallaby.transform.casts import Fidelity
 
@@ -235,8 +236,8 @@ def kept_as(pg_type: PgType, typmod: int) -> Kept:
     if pg_type.kind is TypeKind.DOMAIN and pg_type.base is not None:
         return kept_as(pg_type.base, pg_type.base_typmod)
     name = pg_type.name if element is None else f"{element.name}[]"
-    if pg_type.name == "numeric" and typmod >= 4:
-        name = f"numeric({typmod - 4 >> 16},{typmod - 4 & 0x7FF})"
+    if pg_type.name == "numeric" and (declared := precision_and_scale(typmod)) is not None:
+        name = f"numeric({declared[0]},{declared[1]})"
     if (element or pg_type).name in _AS_TEXT:
         return Kept("text", reason=TEXT)
     if pg_type.extension:

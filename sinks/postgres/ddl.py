@@ -16,6 +16,7 @@ from sinks.postgres.catalog import Target, qualified, stand_in
 from sinks.postgres.types import TargetColumn, is_widening
 from wallaby.pgoutput.relations import COLUMNS_MAX
 from wallaby.pgtypes.builtin import builtin_type
+from wallaby.pgtypes.numeric import precision_and_scale
 from wallaby.pgtypes.types import arrow_field
 from wallaby.schema import FIRST_USER_OID, PgType, TableName, TableSchema, TypeKind, quote_identifier
 from wallaby.sink import WriteMode
@@ -263,8 +264,8 @@ def move(
 ) -> tuple[Fit, Moves]:
     """What the source renamed and made again since it had the ``noted`` columns; done before `fit`.
 
-    With ``keeps_dropped`` a column made again goes on, as the past of a history has it. In a target of somebody else
-    these are differences.
+    With ``keeps_dropped`` a column that went stays, as the past of a history has it, under another name where its own
+    is needed. In a target of somebody else these are differences.
     """
     known = [
         KnownColumn(column.name, column.attnum, found.sql)
@@ -273,27 +274,32 @@ def move(
     ]
     now = [KnownColumn(column.name, column.attnum, name) for column, name in zip(wanted, type_names, strict=True)]
     moves = column_moves(known, now)
-    unclear = [
-        f"column {old} went as {new} came: renamed, or dropped and another added?"
-        for old, new in moves.unclear
-        if target.column(new) is None
-    ]
+    present = {column.column for column in target.columns}
+    unclear = moves.misfits(present)
     names = {column.name for column in wanted}
-    again = [name for name in moves.dropped if name in names and not keeps_dropped]
+    again = [name for name in moves.dropped if name in names]
+    if keeps_dropped:
+        ours = [column.name for column in noted if column.name in present]
+        moves = moves.keeping(ours, owned=[column.name for column in known], wanted=[c.name for c in wanted])
+        again = [old for old, _ in moves.aside]
     if not is_ours:
         renamed = [f"column {old} is called {new} at the source now" for old, new in moves.renamed]
         return Fit((), (*unclear, *renamed, *(f"column {name} was made again at the source" for name in again))), moves
-    # What an earlier column of a new one's name left behind is not the new one's.
-    if not keeps_dropped:
-        gone = [column.name for column in noted if column.is_gone]
-        again += [name for name in gone if name in names and target.column(name)]
     alter = f"ALTER TABLE {target.sql}"
-    drops = [(f"{alter} DROP COLUMN {quote_identifier(name)}", f"column {name} was made again") for name in again]
+    if keeps_dropped:
+        cleared = [
+            (f"{alter} RENAME COLUMN {quote_identifier(old)} TO {quote_identifier(new)}", f"column {old} was dropped")
+            for old, new in moves.aside
+        ]
+    else:
+        # What an earlier column of a new one's name left behind is not the new one's.
+        again += [column.name for column in noted if column.is_gone and column.name in names & present]
+        cleared = [(f"{alter} DROP COLUMN {quote_identifier(name)}", f"column {name} was made again") for name in again]
     renames = [
         (f"{alter} RENAME COLUMN {quote_identifier(old)} TO {quote_identifier(new)}", f"column {old} became {new}")
         for old, new in rename_steps(moves.renamed)
     ]
-    return Fit((*drops, *renames), tuple(unclear)), moves
+    return Fit((*cleared, *renames), tuple(unclear)), moves
 
 
 def note(noted: Sequence[Noted], wanted: Sequence[Wanted], moves: Moves) -> tuple[Noted, ...]:
@@ -301,7 +307,15 @@ def note(noted: Sequence[Noted], wanted: Sequence[Wanted], moves: Moves) -> tupl
     numbers = known_numbers({column.name: column.attnum for column in noted if not column.is_gone}, moves)
     present = [Noted(column.name, column.attnum or numbers.get(column.name, 0)) for column in wanted]
     names = {column.name for column in present} | {old for old, _ in moves.renamed}
-    return (*present, *(Noted(column.name, column.attnum, True) for column in noted if column.name not in names))
+    aside = dict(moves.aside)
+    return (
+        *present,
+        *(
+            Noted(aside.get(column.name, column.name), column.attnum, True)
+            for column in noted
+            if column.name in aside or column.name not in names
+        ),
+    )
 
 
 def type_difference(wanted: Wanted, type_name: str, found: TargetColumn) -> str:
@@ -340,9 +354,10 @@ def _holds(name: str, source: int, target: int) -> bool:
     if source == -1:
         return False
     if name == "numeric":
-        source_scale, target_scale = (source - 4) & 0x7FF, (target - 4) & 0x7FF
-        source_whole, target_whole = ((source - 4) >> 16) - source_scale, ((target - 4) >> 16) - target_scale
-        return target_scale >= source_scale and target_whole >= source_whole
+        given, room = precision_and_scale(source), precision_and_scale(target)
+        assert given is not None, f"modifier {source} of numeric"
+        assert room is not None, f"modifier {target} of numeric"
+        return room[1] >= given[1] and room[0] - room[1] >= given[0] - given[1]
     return name in ("varchar", "varbit", "time", "timestamp", "timestamptz", "timetz") and target > source
 
 

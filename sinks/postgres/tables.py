@@ -13,7 +13,7 @@ from sinks.postgres.catalog import Target, missing_types, qualified, read_target
 from sinks.postgres.config import PostgresDestinationOptions
 from wallaby.errors import ConfigError, Refused
 from wallaby.schema import TableName, TableSchema, quote_identifier
-from wallaby.sink import Finding, Severity, WriteMode
+from wallaby.sink import Finding, Severity, WriteMode, error_finding
 from wallaby.transform.history import VERSIONS, holds_versions
 from wallaby.transform.moves import NO_MOVES
 
@@ -135,12 +135,12 @@ class Tables:
         for schema in schemas:
             name = options.target_of(schema.name)
             if problem := ddl.too_wide(schema, options.write_mode):
-                found.append(_error("table-shape", f"table {schema.name}", problem, _LEAVE_OUT))
+                found.append(error_finding(f"table {schema.name}", problem, _LEAVE_OUT, "table-shape"))
                 continue
             try:
                 ddl.wanted_columns(schema, options.write_mode, options.version_columns)
             except (Refused, ConfigError) as error:
-                found.append(_error("table-shape", f"table {schema.name}", error.message, error.advice))
+                found.append(error_finding(f"table {schema.name}", error.message, error.advice, "table-shape"))
                 continue
             target = read_target(connection, name)
             if target is not None:
@@ -149,27 +149,29 @@ class Tables:
             found.extend(self._type_findings(connection, schema))
             if not options.create_tables:
                 found.append(
-                    _error("table-shape", f"table {name}", "it does not exist", "Create it, or set create_tables: true")
+                    error_finding(
+                        f"table {name}", "it does not exist", "Create it, or set create_tables: true", "table-shape"
+                    )
                 )
             elif not _has_schema(connection, name.schema):
                 missing_schemas.add(name.schema)
             elif not _may(connection, "has_schema_privilege(%s, 'CREATE')", name.schema):
                 found.append(
-                    _error(
-                        "privilege",
+                    error_finding(
                         f"schema {name.schema}",
                         "the role may not create tables here",
                         f"GRANT CREATE ON SCHEMA {quote_identifier(name.schema)} to the role, or create the table",
+                        "privilege",
                     )
                 )
         if missing_schemas and not _may(connection, "has_database_privilege(current_database(), 'CREATE')"):
             for schema_name in sorted(missing_schemas):
                 found.append(
-                    _error(
-                        "privilege",
+                    error_finding(
                         f"schema {schema_name}",
                         "it does not exist and the role may not create schemas",
                         "GRANT CREATE ON DATABASE to the role, or create the schema and make the role its owner",
+                        "privilege",
                     )
                 )
         return found
@@ -216,22 +218,22 @@ class Tables:
         ):
             differences += (VERSIONS,)
         found = [
-            _error(
-                "table-shape",
+            error_finding(
                 f"table {target.name}",
                 difference,
                 "Change the target, drop it so that wallaby creates it, or name another schema",
+                "table-shape",
             )
             for difference in differences
         ]
         for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"):
             if not _may(connection, f"has_table_privilege(%s, '{privilege}')", target.sql):
                 found.append(
-                    _error(
-                        "privilege",
+                    error_finding(
                         f"table {target.name}",
                         f"the role lacks {privilege}",
                         f"GRANT {privilege} ON {target.sql} to the role",
+                        "privilege",
                     )
                 )
         return found
@@ -340,10 +342,6 @@ def _has_schema(connection: psycopg.Connection[Any], schema: str) -> bool:
 
 def _may(connection: psycopg.Connection[Any], privilege: str, *parameters: str) -> bool:
     return connection.execute(f"SELECT pg_catalog.{privilege}", parameters).fetchone() == (True,)
-
-
-def _error(code: str, subject: str, message: str, advice: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
 
 
 __all__ = ["Entry", "Tables", "qualified", "unfit"]

@@ -14,7 +14,7 @@ from wallaby.lane import Lane
 from wallaby.lsn import START, Lsn, Position
 from wallaby.postgres.slot import SourceIdentity
 from wallaby.relay.session import SessionConfig, SourceSession
-from wallaby.schema import TableName
+from wallaby.schema import KnownNames, TableName
 from wallaby.settings import Limits
 from wallaby.sink import Sink
 from wallaby.snapshot.progress import TableCopy
@@ -55,6 +55,10 @@ class Ledger:
             timeline_begin=identity.timeline_begin,
             database=identity.database,
         )
+
+    def remember_names(self, names: tuple[KnownNames, ...]) -> None:
+        known = {item.oid: item for item in (*self.facts.names, *names)}
+        self.facts = replace(self.facts, names=tuple(known.values()))
 
     def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         for lane, names in tables.items():

@@ -234,7 +234,7 @@ class World:
                 "destinations": [
                     {"name": name, "type": _TYPES.get(name, name), "options": real[name] | self.transforms}
                     if name in real
-                    else {"name": name, "type": "blackhole"}
+                    else {"name": name, "type": "blackhole", "options": self.transforms}
                     for name in self.destinations
                 ],
             }

@@ -12,7 +12,7 @@ import pytest
 
 from tests.sinks.lettered import Lettered
 from tests.sinks.lettered import feed as written
-from wallaby.errors import ConfigError
+from wallaby.errors import ConfigError, Refused
 from wallaby.flow import DeadLetterPolicy
 from wallaby.flow.transforms import TransformOptions
 from wallaby.lane import Lane
@@ -138,6 +138,22 @@ def test_a_dead_letter_holds_no_masked_value(tmp_path: Path, policy: DeadLetterP
         for letter in found:
             assert hidden.encode() not in flow.content(letter)
             assert hidden not in repr(letter) + letter.message
+
+
+@pytest.mark.must_not_fail(7, 23)
+def test_a_row_that_comes_into_where_without_its_toasted_value_is_refused_with_that_advice() -> None:
+    sink = transformed(MemoryDestination(), where="public.orders: total > 0")
+    lane = Lane(sink, LANE, 1)
+    lane.recover()
+    stream = Stream()
+    stream.transaction([(WIDER, insert(1, "long", -1))])
+    stream.transaction([(WIDER, update(1, None, 5, unchanged=["note"]))])
+    first, second = stream.windows()
+    lane.write(first, commit=True)
+    with pytest.raises(Refused, match="rows to be updated are not in the destination") as caught:
+        lane.write(second, commit=True)
+    assert caught.value.advice.startswith("If an update brought the rows into where")
+    lane.close()
 
 
 def test_the_decorator_rehearses_where_the_sink_does() -> None:

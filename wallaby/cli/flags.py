@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from wallaby.switch import switched
+
 _LONG = re.compile(r"-[A-Za-z][A-Za-z0-9]*[A-Za-z0-9-]+(=.*)?", re.DOTALL)
 _SWITCH = re.compile(
     r"--(json|pretty|start|insecure|pause|resume|wait|prune|yes|force|input|snapshot|apply|ordered|aws-rds-iam|resolve-staging)=(.*)",
@@ -20,9 +22,7 @@ def long_flags(arguments: Sequence[str]) -> list[str]:
             return [*result, *arguments[index:]]
         word = f"-{argument}" if _LONG.fullmatch(argument) else argument
         switch = _SWITCH.fullmatch(word)
-        if switch and switch[2].lower() in ("1", "t", "true", "yes"):
-            word = f"--{switch[1]}"
-        elif switch and switch[2].lower() in ("0", "f", "false", "no"):
-            word = f"--no-{switch[1]}"
+        if switch and (is_on := switched(switch[2])) is not None:
+            word = f"--{switch[1]}" if is_on else f"--no-{switch[1]}"
         result.append(word)
     return result

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from wallaby import secret
 from wallaby.errors import ConfigError
 from wallaby.flow.problems import InvalidFlow, Problem, translate
+from wallaby.switch import switched
 
 MODEL_CONFIG: Final = ConfigDict(
     frozen=True,
@@ -107,6 +108,5 @@ class OptionsModel(Strict):
 
 
 def _is_off(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, str | int) and str(value).strip().lower() in ("", "false", "off", "no", "none", "0")
-    )
+    is_empty = value is None or (isinstance(value, str) and value.strip().lower() in ("", "none"))
+    return is_empty or switched(value) is False

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from pydantic import BeforeValidator, Field, field_validator
 
 from wallaby import secret
+from wallaby.care import Maintenance
 from wallaby.errors import ConfigError
 from wallaby.flow.consent import ColumnPattern, parse_column_pattern, read_mappings, read_mappings_file
 from wallaby.flow.duration import Duration
@@ -28,8 +29,7 @@ _NOT_NEEDED: Final = "wallaby sets it by itself"
 _BACKFILL_ONLY: Final = "belongs to mode backfill, which is not used here"
 _NO_META_TABLE: Final = "there is no side table of keys; each destination keeps one position record instead"
 _TYPES: Final = "Remove it; every type has its place in the table of types"
-MAINTENANCE_INTERVAL_MIN: Final = timedelta(seconds=1)
-"""Of a destination that looks after its tables."""
+_MAINTENANCE_INTERVAL_MIN: Final = timedelta(seconds=1)
 
 
 class Unrepresentable(StrEnum):
@@ -143,7 +143,7 @@ def _lower_or_off(value: Any) -> Any:
     return {"true": "on", "false": "off"}.get(text, text) if isinstance(text, str) else text
 
 
-def off_or_lower(value: Any) -> Any:
+def _off_or_lower(value: Any) -> Any:
     """A word in lower case; YAML reads a bare ``off`` as a boolean."""
     return "off" if value is False else _lower(value)
 
@@ -313,6 +313,22 @@ def _version_columns(entries: tuple[str, ...]) -> VersionColumns:
             raise ValueError("must have entries column=name, one for each column")
         names[column] = name
     return VersionColumns.of(names)
+
+
+class MaintenanceOptions(OptionsModel):
+    """Options of the destinations whose tables wallaby looks after beside the flow."""
+
+    maintenance: Annotated[Maintenance, BeforeValidator(_off_or_lower)] = Maintenance.AUTO
+    """``auto`` (wallaby looks after the tables beside the flow) or ``off``."""
+    maintenance_interval: Duration = timedelta(minutes=10)
+    """Between two rounds over the tables: a round costs a look at each."""
+
+    def require_maintenance(self) -> None:
+        """`ConfigError` for rounds without a pause between them."""
+        if self.maintenance_interval < _MAINTENANCE_INTERVAL_MIN:
+            raise ConfigError(
+                "must be a second at least", advice="Minutes suit most tables", field="maintenance_interval"
+            )
 
 
 class TypeOptions(DestinationOptions):

@@ -16,6 +16,7 @@ from wallaby.flow.problems import InvalidFlow, Problem
 from wallaby.flow.tables import split_list
 from wallaby.secret import is_reference
 from wallaby.sink import WriteMode
+from wallaby.switch import switched
 from wallaby.versions import NAME_BYTES_MAX
 
 RESERVED: Final = frozenset(
@@ -93,6 +94,10 @@ class TransformOptions(OptionsModel):
     mask_secret: str = ""
     """The key of ``hmac`` and ``token``, 16 characters or more: ``env:NAME``, ``file:PATH`` or ``secret:NAME``."""
 
+    reveal_columns: tuple[str, ...] = ()
+    """Columns that may be seen though a rename at the source took them from a rule that hid them: ``shop.users.mail``,
+    or of a whole table, its rows as well, ``shop.people.*``. Otherwise such a rename stops the flow."""
+
     where: tuple[str, ...] = ()
     """The rows of some tables that go to this destination: ``shop.orders: total > 0``, SQL over the new row."""
     computed_columns: tuple[str, ...] = ()
@@ -130,7 +135,7 @@ class TransformOptions(OptionsModel):
     def _table_globs(cls, value: Any) -> tuple[str, ...]:
         return _each(value, TableGlob.parse)
 
-    @field_validator("include_columns", "exclude_columns", mode="before")
+    @field_validator("include_columns", "exclude_columns", "reveal_columns", mode="before")
     @classmethod
     def _column_globs(cls, value: Any) -> tuple[str, ...]:
         return _each(value, ColumnGlob.parse)
@@ -270,7 +275,7 @@ def write_mode(options: Mapping[str, Any], modes: Iterable[WriteMode] = frozense
     given = options.get("write_mode")
     word = given.strip().lower() if isinstance(given, str) else given
     if not word:
-        is_log = _is_on(options.get("append_mode")) or set(modes) == {WriteMode.APPEND}
+        is_log = switched(options.get("append_mode")) or set(modes) == {WriteMode.APPEND}
         return WriteMode.APPEND if is_log else WriteMode.MIRROR
     return next((mode for mode in WriteMode if mode.value == word), WriteMode.MIRROR)
 
@@ -278,7 +283,7 @@ def write_mode(options: Mapping[str, Any], modes: Iterable[WriteMode] = frozense
 def sink_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options a sink gets: all that do not belong to the transforms, and the mode that ``append_mode`` means."""
     rest = {name: value for name, value in options.items() if name not in TRANSFORM_NAMES}
-    if _is_on(options.get("append_mode")) and not rest.get("write_mode"):
+    if switched(options.get("append_mode")) and not rest.get("write_mode"):
         rest["write_mode"] = WriteMode.APPEND.value
     return rest
 
@@ -288,10 +293,6 @@ def _each(value: Any, check: Callable[[str], object]) -> tuple[str, ...]:
     for item in items:
         check(item)
     return items
-
-
-def _is_on(value: Any) -> bool:
-    return value is True or (isinstance(value, str | int) and str(value).strip().lower() in ("true", "1", "yes", "on"))
 
 
 __all__ = [

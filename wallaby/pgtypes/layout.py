@@ -9,6 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from wallaby.pgtypes.numeric import precision_and_scale
 from wallaby.schema import PgType, TypeKind
 
 
@@ -82,7 +83,6 @@ class Layout:
 
 
 _DECIMAL_DIGITS_MAX: Final = 76
-_NUMERIC_TYPMOD_HEADER: Final = 4
 
 _STRING: Final = Layout(Family.STRING, pa.string())
 OPAQUE: Final = Layout(Family.OPAQUE, pa.string())
@@ -215,11 +215,10 @@ def _array_layout(pg_type: PgType, typmod: int) -> Layout:
 
 def _numeric_layout(typmod: int) -> Layout:
     unbounded = Layout(Family.NUMERIC_TEXT, pa.string())
-    if typmod < _NUMERIC_TYPMOD_HEADER:
+    declared = precision_and_scale(typmod)
+    if declared is None:
         return unbounded
-    modifier = typmod - _NUMERIC_TYPMOD_HEADER
-    precision = (modifier >> 16) & 0xFFFF
-    scale = ((modifier & 0x7FF) ^ 1024) - 1024
+    precision, scale = declared
     # numeric(5,-2) and numeric(3,5) are legal in PostgreSQL; few Arrow consumers accept such decimals, so widen.
     if scale < 0:
         precision, scale = precision - scale, 0

@@ -18,7 +18,7 @@ from wallaby.postgres.publication import PublicationFacts, create_statement, rea
 from wallaby.postgres.replication import OPTION_MAJORS
 from wallaby.postgres.slot import PLUGIN, SlotFacts, read_slot
 from wallaby.schema import TableName, quote_identifier
-from wallaby.sink import Finding, Severity
+from wallaby.sink import Finding, Severity, error_finding
 
 _APPLICATION: Final = "wallaby check"
 _MAJOR_MIN: Final = 14
@@ -129,13 +129,13 @@ def _failure(error: WallabyError, field: str) -> Finding:
         case ConfigError():
             found = error.where.get("field", "")
             subject = found if found.startswith(field) else f"{field}.{found}".rstrip(".")
-            return _error(subject, error.message, error.advice, "source-config")
+            return error_finding(subject, error.message, error.advice, "source-config")
         case SourceUnavailable():
             # Nobody tries again here: the sentence about that belongs to a running flow.
             advice = "Check that the server runs and that host and port are right and reachable from here."
-            return _error(f"{field}.dsn", _with_place(error), advice, "source-unreachable")
+            return error_finding(f"{field}.dsn", _with_place(error), advice, "source-unreachable")
         case _:
-            return _error(f"{field}.dsn", _with_place(error), error.advice, "source-refused")
+            return error_finding(f"{field}.dsn", _with_place(error), error.advice, "source-refused")
 
 
 def _with_place(error: WallabyError) -> str:
@@ -151,7 +151,7 @@ def _check(connection: Connection, dsn: Dsn, wish: _Wish) -> list[Finding]:
     major = connection.info.server_version // 10_000
     findings = _check_server(server, major, needs_slot=slot is None)
     findings += [
-        _error(f"{wish.field}.{option}", need.says(option, major), need.advice, "server-version")
+        error_finding(f"{wish.field}.{option}", need.says(option, major), need.advice, "server-version")
         for option, need in OPTION_MAJORS.items()
         if option in wish.stream_options and major < need.needed
     ]
@@ -203,10 +203,10 @@ class _Server:
 def _check_server(server: _Server, major: int, *, needs_slot: bool) -> list[Finding]:
     findings: list[Finding] = []
     if major < _MAJOR_MIN:
-        findings.append(_error("server", f"PostgreSQL {major} is too old", "Use 14 or newer.", "server-version"))
+        findings.append(error_finding("server", f"PostgreSQL {major} is too old", "Use 14 or newer.", "server-version"))
     if server.is_standby:
         findings.append(
-            _error(
+            error_finding(
                 "server",
                 "the source is a standby: publications and slots cannot be made there",
                 "Connect to the primary.",
@@ -215,7 +215,7 @@ def _check_server(server: _Server, major: int, *, needs_slot: bool) -> list[Find
         )
     if server.wal_level != "logical":
         findings.append(
-            _error(
+            error_finding(
                 "server",
                 f"wal_level is {server.wal_level}, logical decoding needs logical",
                 "Run: ALTER SYSTEM SET wal_level = 'logical'; restart the server (on RDS: rds.logical_replication).",
@@ -225,7 +225,7 @@ def _check_server(server: _Server, major: int, *, needs_slot: bool) -> list[Find
     if not server.can_replicate:
         role = quote_identifier(server.role)
         findings.append(
-            _error(
+            error_finding(
                 f"role {server.role}",
                 "the role may not start replication",
                 f"Run as superuser: ALTER ROLE {role} REPLICATION; (on RDS: GRANT rds_replication TO {role};)",
@@ -234,7 +234,7 @@ def _check_server(server: _Server, major: int, *, needs_slot: bool) -> list[Find
         )
     if needs_slot and server.slots_used >= server.slots_max:
         findings.append(
-            _error(
+            error_finding(
                 "server",
                 f"all {server.slots_max} replication slots are taken",
                 "Drop unused slots (see pg_replication_slots), or raise max_replication_slots and restart.",
@@ -253,7 +253,7 @@ def _check_server(server: _Server, major: int, *, needs_slot: bool) -> list[Find
         )
     if server.senders_used >= server.senders_max:
         findings.append(
-            _error(
+            error_finding(
                 "server",
                 f"all {server.senders_max} walsenders are busy",
                 "Raise max_wal_senders and restart the server.",
@@ -270,17 +270,19 @@ def _check_slot(connection: Connection, wish: _Wish, slot: SlotFacts | None, dat
         if wish.creates_slot:
             return []
         create = f"SELECT pg_create_logical_replication_slot({_literal(wish.slot)}, '{PLUGIN}');"
-        return [_error(subject, "the slot does not exist and may not be created", f"Run: {create}", "slot-missing")]
+        return [
+            error_finding(subject, "the slot does not exist and may not be created", f"Run: {create}", "slot-missing")
+        ]
     if slot.plugin != PLUGIN:
         kind = f"uses the plugin {slot.plugin}" if slot.plugin else "is physical"
         advice = f"Choose another slot name ({wish.field}.slot), or, if nobody needs it, run: {drop}"
-        return [_error(subject, f"the slot {kind}, not {PLUGIN}", advice, "slot-plugin")]
+        return [error_finding(subject, f"the slot {kind}, not {PLUGIN}", advice, "slot-plugin")]
     if slot.database != database:
         message = f"the slot belongs to the database {slot.database}, not {database}"
-        return [_error(subject, message, f"Choose another slot name ({wish.field}.slot).", "slot-database")]
+        return [error_finding(subject, message, f"Choose another slot name ({wish.field}.slot).", "slot-database")]
     if slot.is_lost:
         return [
-            _error(
+            error_finding(
                 subject,
                 f"the slot is invalidated ({slot.invalidation}): changes were lost to it",
                 f"Run: {drop} and reset the flow, so that it copies anew; raise max_slot_wal_keep_size.",
@@ -289,7 +291,7 @@ def _check_slot(connection: Connection, wish: _Wish, slot: SlotFacts | None, dat
         ]
     if slot.active and not _is_our_own(connection, slot, wish.own_application):
         advice = f"Stop the other consumer, or run: SELECT pg_terminate_backend({slot.active_pid});"
-        return [_error(subject, f"process {slot.active_pid} streams from the slot", advice, "slot-busy")]
+        return [error_finding(subject, f"process {slot.active_pid} streams from the slot", advice, "slot-busy")]
     return []
 
 
@@ -308,7 +310,7 @@ def _check_publication(connection: Connection, wish: _Wish, server: _Server) -> 
     try:
         wanted = resolve_tables(connection, wish.tables, wish.schemas) if wish.tables or wish.schemas else None
     except CheckFailed as error:
-        return [_error(f"{wish.field}.publication_tables", error.message, error.advice, "publication-tables")]
+        return [error_finding(f"{wish.field}.publication_tables", error.message, error.advice, "publication-tables")]
     if publication is None:
         findings = _check_creation(wish, server, wanted)
         tables = _all_tables(connection) if wanted is None else wanted
@@ -331,10 +333,10 @@ def _check_creation(wish: _Wish, server: _Server, wanted: Sequence[TableName] | 
     subject = f"publication {wish.publication}"
     statement = create_statement(wish.publication, wanted)
     if not wish.creates_publication:
-        return [_error(subject, "the publication does not exist", f"Run: {statement};", "publication-missing")]
+        return [error_finding(subject, "the publication does not exist", f"Run: {statement};", "publication-missing")]
     if wanted is None and not server.is_superuser:
         return [
-            _error(
+            error_finding(
                 subject,
                 "only a superuser can publish all tables",
                 f"List them in {wish.field}.publication_tables, or run as superuser: {statement};",
@@ -344,7 +346,7 @@ def _check_creation(wish: _Wish, server: _Server, wanted: Sequence[TableName] | 
     if not server.may_create:
         role = quote_identifier(server.role)
         return [
-            _error(
+            error_finding(
                 subject,
                 f"the role may not create publications in the database {server.database}",
                 f"Run: GRANT CREATE ON DATABASE {quote_identifier(server.database)} TO {role};",
@@ -411,7 +413,7 @@ def _no_identity(table: TableName, identity: str) -> Finding:
     fix = f"Add a primary key, or run: ALTER TABLE {_qualified(table)} REPLICA IDENTITY FULL;"
     if identity == "f":
         fix = f"Give it a primary key, and run: ALTER TABLE {_qualified(table)} REPLICA IDENTITY DEFAULT;"
-    return _error(
+    return error_finding(
         f"table {table}",
         f"{why}: once it is published, PostgreSQL refuses UPDATE and DELETE on it",
         fix,
@@ -421,11 +423,11 @@ def _no_identity(table: TableName, identity: str) -> Finding:
 
 def _no_select(table: TableName, role: str) -> Finding:
     grant = f"GRANT USAGE ON SCHEMA {quote_identifier(table.schema)} TO {role}; GRANT SELECT ON {_qualified(table)}"
-    return _error(f"table {table}", "the role may not read it", f"Run: {grant} TO {role};", "select-privilege")
+    return error_finding(f"table {table}", "the role may not read it", f"Run: {grant} TO {role};", "select-privilege")
 
 
 def _row_security(table: TableName, role: str) -> Finding:
-    return _error(
+    return error_finding(
         f"table {table}",
         "row-level security hides rows from the role",
         f"Run as superuser: ALTER ROLE {role} BYPASSRLS;",
@@ -444,7 +446,7 @@ def _nothing_to_fill_by(table: TableName, field: str) -> Finding:
 
 
 def _not_owner(table: TableName, role: str) -> Finding:
-    return _error(
+    return error_finding(
         f"table {table}",
         "only its owner can add it to a publication",
         f"Create the publication as the owner, or run: ALTER TABLE {_qualified(table)} OWNER TO {role};",
@@ -458,7 +460,3 @@ def _qualified(table: TableName) -> str:
 
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _error(subject: str, message: str, advice: str, code: str) -> Finding:
-    return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from wallaby.checkpoint.frontier import Frontier
 from wallaby.clock import Clock
-from wallaby.errors import Retry, WallabyError
+from wallaby.errors import Refused, Retry, WallabyError
 from wallaby.lsn import START, Lsn, Position
 from wallaby.pgoutput.decoder import Decoder, Event, Segment
 from wallaby.pgoutput.messages import Committed, LogicalMessage, Prepared, RolledBack
@@ -32,6 +32,7 @@ from wallaby.pgtypes.types import change_schema
 from wallaby.relay.feed import LaneFeed, Waiting
 from wallaby.relay.fill import NoFill
 from wallaby.relay.flood import Flood
+from wallaby.relay.names import NameWatch
 from wallaby.relay.ports import ChangeStream, Checkpointed, CopyNoted, Delivered, Filler, GapCount, Transport
 from wallaby.routing import route
 from wallaby.schema import TableName, TableSchema
@@ -76,9 +77,13 @@ class Relay:
         clock: Clock,
         limits: Limits,
         filler: Filler | None = None,
+        names: NameWatch | None = None,
     ) -> None:
         self._config = config
         self._filler: Filler = filler or NoFill()
+        self._names = names
+        self._refusal: Refused | None = None
+        """Why nothing more of the stream may be taken: what was taken is to be durable first."""
         self._transport = transport
         self._clock = clock
         self._limits = limits
@@ -200,6 +205,10 @@ class Relay:
             if self._stop.is_set() or self._is_complete():
                 return self._drain(builder, stream, decoder)
             self._read_more(stream, decoder, builder, now_ms)
+            if self._refusal is not None:
+                # At once: the decoder is further than what was taken of it, and its place in the stream is not ours.
+                self._drain(builder, stream, decoder)
+                raise self._refusal
 
     def _read_more(self, stream: ChangeStream, decoder: Decoder, builder: WindowBuilder, now_ms: int) -> None:
         can_read = self._has_room() and builder.nbytes < 2 * self._limits.window_bytes_max
@@ -231,6 +240,8 @@ class Relay:
         self._server = max(self._server, decoder.wal_end)
         for event in events:
             self._take(builder, event)
+            if self._refusal is not None:
+                return
             if isinstance(event, Segment) and sent_at_us is not None:
                 age_us = sent_at_us - event.committed_at_us
                 stream.is_behind = self._flood.is_behind = age_us >= self._limits.behind_after_ms * 1000
@@ -256,6 +267,8 @@ class Relay:
                 assert_never(event)
 
     def _take_segment(self, builder: WindowBuilder, segment: Segment) -> None:
+        if self._names is not None:
+            self._names.meet(schema for schema, _ in segment.parts)
         builder.add(segment, self._clock.now_ms())
         self._rows += segment.rows
         for schema, batch in segment.parts:
@@ -265,6 +278,14 @@ class Relay:
         if (sealed := builder.seal_before_barrier()) is not None:
             self._broadcast(sealed.window, sealed.committed_at_us)
         self._commit_all()
+        if self._names is not None:
+            try:
+                self._names.meet(barrier.schemas)
+            except Refused as error:
+                # The rules may be changed for what comes from here on: nothing from before may come again under them.
+                self._refusal = error
+                self._moved(builder.after)
+                return
         self._filler.barrier(barrier)
         sealed = builder.barrier(barrier)
         self._broadcast(sealed.window, sealed.committed_at_us, commit=True)

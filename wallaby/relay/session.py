@@ -35,10 +35,11 @@ from wallaby.postgres.slot import (
     terminate_holder,
 )
 from wallaby.relay.fill import NoFill, open_filler
+from wallaby.relay.names import NameWatch, concealments
 from wallaby.relay.ports import Filler, Transport
 from wallaby.relay.relay import Relay, RelayConfig, Stopped
 from wallaby.routing import lane_of
-from wallaby.schema import TableName, TableSchema
+from wallaby.schema import KnownNames, TableName, TableSchema
 from wallaby.settings import Limits
 from wallaby.snapshot.copy import SnapshotCopy
 from wallaby.snapshot.progress import CopyProgress, TableCopy, planned
@@ -64,6 +65,10 @@ class Ledger(Protocol):
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
         """Which server this flow reads, to notice another one later."""
+        ...
+
+    def remember_names(self, names: tuple[KnownNames, ...]) -> None:
+        """How these tables are called, for `NameWatch` to know in the next life."""
         ...
 
     def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
@@ -114,6 +119,7 @@ class SourceSession:
         )
         self._relay: Relay | None = None
         self._filler: Filler = NoFill()
+        self._names = NameWatch((), remember=ledger.remember_names)
         self._stop = threading.Event()
 
     @property
@@ -183,6 +189,12 @@ class SourceSession:
                 create=options.ensure_publication,
                 sync=options.sync_publication_mode if options.sync_publication else None,
             )
+        self._names = NameWatch(
+            concealments(config.flow.destinations),
+            server=f"{identity.system_identifier}/{identity.database}",
+            known=config.remembered.names,
+            remember=self._ledger.remember_names,
+        )
         catalog = Catalog(dsn, application_name=application)
         try:
             return self._run_plan(plan, identity, catalog, stop_at)
@@ -214,6 +226,7 @@ class SourceSession:
                 with self._create_slot(identity) as created:
                     start = created.consistent_point
                 self._ledger.remember_source(identity, options.slot)
+                self._names.meet(catalog.published_tables([options.publication]))
                 self._start_relay(START, stop_at).begin_at(Position(start))
             case StartMode.RESUME:
                 start = plan.start
@@ -237,6 +250,7 @@ class SourceSession:
         is_slot_ours = plan.drop_slot
         for attempts_left in reversed(range(self._limits.copy_attempts_max)):
             tables = tuple(catalog.published_tables([options.publication]))
+            self._names.meet(tables)
             # Before slot and checkpoint are given up: without them a flow that may not copy could not go on either.
             self._ledger.require_resettable(self._tables_per_lane(tables))
             # Also a fence: a leftover of an older epoch must not drop the slot a newer one made.
@@ -342,6 +356,7 @@ class SourceSession:
             clock=self._clock,
             limits=self._limits,
             filler=self._filler,
+            names=self._names,
         )
         self._relay = relay
         if self._stop.is_set():

@@ -11,7 +11,7 @@ form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -21,6 +21,7 @@ from wallaby.ddl.approval import DdlStatus, Decision
 from wallaby.flow import FlowSpec
 from wallaby.lifecycle import Command, FlowState
 from wallaby.lsn import Lsn, Position
+from wallaby.schema import KnownNames
 from wallaby.store.access import AccessStore
 from wallaby.store.letters import LetterStore
 from wallaby.store.snapshots import SnapshotStore
@@ -301,6 +302,17 @@ class Store(AccessStore, LetterStore, SnapshotStore, Protocol):
 
     def get_source_identity(self, flow_id: str) -> dict[str, str | int] | None:
         """What `put_source_identity` stored last."""
+        ...
+
+    def put_source_names(self, flow_id: str, names: Sequence[KnownNames], *, epoch: int | None = None) -> None:
+        """Remember how these tables of the source are called, beside others. With ``epoch``: `Fenced` when outdated.
+
+        Names outlive a reset and a new copy: what a rename must not give away stays known until the flow is deleted.
+        """
+        ...
+
+    def get_source_names(self, flow_id: str) -> tuple[KnownNames, ...]:
+        """What `put_source_names` stored last of every table, in order of their oids."""
         ...
 
     def set_snapshot_state(

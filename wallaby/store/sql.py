@@ -16,6 +16,7 @@ from wallaby.flow import FlowSpec
 from wallaby.flow.storable import refuse_literal_secrets
 from wallaby.lifecycle import NOTES, Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
+from wallaby.schema import KnownNames
 from wallaby.snapshot.progress import TableCopy
 from wallaby.store.edge import Transaction
 from wallaby.store.port import (
@@ -37,6 +38,7 @@ from wallaby.store.port import (
 from wallaby.store.snapshots import Snapshot, SnapshotPage, TableCopyPage
 from wallaby.store.sql_access import SqlAccess
 from wallaby.store.sql_letters import SqlLetters
+from wallaby.store.sql_names import forget_names, read_names, write_names
 from wallaby.store.sql_rows import (
     after_token,
     count_change,
@@ -165,6 +167,7 @@ class SqlStore(SqlAccess, SqlLetters):
             transaction.execute("DELETE FROM wallaby.ddl_events WHERE flow_id = %s", (flow_id,))
             _log_change(transaction, flow_id, Command.DELETE, record.state, record.state, "deleted", datetime.now(UTC))
             _reset(transaction, flow_id)
+            forget_names(transaction, flow_id)
             # Last, as everywhere: decisions hold the count of changes first, lanes the checkpoint.
             transaction.execute("DELETE FROM wallaby.dead_letters WHERE flow_id = %s", (flow_id,))
 
@@ -354,6 +357,14 @@ class SqlStore(SqlAccess, SqlLetters):
     def get_source_identity(self, flow_id: str) -> dict[str, str | int] | None:
         rows = self._edge.read("SELECT source_identity FROM wallaby.checkpoints WHERE flow_id = %s", (flow_id,))
         return dict(_load(rows[0][0])) if rows and rows[0][0] is not None else None
+
+    def put_source_names(self, flow_id: str, names: Sequence[KnownNames], *, epoch: int | None = None) -> None:
+        with self._edge.transaction() as transaction:
+            hold(transaction, flow_id, epoch)
+            write_names(transaction, flow_id, names)
+
+    def get_source_names(self, flow_id: str) -> tuple[KnownNames, ...]:
+        return read_names(self._edge.read, flow_id)
 
     def set_snapshot_state(
         self,

@@ -19,6 +19,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from wallaby.lsn import START, Lsn, Position
+from wallaby.pgtypes.numeric import numeric_typmod
 from wallaby.pgtypes.types import builtin_type, change_schema
 from wallaby.schema import Column, PgType, ReplicaIdentity, TableName, TableSchema, TypeKind
 from wallaby.window import (
@@ -158,7 +159,7 @@ def _column(name: str, word: str, *, is_key: bool, attnum: int) -> Column:
     typmod = -1
     if rest:
         precision, scale = (int(part) for part in rest.rstrip(")").split(","))
-        typmod = ((precision << 16) | scale) + 4
+        typmod = numeric_typmod(precision, scale)
     if word.endswith("[]"):
         kind = PgType(array_oid, "_" + base, kind.schema, TypeKind.ARRAY, element=kind)
     return Column(name, kind, typmod=typmod, is_key=is_key, nullable=not is_key, attnum=attnum)

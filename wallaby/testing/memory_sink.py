@@ -202,8 +202,11 @@ class MemorySink:
         now = [KnownColumn(column.name, column.attnum, column.type.name) for column in schema.columns]
         is_log = self.mode is WriteMode.APPEND
         moves = NO_MOVES if is_log or target.schema.oid != schema.oid else column_moves(known, now)
+        dropped = moves.dropped
         if self.mode is WriteMode.HISTORY:
-            moves = replace(moves, dropped=())
+            names = [column.name for column in schema.columns]
+            moves = moves.keeping(target.rows.column_names, owned=[column.name for column in known], wanted=names)
+            dropped = ()
         misfits = [f"column {old} went as {new} came: renamed, or another?" for old, new in moves.unclear]
         if not target.is_ours:
             types = {column.name: column.type for column in target.schema.columns}
@@ -214,14 +217,14 @@ class MemorySink:
             ]
         origins = {new: old for old, new in moves.renamed}
         missing = {column.name: column.missing for column in schema.columns} if not is_log else {}
-        rows = target.rows.drop_columns([name for name in moves.dropped if name in target.rows.column_names])
+        rows = target.rows.drop_columns([name for name in dropped if name in target.rows.column_names])
+        aside = dict(moves.aside)
+        rows = rows.rename_columns([aside.get(name, name) for name in rows.column_names])
         columns: list[pa.Array] = []
         fields = self._empty(schema).schema
         if self.mode is WriteMode.HISTORY:
             gone = set(rows.column_names) - {origins.get(name, name) for name in fields.names}
             fields = pa.schema([*fields, *(field for field in rows.schema if field.name in gone)])
-            if len(set(fields.names)) < len(fields):
-                misfits.append("a column was renamed to the name of one that was dropped")
         for wanted in fields:
             origin = origins.get(wanted.name, wanted.name)
             try:

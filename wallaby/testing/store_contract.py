@@ -26,6 +26,7 @@ from wallaby.errors import AlreadyExists, ConfigError, Fenced, IllegalMove, NotF
 from wallaby.flow import EndpointSpec, FlowSpec, InvalidFlow
 from wallaby.lifecycle import MOVES, Command, FlowState, next_state
 from wallaby.lsn import START, Lsn, Position
+from wallaby.schema import KnownNames, TableName
 from wallaby.store.letters import LetterDecision, LetterFilter
 from wallaby.store.port import DDL_CHARACTERS_MAX, DdlEvent, SnapshotState, SnapshotStatus, Store
 from wallaby.testing.access_contract import AccessContract
@@ -504,6 +505,31 @@ class CheckpointContract(StoreCase):
         assert make_store().get_source_identity("shop") == identity
         store.put_source_identity("shop", identity | {"timeline": 2}, epoch=epoch)
         assert store.get_source_identity("shop") == identity | {"timeline": 2}
+
+    @pytest.mark.must_not_fail(24)
+    def test_names_of_tables_are_known_until_the_flow_is_deleted(
+        self, store: Store, make_store: Callable[[], Store]
+    ) -> None:
+        """A reset and a new copy bring other rows of the same tables: what may not be seen of them stays the same."""
+
+        def names(oid: int, table: str) -> KnownNames:
+            return KnownNames(oid, "1/shop", TableName("Odd.Schema", table), (("id", 1), ("été", 0)))
+
+        store.create_flow(a_flow())
+        epoch = store.begin_epoch("shop").epoch
+        assert store.get_source_names("shop") == ()
+        many = [names(oid, f"t{oid}") for oid in range(1, 1_200)]
+        store.put_source_names("shop", many, epoch=epoch)
+        store.put_source_names("shop", [names(7, "renamed")])
+        assert make_store().get_source_names("shop") == (*many[:6], names(7, "renamed"), *many[7:])
+        store.begin_copy("shop", epoch, slot="s", identity={"system": "1"})
+        store.reset_checkpoint("shop")
+        with pytest.raises(Fenced):
+            store.put_source_names("shop", [names(1, "late")], epoch=epoch)
+        assert len(store.get_source_names("shop")) == len(many)
+        assert store.get_source_names("other") == ()
+        store.delete_flow("shop")
+        assert store.get_source_names("shop") == ()
 
     def test_a_crash_inside_the_copy_is_recognised_in_the_next_epoch(self, store: Store) -> None:
         assert store.get_snapshot_state("shop") is None

@@ -44,8 +44,9 @@ COUNT: Final = "__count"
 
 
 MISSING_ROWS_ADVICE: Final = (
-    "Somebody removed rows from the target: copy the table again. Or rows entered the publication's row filter without "
-    "a TOASTed value PostgreSQL did not send again: set source.options.toast_fetch to source"
+    "If an update brought the rows into where, or into the publication's row filter, without a TOASTed value that "
+    "PostgreSQL did not send again: set source.options.toast_fetch to source. Else somebody removed rows from the "
+    "target: copy the table again"
 )
 
 

@@ -6,9 +6,12 @@ a drop and an add. PostgreSQL sends columns in the order of their numbers and ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final
+
+from wallaby.versions import NAME_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,8 @@ def _exactly(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """Done in this order: drops, then renames all at once (columns may swap names), then what is missing is added."""
+    """Done in this order: drops (or, in a history, what is put ``aside``), then renames all at once (columns may swap
+    names), then what is missing is added."""
 
     dropped: tuple[str, ...] = ()
     """Old names; a column made again under its name is among them."""
@@ -35,25 +39,54 @@ class Moves:
     """Old and new names."""
     unclear: tuple[tuple[str, str], ...] = ()
     """Old and new names of columns of one type, one gone and one come, where nobody can tell a rename."""
+    aside: tuple[tuple[str, str], ...] = ()
+    """Old and new names, renamed before everything else: columns `keeping` does not drop, whose names are needed."""
 
-    def misfits(
-        self, present: Container[str], *, keeps_dropped: bool, fold: Callable[[str], str] = _exactly
-    ) -> list[str]:
-        """Why a target with the columns ``present`` (folded) cannot follow, in words. Where it ``keeps_dropped``, as
-        the past of a history has them, their names are not free."""
-        found = [
+    def misfits(self, present: Container[str], *, fold: Callable[[str], str] = _exactly) -> list[str]:
+        """Why a target with the columns ``present`` (folded) cannot follow, in words."""
+        return [
             f"column {old} went as {new} came: renamed, or dropped and another added?"
             for old, new in self.unclear
             if fold(new) not in present
         ]
-        if keeps_dropped:
-            gone = {fold(old) for old, _ in self.renamed}
-            found += [
-                f"column {old} was renamed to {new}, the name of one that was dropped"
-                for old, new in self.renamed
-                if fold(new) in present and fold(new) not in gone
-            ]
-        return found
+
+    def keeping(
+        self,
+        present: Iterable[str],
+        *,
+        owned: Iterable[str],
+        wanted: Sequence[str],
+        fold: Callable[[str], str] = _exactly,
+    ) -> Moves:
+        """The moves in a history, where a column the source dropped stays with its past: out of the way of another one
+        that has its name now, be it added or renamed.
+
+        ``present`` are the target's columns, ``owned`` those of them the source had, ``wanted`` those it has now. A
+        history that never noted what is the source's (nothing is ``owned``) keeps its columns as they are.
+        """
+        by_name = {fold(name): name for name in present}
+        leaving, coming = ({fold(pair[i]) for pair in self.renamed} for i in (0, 1))
+        goes_on = {fold(name) for name in owned}
+        if not goes_on:
+            return self
+        goes_on -= leaving.union(map(fold, self.dropped))
+        taken = by_name.keys() | set(map(fold, wanted))
+        aside: list[tuple[str, str]] = []
+        for name in wanted:
+            key = fold(name)
+            if key in by_name and key not in leaving and (key in coming or key not in goes_on):
+                new = next(word for word in _names_aside(by_name[key]) if fold(word) not in taken)
+                taken.add(fold(new))
+                aside.append((by_name[key], new))
+        return replace(self, aside=tuple(aside))
+
+
+def _names_aside(name: str) -> Iterator[str]:
+    """Names for a column of this name that the source dropped, the best first; none is longer than PostgreSQL's are."""
+    for number in count(1):
+        suffix = "_dropped" if number == 1 else f"_dropped_{number}"
+        room = NAME_BYTES_MAX - len(suffix)
+        yield name.encode()[:room].decode(errors="ignore") + suffix
 
 
 NO_MOVES: Final = Moves()
@@ -109,8 +142,11 @@ def _settle(old: Sequence[KnownColumn], now: Sequence[KnownColumn], origin: dict
     i = at = 0
     for end_i, end_at in ends:
         came, went = range(i, end_i), range(at, end_at)
-        types = [now[a].type == old[b].type for a, b in zip(came, went, strict=False)]
-        if end_i < len(now) and came and len(came) == len(went) and all(types):
+        may_be = [
+            now[a].type == old[b].type and not (now[a].attnum and old[b].attnum)
+            for a, b in zip(came, went, strict=False)
+        ]
+        if end_i < len(now) and came and len(came) == len(went) and all(may_be):
             origin.update(zip(came, went, strict=True))
         else:
             unclear += [

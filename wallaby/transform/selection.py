@@ -5,12 +5,13 @@ Names are a function of the source's names alone, so tables and columns that com
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 from wallaby.flow.patterns import ColumnGlob, TableGlob, assignment, filled, parse_table_name
 from wallaby.flow.transforms import TransformOptions
-from wallaby.schema import Column, TableName
+from wallaby.schema import TableName
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +55,19 @@ class Selection:
             filled(self.table_template, schema=table.schema, table=table.name),
         )
 
-    def kept(self, table: TableName, columns: tuple[Column, ...]) -> tuple[int, ...]:
-        """The columns that go to the destination, in order."""
+    @property
+    def is_everything(self) -> bool:
+        """Every table goes there, whole."""
+        return not (self.include_tables or self.exclude_tables or self.include_columns or self.exclude_columns)
+
+    def kept(self, table: TableName, columns: Iterable[str]) -> tuple[int, ...]:
+        """Which of the columns go to the destination, in order."""
         listed = [glob for glob in self.include_columns if glob.table.matches(table)]
         return tuple(
             i
-            for i, column in enumerate(columns)
-            if (not listed or any(glob.name.matches(column.name) for glob in listed))
-            and not any(glob.matches(table, column.name) for glob in self.exclude_columns)
+            for i, name in enumerate(columns)
+            if (not listed or any(glob.name.matches(name) for glob in listed))
+            and not any(glob.matches(table, name) for glob in self.exclude_columns)
         )
 
     def column(self, table: TableName, name: str) -> str:

@@ -62,15 +62,6 @@ class Shape:
     metadata: Metadata | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Hidden:
-    """What of a table a destination does not get as it is. It stays so when a name changes at the source."""
-
-    columns: frozenset[int | str]
-    rules: frozenset[str]
-    """Of ``where``."""
-
-
 class Stage:
     """A destination's transforms. It remembers the shapes it has met, one per table, and which target each goes to."""
 
@@ -85,8 +76,6 @@ class Stage:
         self._shapes: dict[TableName, Shape] = {}
         self._sources: dict[TableName, TableName] = {}
         """By target."""
-        self._hidden: dict[int, _Hidden] = {}
-        """By the table's oid."""
 
     def target(self, table: TableName) -> TableName | None:
         """The table's name in the destination; None when it does not go there."""
@@ -98,10 +87,6 @@ class Stage:
         if known is not None and known.source == schema:
             return known
         target = self.target(schema.name)
-        hidden = self._hides(schema, target)
-        if target is not None and schema.oid in self._hidden:
-            _require_still_hidden(schema, self._hidden[schema.oid], hidden)
-        self._hidden[schema.oid] = hidden
         if target is None:
             return None
         shape, misfits = self._shaped(schema, target)
@@ -143,7 +128,7 @@ class Stage:
     def _shaped(self, schema: TableSchema, name: TableName) -> tuple[Shape, list[Misfit]]:
         misfits: list[Misfit] = []
         program, columns = self._programmed(schema, misfits)
-        kept = self._selection.kept(schema.name, columns)
+        kept = self._selection.kept(schema.name, [column.name for column in columns])
         masks = {place: mask for place, i in enumerate(kept) if (mask := self._mask(schema, columns[i])) is not None}
         chosen = tuple(
             replace(
@@ -186,14 +171,6 @@ class Stage:
 
     def _mask(self, schema: TableSchema, column: Column) -> Mask | None:
         return next((mask for mask in self._masks if mask.rule.columns.matches(schema.name, column.name)), None)
-
-    def _hides(self, schema: TableSchema, target: TableName | None) -> _Hidden:
-        if target is None:
-            return _Hidden(frozenset(map(_identity, schema.columns)), frozenset())
-        kept = set(self._selection.kept(schema.name, schema.columns))
-        hidden = (c for i, c in enumerate(schema.columns) if i not in kept or self._mask(schema, c) is not None)
-        rules = frozenset(rule.sql for rule in self._rows if rule.tables.matches(schema.name))
-        return _Hidden(frozenset(map(_identity, hidden)), rules)
 
     def _misfits(self, shape: Shape) -> Iterator[Misfit]:
         schema = shape.source
@@ -251,30 +228,6 @@ class Stage:
             )
             for option, text in dict.fromkeys(unused)
         ]
-
-
-def _identity(column: Column) -> int | str:
-    """What a column keeps when it is renamed, where that is known."""
-    return column.attnum or column.name
-
-
-def _require_still_hidden(schema: TableSchema, before: _Hidden, now: _Hidden) -> None:
-    """`Refused` when a rename at the source took a column or a row from the rules that hid it."""
-    shown = before.columns - now.columns
-    column = next((column.name for column in schema.columns if _identity(column) in shown), None)
-    if column is not None:
-        raise Refused(
-            "a column hidden from the destination would arrive as it is: it, or its table, was renamed",
-            advice="Write the new name into mask_columns, exclude_columns or exclude_tables, then start the flow again",
-            table=schema.name,
-            column=column,
-        )
-    if before.rules - now.rules:
-        raise Refused(
-            "rows hidden from the destination would arrive: the table was renamed, and where is not about its new name",
-            advice="Write the new name into where, then start the flow again",
-            table=schema.name,
-        )
 
 
 def _key_misfits(shape: Shape) -> Iterator[Misfit]:

@@ -17,8 +17,6 @@ from sinks.delta.store import encode_name
 from tests.s3 import s3_server
 from wallaby.schema import TableName, TableSchema
 
-KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

@@ -14,11 +14,12 @@ from sinks.delta.config import DeltaOptions
 from sinks.delta.reader import read_history
 from sinks.delta.sink import DeltaSink
 from tests.sinks.delta.conftest import target_path
+from tests.sinks.histories import a_life
 from tests.sinks.lane import TestLane
 from wallaby.content import canonical_hash
 from wallaby.errors import Refused
 from wallaby.schema import TableSchema
-from wallaby.testing.changes import Stream, Truncate, delete, insert, table, update
+from wallaby.testing.changes import Stream, Truncate, insert, table, update
 from wallaby.testing.contract.hooks import PARCELS, VERSIONS, windows_of
 from wallaby.testing.history import RandomHistory
 from wallaby.testing.versions import expected_versions
@@ -37,14 +38,6 @@ def assert_history(
     options = DeltaOptions.parse({"path": str(root), "write_mode": "history", "history_columns": list(names)})
     expected = expected_versions(stream, schema, columns).drop_columns([OUTLIERS])
     assert canonical_hash(read_history(options, schema)) == canonical_hash(expected)
-
-
-def a_life() -> Stream:
-    stream = Stream()
-    stream.transaction([(PARCELS, insert(n, f"note {n}", n)) for n in range(6)])
-    stream.transaction([(PARCELS, update(1, "b", 10)), (PARCELS, delete(2)), (PARCELS, update(9, "moved", 3, old=[3]))])
-    stream.transaction([(PARCELS, update(1, None, 11, unchanged=["note"])), (PARCELS, insert(2, "again", 2))])
-    return stream
 
 
 def test_duckdb_reads_a_history_and_the_table_as_of_an_lsn(

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from urllib.request import Request, urlopen
 
-import boto3
 import pyarrow as pa
 import pytest
 
 from sinks.delta import FACTORY
 from sinks.delta.config import DeltaOptions
 from sinks.delta.reader import read_log, read_mirror
-from tests.sinks.delta.conftest import KEYS
+from tests.s3 import KEYS, new_bucket
 from tests.sinks.lane import TestLane
 from wallaby.care import Chore, take_turn
 from wallaby.errors import Transient
@@ -31,17 +30,7 @@ BOOKS = table("public.books", {"id": "int8", "note": "text"}, key=["id"])
 
 @pytest.fixture
 def bucket(s3_endpoint: str) -> str:
-    name = f"lake-{uuid.uuid4().hex}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id=KEYS["access_key"],
-        aws_secret_access_key=KEYS["secret_key"],
-        region_name=KEYS["region"],
-    )
-    client.create_bucket(Bucket=name)
-    client.close()
-    return name
+    return new_bucket(s3_endpoint)
 
 
 class TestDeltaOnS3(CrashContract, RaceContract):

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from sinks.delta.config import DeltaOptions
 from sinks.delta.sink import DeltaSink
+from sinks.delta.store import storage_options
 from tests.sinks.delta.conftest import target_path
 from tests.sinks.lane import TestLane
 from wallaby.errors import Refused
@@ -51,6 +53,46 @@ def reshaped(make_sink: MakeSink, shape: TableSchema, *last: Any, **options: Any
 
 def rows_of(table: DeltaTable) -> list[dict[str, Any]]:
     return sorted(table.to_pyarrow_table().to_pylist(), key=lambda row: row["id"])
+
+
+@pytest.mark.must_not_fail(8, 12)
+@pytest.mark.parametrize("mode", ["mirror", "history"])
+def test_a_key_of_zero_may_change_its_sign(make_sink: MakeSink, delta: Delta, mode: str) -> None:
+    """The two are one key to the engine, which is to do one thing with its row."""
+    weights = table("public.weights", {"weight": "float8", "note": "text"}, key=["weight"])
+    lane = TestLane(make_sink(write_mode=mode), LANE)
+    changes = [
+        [(weights, insert(0.0, "a")), (weights, insert(1.0, "b"))],
+        [(weights, update(-0.0, "c", old=[0.0]))],
+        [(weights, update(0.0, "d", old=[-0.0])), (weights, update(-0.0, None, old=[0.0], unchanged=["note"]))],
+        [(weights, update(0.0, "e", old=[-0.0])), (weights, delete(0.0))],
+    ]
+    expected = [[("0.0", "a")], [("-0.0", "c")], [("-0.0", "d")], []]
+    for window, zeros in zip(windows_of(*changes), expected, strict=True):
+        lane.apply(window)
+        rows = [row for row in delta(weights).to_pyarrow_table().to_pylist() if row.get("is_current", True)]
+        assert [(str(row["weight"]), row["note"]) for row in rows if row["weight"] == 0] == zeros
+        assert [row["note"] for row in rows if row["weight"] == 1] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "endpoint", "is_in_host"),
+    [
+        ({}, None, True),
+        ({"force_path_style": True}, None, False),
+        ({"endpoint": "https://s3.example.org:9000"}, "https://lake.s3.example.org:9000", True),
+        ({"endpoint": "https://s3.example.org", "force_path_style": True}, "https://s3.example.org", False),
+        ({"endpoint": "http://127.0.0.1:9000"}, "http://127.0.0.1:9000", False),
+        ({"endpoint": "http://[::1]:9000"}, "http://[::1]:9000", False),
+        ({"endpoint": "http://minio:9000"}, "http://minio:9000", False),
+    ],
+)
+def test_a_bucket_is_addressed_in_the_host_unless_the_path_is_asked_for_or_the_host_has_no_names(
+    options: dict[str, Any], endpoint: str | None, is_in_host: bool
+) -> None:
+    settings = storage_options(DeltaOptions.parse({"path": "s3://lake/tables", **options}))
+    assert settings.get("AWS_ENDPOINT_URL") == endpoint
+    assert settings["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] == str(is_in_host).lower()
 
 
 @pytest.mark.must_not_fail(11)

@@ -11,6 +11,7 @@ import pytest
 from sinks.duckdb.reader import history_rows
 from sinks.duckdb.sink import DuckDBSink
 from tests.sinks.duckdb.conftest import LANE
+from tests.sinks.histories import a_life
 from tests.sinks.lane import TestLane
 from wallaby.content import canonical_hash
 from wallaby.errors import ConfigError, Refused
@@ -21,14 +22,6 @@ from wallaby.transform.mirror import OUTLIERS
 from wallaby.versions import VersionColumns
 
 MakeSink = Callable[..., DuckDBSink]
-
-
-def a_life() -> Stream:
-    stream = Stream()
-    stream.transaction([(PARCELS, insert(n, f"note {n}", n)) for n in range(6)])
-    stream.transaction([(PARCELS, update(1, "b", 10)), (PARCELS, delete(2)), (PARCELS, update(9, "moved", 3, old=[3]))])
-    stream.transaction([(PARCELS, update(1, None, 11, unchanged=["note"])), (PARCELS, insert(2, "again", 2))])
-    return stream
 
 
 def test_the_table_as_of_a_moment_as_of_an_lsn_and_now(path: Path, make_sink: MakeSink) -> None:

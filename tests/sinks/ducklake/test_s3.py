@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from sinks.ducklake.config import CatalogKind
+from tests.s3 import KEYS, new_bucket, s3_client
 from tests.sinks.ducklake.conftest import lake_options
 from tests.sinks.ducklake.test_contract import _Lake
 from wallaby.testing.contract.commits import CrashContract, RaceContract
-
-KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 
 
 class TestDuckLakeOnS3(_Lake, CrashContract, RaceContract):
@@ -24,15 +21,7 @@ class TestDuckLakeOnS3(_Lake, CrashContract, RaceContract):
 
     @pytest.fixture(autouse=True)
     def bucket(self, lake: None, s3_endpoint: str, tmp_path: Path) -> Iterator[None]:
-        name = f"lake-{uuid.uuid4().hex}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=s3_endpoint,
-            aws_access_key_id=KEYS["access_key"],
-            aws_secret_access_key=KEYS["secret_key"],
-            region_name=KEYS["region"],
-        )
-        client.create_bucket(Bucket=name)
+        name = new_bucket(s3_endpoint)
         self.options = {
             **lake_options(tmp_path, self.kind),
             "data_path": f"s3://{name}/some/lake",
@@ -41,5 +30,5 @@ class TestDuckLakeOnS3(_Lake, CrashContract, RaceContract):
             **KEYS,
         }
         yield
-        assert client.list_objects_v2(Bucket=name)["KeyCount"] > 0
-        client.close()
+        with s3_client(s3_endpoint) as client:
+            assert client.list_objects_v2(Bucket=name)["KeyCount"] > 0

@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-import boto3
 import pyarrow as pa
 import pytest
 from botocore.auth import SigV4Auth
@@ -23,7 +22,7 @@ from sinks.iceberg import FACTORY
 from sinks.iceberg.catalogs import catalog_properties
 from sinks.iceberg.config import read_options
 from sinks.iceberg.reader import mirror_rows
-from tests.s3 import s3_server
+from tests.s3 import KEYS, new_bucket, s3_server
 from tests.sinks.iceberg.conftest import LANE
 from tests.sinks.iceberg.lake import Lake
 from tests.sinks.iceberg.rest_server import rest_catalog
@@ -37,7 +36,6 @@ from wallaby.testing.contract.hooks import windows_of
 from wallaby.testing.history import RandomHistory
 from wallaby.testing.postgres import ScratchDatabase
 
-KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 OTHER = table("public.other", {"id": "int8", "note": "text"}, key=["id"])
 
 
@@ -75,12 +73,7 @@ def bucket(s3: str) -> str:
     """A bucket on a server that holds nothing else."""
     with urlopen(Request(f"{s3}/moto-api/reset", method="POST")) as answer:
         assert answer.status == 200
-    client = boto3.client(
-        "s3", endpoint_url=s3, region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
-    )
-    client.create_bucket(Bucket="lake")
-    client.close()
-    return "s3://lake"
+    return f"s3://{new_bucket(s3, 'lake')}"
 
 
 def _postgres(lake: Lake, request: pytest.FixtureRequest, _: ExitStack) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-import boto3
 import pyarrow as pa
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -21,7 +20,7 @@ from sinks.iceberg import FACTORY
 from sinks.iceberg.errors import Doing, translate
 from sinks.iceberg.sink import IcebergSink
 from sinks.iceberg.warehouse import _denied
-from tests.s3 import s3_server
+from tests.s3 import KEYS, new_bucket, s3_server
 from tests.sinks.iceberg.conftest import LANE
 from tests.sinks.iceberg.lake import Lake
 from wallaby.errors import OutcomeUnknown, Refused, Transient
@@ -29,7 +28,6 @@ from wallaby.sink import Finding, Severity
 from wallaby.testing.changes import table
 from wallaby.testing.postgres import ScratchDatabase
 
-KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
 MakeSink = Callable[..., IcebergSink]
 
@@ -42,13 +40,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(s3: str) -> str:
-    name = f"lake-{uuid.uuid4().hex}"
-    client = boto3.client(
-        "s3", endpoint_url=s3, region_name="us-east-1", aws_access_key_id="testing", aws_secret_access_key="testing"
-    )
-    client.create_bucket(Bucket=name)
-    client.close()
-    return name
+    return new_bucket(s3)
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sinks.iceberg.keys import LiveFiles, Memory
 from sinks.iceberg.reader import history_rows
 from sinks.iceberg.sink import IcebergSink
-from sinks.iceberg.versions import read_rows
+from sinks.iceberg.versions import OpenVersions, read_rows
+from tests.sinks.histories import a_life
 from tests.sinks.iceberg.conftest import LANE
 from tests.sinks.iceberg.lake import Lake
 from tests.sinks.lane import TestLane
@@ -22,8 +24,10 @@ from wallaby.testing.changes import Stream, Truncate, delete, insert, update
 from wallaby.testing.contract.hooks import PARCELS, VERSIONS, windows_of
 from wallaby.testing.history import RandomHistory
 from wallaby.testing.versions import expected_versions
+from wallaby.transform.history import plan_truncate
 from wallaby.transform.mirror import OUTLIERS
 from wallaby.versions import VersionColumns
+from wallaby.window import Barrier
 
 MakeSink = Callable[..., IcebergSink]
 
@@ -32,14 +36,6 @@ def assert_history(lake: Lake, schema: TableSchema, stream: Stream, columns: Ver
     found = history_rows(lake.catalog.load_table((schema.name.schema, schema.name.name)), schema, columns)
     expected = expected_versions(stream, schema, columns).drop_columns([OUTLIERS])
     assert canonical_hash(found) == canonical_hash(expected)
-
-
-def a_life() -> Stream:
-    stream = Stream()
-    stream.transaction([(PARCELS, insert(n, f"note {n}", n)) for n in range(6)])
-    stream.transaction([(PARCELS, update(1, "b", 10)), (PARCELS, delete(2)), (PARCELS, update(9, "moved", 3, old=[3]))])
-    stream.transaction([(PARCELS, update(1, None, 11, unchanged=["note"])), (PARCELS, insert(2, "again", 2))])
-    return stream
 
 
 @pytest.mark.parametrize("strategy", ["position-deletes", "copy-on-write"])
@@ -144,15 +140,56 @@ def test_only_the_row_groups_that_hold_the_rows_are_read(
         change.set_properties({"write.parquet.row-group-limit": "10"})
     table.append(pa.table({"id": pa.array(range(95), pa.int32()), "note": [str(n) for n in range(95)]}))
     [task] = table.scan().plan_files()
-    asked: list[list[int]] = []
-    whole = pq.ParquetFile.read_row_groups
-
-    def read(file: pq.ParquetFile, groups: list[int]) -> pa.Table:
-        asked.append(groups)
-        return whole(file, groups)
-
-    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", read)
+    asked = groups_read(monkeypatch)
     rows = read_rows(table, task.file, np.array([0, 9, 10, 55, 94]))
     assert rows["id"].to_pylist() == [0, 9, 10, 55, 94]
     assert rows.column_names == table.schema().column_names
-    assert asked == [[0, 1, 5, 9]]
+    assert asked == [0, 1, 5, 9]
+
+
+def test_a_truncate_ends_versions_by_row_groups_and_not_by_files(
+    lake: Lake, make_sink: MakeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = make_sink(write_mode="history")
+    sink.ensure_table(PARCELS)
+    table = lake.catalog.load_table(("public", "parcels"))
+    with table.transaction() as change:
+        change.set_properties({"write.parquet.row-group-limit": "10"})
+    lane = TestLane(sink, LANE)
+    stream = Stream()
+    stream.transaction([(PARCELS, insert(n, f"note {n}", n)) for n in range(95)])
+    stream.transaction([(PARCELS, delete(n)) for n in range(20, 30)])
+    for window in stream.windows():
+        lane.apply(window)
+    table = lake.catalog.load_table(("public", "parcels"))
+    closes = plan_truncate(_truncated(stream), VERSIONS)
+    asked = groups_read(monkeypatch)
+    live = LiveFiles(table, Memory(1 << 20))
+    pieces = list(OpenVersions(live, VERSIONS).end_all(closes, bytes_max=1))
+    assert [piece.num_rows for piece in pieces] == [10, 10, 10, 10, 10, 10, 10, 10, 5]
+    assert 2 not in asked
+    whole = list(OpenVersions(LiveFiles(table, Memory(1 << 20)), VERSIONS).end_all(closes))
+    assert [piece.num_rows for piece in whole] == [85]
+    assert pa.concat_tables(pieces).equals(whole[0])
+    assert set(whole[0]["closed_by"].to_pylist()) == {"t"}
+
+
+def _truncated(stream: Stream) -> Barrier:
+    """The barrier of a TRUNCATE that follows in ``stream``."""
+    stream.transaction([Truncate((PARCELS.name,))])
+    barrier = stream.windows()[-1].barrier
+    assert barrier is not None
+    return barrier
+
+
+def groups_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The row groups that are read from now on."""
+    asked: list[int] = []
+    whole = pq.ParquetFile.read_row_group
+
+    def read(file: pq.ParquetFile, group: int) -> pa.Table:
+        asked.append(group)
+        return whole(file, group)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", read)
+    return asked

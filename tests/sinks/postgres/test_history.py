@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.sinks.histories import a_life
 from tests.sinks.postgres.conftest import Driver
 from wallaby.errors import Refused
 from wallaby.sink import Severity
@@ -13,14 +14,6 @@ from wallaby.testing.changes import NewShape, Stream, Truncate, delete, insert, 
 from wallaby.testing.contract.hooks import PARCELS
 
 Drive = Callable[..., Driver]
-
-
-def a_life() -> Stream:
-    stream = Stream()
-    stream.transaction([(PARCELS, insert(n, f"note {n}", n)) for n in range(6)])
-    stream.transaction([(PARCELS, update(1, "b", 10)), (PARCELS, delete(2)), (PARCELS, update(9, "moved", 3, old=[3]))])
-    stream.transaction([(PARCELS, update(1, None, 11, unchanged=["note"])), (PARCELS, insert(2, "again", 2))])
-    return stream
 
 
 def indexes(driver: Driver) -> list[str]:

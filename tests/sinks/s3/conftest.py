@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
-import boto3
 import pytest
 
 from sinks.s3 import FACTORY, bucket
-from tests.s3 import s3_server
+from tests.s3 import KEYS, new_bucket, s3_client, s3_server
 from tests.sinks.object_store_contract import PREFIX, StoreCase
-
-KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 
 
 @pytest.fixture(scope="session")
@@ -26,22 +21,14 @@ def s3_endpoint() -> Iterator[str]:
 @pytest.fixture
 def client(s3_endpoint: str) -> Iterator[Any]:
     """A user's own client."""
-    made = boto3.client(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id=KEYS["access_key"],
-        aws_secret_access_key=KEYS["secret_key"],
-        region_name=KEYS["region"],
-    )
-    with closing(made):
+    with s3_client(s3_endpoint) as made:
         yield made
 
 
 @pytest.fixture
 def case(client: Any, s3_endpoint: str) -> StoreCase:
     """A new bucket."""
-    name = f"log-{uuid.uuid4().hex}"
-    client.create_bucket(Bucket=name)
+    name = new_bucket(s3_endpoint)
 
     def keys() -> set[str]:
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=name)

@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sinks.s3 import FACTORY
+from tests.s3 import KEYS
 from tests.sinks.object_store_contract import ORDERS, PREFIX, ObjectStoreContract, StoreCase
-from tests.sinks.s3.conftest import KEYS
 from wallaby.errors import ConfigError
 
 

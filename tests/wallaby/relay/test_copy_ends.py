@@ -15,7 +15,7 @@ from wallaby.lane import Lane
 from wallaby.lsn import START
 from wallaby.postgres.slot import SourceIdentity, create_slot, drop_slot
 from wallaby.relay.session import SessionConfig, SourceSession
-from wallaby.schema import TableName
+from wallaby.schema import KnownNames, TableName
 from wallaby.settings import Limits
 from wallaby.snapshot.progress import TableCopy
 from wallaby.startup import RememberedFacts, SnapshotState
@@ -51,6 +51,9 @@ class Notes:
 
     def remember_source(self, identity: SourceIdentity, slot: str) -> None:
         self.calls.append("remember_source")
+
+    def remember_names(self, names: tuple[KnownNames, ...]) -> None:
+        raise AssertionError("no destination hides anything")
 
     def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         self.lane.require_resettable(tables[LANE])

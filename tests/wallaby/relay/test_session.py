@@ -23,7 +23,7 @@ from wallaby.lsn import START, Position
 from wallaby.postgres.connect import connect
 from wallaby.postgres.slot import SourceIdentity, drop_slot, terminate_holder
 from wallaby.relay.session import SessionConfig, SourceSession
-from wallaby.schema import TableName
+from wallaby.schema import KnownNames, TableName
 from wallaby.settings import Limits
 from wallaby.sink import WriteMode
 from wallaby.snapshot.progress import CopyState, TableCopy
@@ -237,6 +237,9 @@ class World:
             timeline_begin=identity.timeline_begin,
             database=identity.database,
         )
+
+    def remember_names(self, names: tuple[KnownNames, ...]) -> None:
+        raise AssertionError("no destination hides anything")
 
     def require_resettable(self, tables: Mapping[LaneId, tuple[TableName, ...]]) -> None:
         for lane, names in tables.items():

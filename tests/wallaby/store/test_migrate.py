@@ -144,6 +144,7 @@ def test_schema_and_ledger_live_in_schema_wallaby(database: ScratchDatabase) -> 
         "requests",
         "schema_migrations",
         "secrets",
+        "source_names",
         "table_copies",
         "tokens",
     ]

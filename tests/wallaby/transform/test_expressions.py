@@ -234,12 +234,45 @@ def test_the_type_of_a_computed_column_is_that_of_its_expression(sql: str, name:
         *("read_text('x')", "read_csv('x')", "getenv('HOME')", "sleep_ms(1)", "nextval('x')", "error('x')", "$1", "?"),
         *("n; DROP TABLE given", "n) FROM given; SELECT (1", "1) UNION SELECT (2", "n AS m", "n FROM given", ""),
         *("nothing", "t.n", "public.orders.n", "n +", "'open", "note + 1", "{'a': n}", "no_such_function(n)"),
+        *("hash(n)::VARCHAR", "note::JSON -> 'a'"),
         *("list_transform([n], lambda x: x + 1)", "getvariable('x')", "vector_type(n)", "n::HUGEINT", "(n, n)"),
     ],
 )
 def test_what_is_no_function_of_one_row_is_refused(sql: str, engine: Engine) -> None:
     with pytest.raises(NotAnExpression):
         engine.compiled(ORDERS, sql)
+
+
+@pytest.mark.must_not_fail(12)
+@pytest.mark.parametrize(
+    ("sql", "note", "value"),
+    [
+        ("(note::JSON ->> 'a')::DECIMAL(38,0)", '{"a": 99999999999999999999}', decimal.Decimal("99999999999999999999")),
+        ("(note::JSON ->> 'a')::BIGINT", '{"a": 9007199254740993}', 9007199254740993),
+        ("note::JSON ->> 'a'", '{"a": null}', None),
+        ("note::JSON ->> 'a'", "null", None),
+        ("note::JSON ->> 'a'", None, None),
+        ("json_extract(note, '$.a')", '{"a": null}', "null"),
+        ("json_extract(note, '$.a')", "{}", None),
+        ("json_extract(note, '$.a')", '{"a": 1e400}', "1e400"),
+        ('from_json(note, \'{"a": "BIGINT"}\').a', '{"a": 9007199254740993}', 9007199254740993),
+        ('from_json(note, \'{"a": "BIGINT"}\').a', '{"a": 1.5}', 2),
+        ('from_json(note, \'{"a": "BIGINT"}\').a', '{"a": 99999999999999999999}', None),
+        ('from_json(note, \'{"a": "BIGINT"}\').a', "null", None),
+        ("to_json(id)", "", "9007199254740993"),
+    ],
+)
+def test_json_in_expressions_is_as_documented(sql: str, note: str | None, value: Any) -> None:
+    stage = staged(WriteMode.MIRROR, computed_columns=f"c = {sql}")
+    changes = change_table(ORDERS, [insert(9007199254740993, note, 7, None)])
+    [row] = stage.changed(shaped(stage, ORDERS), changes).to_pylist()
+    assert row["after"]["c"] == value
+
+
+@pytest.mark.parametrize("sql", ['from_json_strict(note, \'{"a": "BIGINT"}\').a', "(note::JSON ->> 'a')::BIGINT"])
+def test_a_number_that_does_not_fit_stops_where_it_is_not_tried(sql: str) -> None:
+    with pytest.raises(Refused, match="has no value for a row"):
+        changed([insert(1, '{"a": 99999999999999999999}', 7, None)], computed_columns=f"c = {sql}")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.wallaby.transform.stages import LOG_FIELDS, replayed, shaped, staged
 from wallaby.content import value_texts
 from wallaby.errors import ConfigError, Refused
 from wallaby.flow.transforms import TransformOptions
-from wallaby.schema import Column, ReplicaIdentity, TableName
+from wallaby.schema import Column, ReplicaIdentity
 from wallaby.sink import WriteMode
 from wallaby.testing.changes import Outlier, change_table, delete, insert, table, update, values
 from wallaby.testing.history import RandomHistory
@@ -235,42 +235,6 @@ def test_a_mask_whose_column_is_gone_stops_the_table() -> None:
     renamed = table("shop.users", {"email": "text", "full_name": "text"}, key=["email"], version=2)
     with pytest.raises(Refused, match="mask_columns is not there"):
         stage.shape(renamed)
-
-
-@pytest.mark.must_not_fail(24)
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"mask_columns": "shop.users.name = hash"},
-        {"mask_columns": ["shop.users.* = hash", "people.* = hash"]},
-        {"exclude_columns": "shop.users.name"},
-        {"exclude_tables": "shop.users"},
-        {"where": "shop.users: name <> 'x'"},
-    ],
-)
-def test_what_a_rule_hides_does_not_arrive_when_the_table_is_renamed(options: dict[str, Any]) -> None:
-    stage = staged(WriteMode.MIRROR, **options)
-    stage.shape(USERS)
-    with pytest.raises(Refused, match="was renamed"):
-        stage.shape(replace(USERS, name=TableName("shop", "people"), version=2))
-
-
-@pytest.mark.must_not_fail(24)
-@pytest.mark.parametrize("option", [{"mask_columns": "name = hash"}, {"exclude_columns": "*.*.name"}])
-def test_what_a_rule_for_many_tables_hides_does_not_arrive_when_the_column_is_renamed(option: dict[str, str]) -> None:
-    stage = staged(WriteMode.MIRROR, **option)
-    stage.shape(USERS)
-    renamed = tuple(replace(c, name="full_name") if c.name == "name" else c for c in USERS.columns)
-    with pytest.raises(Refused, match="was renamed"):
-        stage.shape(replace(USERS, columns=renamed, version=2))
-    dropped = tuple(column for column in USERS.columns if column.name != "name")
-    assert stage.shape(replace(USERS, columns=dropped, version=2)) is not None
-
-
-def test_a_renamed_table_goes_on_where_rules_hold_for_both_names() -> None:
-    stage = staged(WriteMode.MIRROR, mask_columns="shop.*.name = hash", where="shop.*: name <> 'x'")
-    stage.shape(USERS)
-    assert stage.shape(replace(USERS, name=TableName("shop", "people"), version=2)) is not None
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def shape(text: str) -> list[KnownColumn]:
         ("id a::text b::int", "id b::int a::text", ["a"], []),
         ("id:1 a:2 n:3", "id:1 a n:4", ["n"], []),
         ("id:7 a:8", "id:1 a:2", [], []),
+        ("id:1 a:2 own", "id:1 z:3 own", ["a"], []),
+        ("id:1 a:2 own", "id:1 a:3 own", ["a"], []),
     ],
 )
 def test_numbers_tell_and_else_names_and_order(
@@ -61,17 +63,32 @@ def test_names_are_compared_as_the_destination_compares_them() -> None:
     assert column_moves(shape("id:1 A:2"), shape("id:1 a:2")).renamed == (("A", "a"),)
 
 
-def test_a_target_that_keeps_dropped_columns_has_no_second_place_for_their_names() -> None:
-    moves = column_moves(shape("id:1 a:2 b:3"), shape("id:1 B:3"), fold=str.lower)
-    assert moves.misfits({"id", "a", "b"}, keeps_dropped=True, fold=str.lower) == []
-    taken = column_moves(shape("id:1 a:2 b:3"), shape("id:1 a:3"))
-    assert taken == Moves(("a",), (("b", "a"),))
-    assert taken.misfits({"id", "a", "b"}, keeps_dropped=False) == []
-    assert taken.misfits({"id", "a", "b"}, keeps_dropped=True) == [
-        "column b was renamed to a, the name of one that was dropped"
-    ]
-    swapped = column_moves(shape("id:1 a:2 b:3"), shape("id:1 b:2 a:3"))
-    assert swapped.misfits({"id", "a", "b"}, keeps_dropped=True) == []
+@pytest.mark.parametrize(
+    ("present", "known", "now", "aside"),
+    [
+        ("id a b", "id:1 a:2 b:3", "id:1 b:3", []),
+        ("id a b", "id:1 a:2 b:3", "id:1 b:3 a:4", [("a", "a_dropped")]),
+        ("id a b", "id:1 a:2 b:3", "id:1 a:3", [("a", "a_dropped")]),
+        ("id a b", "id:1 a:2 b:3", "id:1 b:2 a:3", []),
+        ("id a b", "id:1 a:2 b:3", "id:1 a:3 b:4", [("a", "a_dropped")]),
+        ("id a b", "id:1 b:3", "id:1 b:3 a:4", [("a", "a_dropped")]),
+        ("id a b", "id:1 b:3", "id:1 b:3 a", [("a", "a_dropped")]),
+        ("id A a_dropped", "id:1", "id:1 a:4 A_dropped_2:5", [("A", "A_dropped_3")]),
+        ("id a", "", "id:1 a:2", []),
+    ],
+)
+def test_a_history_puts_what_it_keeps_out_of_the_way_of_what_comes(
+    present: str, known: str, now: str, aside: list[tuple[str, str]]
+) -> None:
+    moves = column_moves(shape(known), shape(now), fold=str.lower)
+    owned, wanted = ([column.name for column in shape(text)] for text in (known, now))
+    assert list(moves.keeping(present.split(), owned=owned, wanted=wanted, fold=str.lower).aside) == aside
+
+
+def test_a_long_name_is_cut_where_a_character_ends() -> None:
+    long = "é" * 31 + "x"
+    moves = Moves().keeping(["id", long], owned=["id"], wanted=["id", long])
+    assert moves.aside == ((long, "é" * 27 + "_dropped"),)
 
 
 def test_swapped_names_go_by_way_of_names_nobody_has() -> None:

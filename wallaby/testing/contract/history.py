@@ -168,8 +168,8 @@ class HistoryContract(SinkHooks):
 
     @pytest.mark.must_not_fail(7, 11)
     @pytest.mark.usefixtures("history_mode")
-    def test_a_column_made_again_goes_on_under_its_name_and_may_be_renamed(self) -> None:
-        """Its number is the new one from then on: a later rename is known as one, and values not sent are found."""
+    def test_a_column_made_again_is_a_new_one_and_may_be_renamed(self) -> None:
+        """What was under its name stays the past's. A later rename is known as one, and values not sent are found."""
         name = "public.parcels"
         first = table(name, {"id": "int4", "note": "text"}, key=["id"])
         dropped = table(name, {"id": "int4"}, key=["id"], version=2)
@@ -183,10 +183,56 @@ class HistoryContract(SinkHooks):
         process = self.start(MODE, [first])
         for window in stream.windows():
             process.apply(window)
-        found = self.read_history(renamed)
-        versions = zip(found["valid_from_lsn"].to_pylist(), found["label"].to_pylist(), strict=True)
-        assert [label for _, label in sorted(versions)] == ["old", None, BIG, BIG]
-        assert int(last.commit_lsn) in found["valid_from_lsn"].to_pylist()
+        past = {"id": "int4", "label": "text", "note_dropped": "text"}
+        found = self.read_history(table(name, past, key=["id"]))
+        begun, labels, notes = (found[column].to_pylist() for column in ("valid_from_lsn", "label", "note_dropped"))
+        versions = sorted(zip(begun, labels, notes, strict=True))
+        assert [version[1:] for version in versions] == [(None, "old"), (None, None), (BIG, None), (BIG, None)]
+        assert int(last.commit_lsn) in begun
+
+    @pytest.mark.must_not_fail(11)
+    @pytest.mark.usefixtures("history_mode")
+    def test_a_version_open_while_its_column_is_made_again_loses_what_it_had_there(self) -> None:
+        """As in the source; and once more, with the name the past's column has been given."""
+        name = "public.parcels"
+        first = table(name, {"id": "int4", "note": "text", "size": "text"}, key=["id"])
+        words = {"id": "int4", "size": "text", "note": "text"}
+        again, thrice = (
+            _numbered(table(name, words, key=["id"], version=version), size=3, note=version + 2) for version in (2, 3)
+        )
+        stream = Stream()
+        stream.transaction([(first, insert(1, "a", "b")), (first, insert(2, "c", "d"))])
+        stream.transaction([NewShape(again), (again, update(2, "d", "e"))])
+        stream.transaction([NewShape(thrice)])
+        process = self.start(MODE, [first])
+        windows = stream.windows()
+        for window in windows[:-1]:
+            process.apply(window)
+        self.assert_content(again, MODE, row_table(again, [(1, "b", None), (2, "d", "e")]))
+        process.apply(windows[-1])
+        self.assert_content(thrice, MODE, row_table(thrice, [(1, "b", None), (2, "d", None)]))
+        past = {"id": "int4", "note": "text", "note_dropped": "text", "note_dropped_2": "text"}
+        found = self.read_history(table(name, past, key=["id"]))
+        rows = sorted(zip(*(found[column].to_pylist() for column in past), strict=True), key=str)
+        assert rows == [(1, None, "a", None), (2, None, "c", None), (2, None, None, "e")]
+
+    @pytest.mark.must_not_fail(11)
+    @pytest.mark.usefixtures("history_mode")
+    def test_a_column_renamed_to_the_name_of_a_dropped_one_takes_its_values_along(self) -> None:
+        name = "public.parcels"
+        first = table(name, {"id": "int4", "note": "text", "size": "text"}, key=["id"])
+        moved = _numbered(table(name, {"id": "int4", "note": "text"}, key=["id"], version=2), note=3)
+        stream = Stream()
+        stream.transaction([(first, insert(1, "a", "b")), (first, insert(2, "c", "d"))])
+        stream.transaction([NewShape(moved), (moved, update(2, "e"))])
+        process = self.start(MODE, [first])
+        for window in stream.windows():
+            process.apply(window)
+        self.assert_content(moved, MODE, row_table(moved, [(1, "b"), (2, "e")]))
+        past = {"id": "int4", "note": "text", "note_dropped": "text"}
+        found = self.read_history(table(name, past, key=["id"]))
+        rows = sorted(zip(*(found[column].to_pylist() for column in past), strict=True), key=str)
+        assert rows == [(1, "b", "a"), (2, "d", "c"), (2, "e", None)]
 
     @pytest.mark.usefixtures("history_mode")
     def test_a_table_without_a_key_is_refused(self) -> None:
