@@ -1,6 +1,7 @@
 """The lake, part by part: ``python -m benchmarks.lake [append mirror readable flow tables]`` (all without a word).
 
-``--rows`` of appends; ``--sizes`` of the tables that mirrors are made of; ``--runs`` as everywhere.
+``--rows`` of appends; ``--sizes`` of the tables that mirrors are made of; ``--runs`` as everywhere. ``--only``
+measures the subjects of appends and mirrors that have this word in their format or name, peers and ours alike.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tables", default=",".join(map(str, _TABLES)), help="numbers of tables (default: %(default)s)"
     )
     parser.add_argument("--runs", type=int, default=3, help="runs per subject (default: 3)")
+    parser.add_argument("--only", default="", metavar="WORD", help="of appends and mirrors, subjects with this word")
     words = parser.parse_args(arguments)
     if unknown := set(words.parts) - set(_PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
@@ -51,9 +53,9 @@ def _parts(words: argparse.Namespace) -> Iterator[Line]:
     for part in words.parts or _PARTS:
         match part:
             case "append":
-                yield from appends(words.rows, words.runs)
+                yield from appends(words.rows, words.runs, only=words.only)
             case "mirror":
-                yield from mirrors(_numbers(words.sizes), words.runs)
+                yield from mirrors(_numbers(words.sizes), words.runs, only=words.only)
             case "readable":
                 yield from readable(words.runs)
             case "flow":

@@ -18,40 +18,44 @@ COMMITS: Final = 3
 _BAR: Final = 24
 
 
-def appends(rows: int, runs: int) -> Iterator[Line]:
-    """Each subject its rows in one commit; subjects by turns."""
+def appends(rows: int, runs: int, *, only: str = "") -> Iterator[Line]:
+    """Each subject its rows in one commit; subjects by turns. ``only``: those with this word in format or name."""
     with tempfile.TemporaryDirectory(prefix="wallaby-benchmark-") as folder:
         given = Path(folder) / "given"
         given.mkdir()
         write_rows(given / "rows.parquet", rows)
-        yield from _compare(f"{rows:,} rows appended to", APPENDERS, "append", given, runs)
+        yield from _compare(f"{rows:,} rows appended to", _chosen(APPENDERS, only), "append", given, runs)
 
 
-def mirrors(sizes: Sequence[int], runs: int) -> Iterator[Line]:
-    """The same share of ever larger tables: what does a changed row cost?"""
+def mirrors(sizes: Sequence[int], runs: int, *, only: str = "") -> Iterator[Line]:
+    """The same share of ever larger tables: what does a changed row cost? ``only`` as in `appends`."""
     curve: list[tuple[int, Line]] = []
     for size in sizes:
         for spread in ("together", "all over"):
-            for line in _mirrors(size, spread, runs):  # type: ignore[arg-type]
+            for line in _mirrors(size, spread, runs, _chosen(MIRRORS, only)):  # type: ignore[arg-type]
                 curve.append((size, line))
                 yield line
     if len(sizes) > 1:
         yield from _curves(curve)
 
 
-def _mirrors(size: int, spread: Spread, runs: int) -> Iterator[Line]:
+def _mirrors(size: int, spread: Spread, runs: int, chosen: Sequence[Subject]) -> Iterator[Line]:
     with tempfile.TemporaryDirectory(prefix="wallaby-benchmark-") as folder:
         given = Path(folder) / "given"
         given.mkdir()
         write_rows(given / "rows.parquet", size)
         for number in range(COMMITS):
             write_changes(given / f"changes-{number}.parquet", size, spread, number)
-        subjects = tuple(one for one in MIRRORS if size <= (one.rows_max or size))
+        subjects = tuple(one for one in chosen if size <= (one.rows_max or size))
         yield from _compare(f"1 % of {size:,} updated {spread} in", subjects, "mirror", given, runs)
-        for subject in MIRRORS:
+        for subject in chosen:
             if subject not in subjects:
                 name = f"1 % of {size:,} updated {spread} in {subject.kind}"
                 yield not_measured(name, subject.name, f"not tried beyond {subject.rows_max:,} rows")
+
+
+def _chosen(subjects: Sequence[Subject], only: str) -> tuple[Subject, ...]:
+    return tuple(one for one in subjects if only in f"{one.kind} {one.name}")
 
 
 def _compare(name: str, subjects: Sequence[Subject], task: str, given: Path, runs: int) -> Iterator[Line]:
