@@ -46,6 +46,7 @@ _GAP_S: Final = 0.100
 _DECAY: Final = 0.99
 _HOLD_MIN_S: Final = 1.0
 _HOLD_MAX_S: Final = 16.0
+_SHORT_S: Final = 2.0
 _EAGER_EVERY: Final = 5
 _EAGER_FIRST: Final = 3
 """No rest at all is dear to try: not among the first trials, so that a short flood is spared."""
@@ -68,6 +69,7 @@ class Pace:
     def __init__(
         self, *, is_local: bool, is_enabled: bool = True, worked: Callable[[], float] = time.thread_time
     ) -> None:
+        self._is_local = is_local
         self._is_enabled = is_enabled
         self._worked = worked
         self._level = _START_LOCAL if is_local else _START_NETWORK
@@ -131,7 +133,10 @@ class Pace:
         # Not the rate itself: a pile too large lowers it, which would lengthen the rest for the same pile further; and
         # on a busy machine the walsender stands still now and then.
         self._speed = max(rate, self._speed * _DECAY)
-        self._is_fast = self._speed >= FAST_BYTES_PER_S / (2 if self._is_fast else 1)
+        was_fast, self._is_fast = self._is_fast, self._speed >= FAST_BYTES_PER_S / (2 if self._is_fast else 1)
+        if self._is_local and self._is_fast and not was_fast:
+            # A trial of more than the small buffer holds is dear: a short flood is spared all of them.
+            self._hold_until = max(self._hold_until, now + _SHORT_S)
 
     def _rest_s(self, level: int) -> float:
         if not self._is_fast:

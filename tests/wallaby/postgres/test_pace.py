@@ -148,6 +148,11 @@ def test_where_rests_change_no_speed_the_cheapest_for_this_side_is_found(noise: 
     assert (run.worked_s - before[0]) / (run.nbytes - before[1]) < 0.5 * eager.worked_s / eager.nbytes
 
 
+def test_a_short_flood_on_a_unix_socket_is_not_for_trying() -> None:
+    """Two seconds of the best start, and no trial in them."""
+    assert watched(is_local=True).run(unix_socket, 2) == watched(is_enabled=False).run(unix_socket, 2)
+
+
 def test_no_saved_work_is_worth_speed() -> None:
     run = watched(is_local=True)
     run.run(lambda rest_s, elapsed_s: (30e6 if rest_s == 0 else 28e6) * elapsed_s, 30)
