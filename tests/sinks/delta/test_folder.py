@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
 from pathlib import Path
 
-import boto3
 import pytest
 
 from sinks.delta.config import DeltaOptions
 from sinks.delta.folder import TableFolder
 from sinks.delta.store import Store
-from tests.sinks.delta.conftest import KEYS
+from tests.s3 import KEYS, new_bucket
 from wallaby.errors import WallabyError
 from wallaby.schema import TableName
 
@@ -27,17 +25,7 @@ def folder(request: pytest.FixtureRequest, root: Path) -> TableFolder:
         place = {"path": str(root)}
     else:
         endpoint = request.getfixturevalue("s3_endpoint")
-        bucket = f"folder-{uuid.uuid4().hex}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            aws_access_key_id=KEYS["access_key"],
-            aws_secret_access_key=KEYS["secret_key"],
-            region_name=KEYS["region"],
-        )
-        client.create_bucket(Bucket=bucket)
-        client.close()
-        place = {"path": f"s3://{bucket}/lake", "endpoint": endpoint, "force_path_style": True, **KEYS}
+        place = {"path": f"s3://{new_bucket(endpoint)}/lake", "endpoint": endpoint, "force_path_style": True, **KEYS}
     store = Store(DeltaOptions.parse(place))
     return store.folder(store.uri(NAME), table=NAME)
 
