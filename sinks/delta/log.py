@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sinks.delta.folder import TableFolder
@@ -30,6 +31,8 @@ Action = Mapping[str, Any]
 """As in the log: one key, the kind."""
 
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+_ROWS_MAX: Final = 4096
+"""Actions of a checkpoint in memory at once, beside what is kept of them."""
 _LEGACY: Final = (
     (2, ("appendOnly", "invariants")),
     (3, ("checkConstraints",)),
@@ -38,6 +41,9 @@ _LEGACY: Final = (
     (6, ("identityColumns",)),
 )
 """What a writer of a version must respect; from 7 on a table lists it itself."""
+_TWICE: Final = "_parsed"
+_PARTED_BY: Final = frozenset({"string", "byte", "short", "integer", "long", "date", "boolean"})
+"""Types of which a partition's value is one text."""
 _MAPS: Final = frozenset({"configuration", "options", "partitionValues", "tags"})
 _HARMLESS: Final = frozenset({FEATURE, "timestampNtz", "variantType", "domainMetadata", "vacuumProtocolCheck"})
 """Features that ask nothing of a commit that adds rows and marks some."""
@@ -160,6 +166,9 @@ class Log:
                 asks = True
             if asks:
                 return f"the table uses {feature}"
+        kinds = {field["name"]: field["type"] for field in json.loads(columns)["fields"]}
+        if not {kinds.get(name) for name in self.metadata.get("partitionColumns") or ()} <= _PARTED_BY:
+            return "the table is partitioned by other types than text, whole numbers, dates and booleans"
         outside = any("://" in file.path or file.path.startswith("/") for file in self.files)
         if outside or any(file.vector and place_of(file.vector) is None for file in self.files):
             return "the table has files outside its folder"
@@ -196,11 +205,11 @@ class Log:
         found, names = newest_checkpoint(self._folder, version)
         for name in names:
             with self._folder.open(f"{LOG}/{name}") as file:
-                rows = pq.ParquetFile(file).read(columns=["add", "metaData", "protocol"])
-            for kind in rows.column_names:
-                column = rows.column(kind)
-                for value in column.filter(column.is_valid()).to_pylist():
-                    self._hold({kind: _said(value)})
+                parquet = pq.ParquetFile(file)
+                for batch in parquet.iter_batches(_ROWS_MAX, columns=_columns(parquet.schema_arrow)):
+                    for kind, column in zip(batch.schema.names, batch.columns, strict=True):
+                        for value in column.filter(column.is_valid()).to_pylist():
+                            self._hold({kind: _said(value)})
         self.version = found
 
     def _take_away(self, actions: list[Action]) -> None:
@@ -229,21 +238,36 @@ def entry_path(version: int) -> str:
 
 def newest_checkpoint(folder: TableFolder, version: int) -> tuple[int, list[str]]:
     """The version of the newest whole checkpoint up to ``version`` and its files; -1 and none without one."""
-    try:
-        hint = json.loads(folder.read(f"{LOG}/_last_checkpoint"))
-    except FileNotFoundError:
-        hint = {}
-    at, parts = int(hint.get("version", -1)), hint.get("parts")
-    if 0 <= at <= version and "v2Checkpoint" not in hint:
-        count = int(parts or 0)
-        numbered = [f"{at:020d}.checkpoint.{part:010d}.{count:010d}.parquet" for part in range(1, count + 1)]
-        return at, numbered or [f"{at:020d}.checkpoint.parquet"]
+    if (hinted := _hinted(folder, version)) is not None:
+        return hinted
     found: dict[tuple[int, int], list[str]] = {}
     for name, match in _matches(folder.names(LOG)):
         if int(match[1]) <= version:
             found.setdefault((int(match[1]), int(match[3] or 1)), []).append(name)
     whole = [(at, names) for (at, count), names in found.items() if len(names) == count]
     return max(whole, default=(-1, []))
+
+
+def _hinted(folder: TableFolder, version: int) -> tuple[int, list[str]] | None:
+    """As `newest_checkpoint`, spared a listing; None when what was noted is damaged, or of no use any more."""
+    try:
+        hint = json.loads(folder.read(f"{LOG}/_last_checkpoint"))
+    except (FileNotFoundError, ValueError):
+        return None
+    match hint:
+        case {"version": int(at), **others} if 0 <= at <= version and "v2Checkpoint" not in others:
+            count = parts if isinstance(parts := others.get("parts"), int) else 0
+        case _:
+            return None
+    numbered = [f"{at:020d}.checkpoint.{part:010d}.{count:010d}.parquet" for part in range(1, count + 1)]
+    names = numbered or [f"{at:020d}.checkpoint.parquet"]
+    return (at, names) if all(folder.has(f"{LOG}/{name}") for name in names) else None
+
+
+def _columns(checkpoint: pa.Schema) -> list[str]:
+    """Those of the actions we know, but for what is there a second time in the table's types, as Spark writes it."""
+    known = [checkpoint.field(kind) for kind in ("add", "metaData", "protocol") if kind in checkpoint.names]
+    return [f"{kind.name}.{field.name}" for kind in known for field in kind.type if not field.name.endswith(_TWICE)]
 
 
 def _matches(names: Iterable[str]) -> Iterator[tuple[str, re.Match[str]]]:
