@@ -117,7 +117,8 @@ class LiveRows:
         if name in stored:
             return read.column(read.schema.get_field_index(name)).cast(kind)
         value = file.add["partitionValues"].get(name) if name in self._partitions else None
-        return pa.nulls(count, kind) if value is None else pa.repeat(partition_value(value, kind), count)
+        # An empty text is the log's other way of saying null.
+        return pa.nulls(count, kind) if not value else pa.repeat(partition_value(value, kind), count)
 
     def _shape(self, names: list[str]) -> pa.Schema:
         return pa.schema([self._fields.field(name) for name in names]).remove_metadata()

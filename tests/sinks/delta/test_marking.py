@@ -713,6 +713,17 @@ def test_a_file_of_which_rows_are_left_is_not_removed_whatever_the_log_says(
 
 
 @pytest.mark.must_not_fail(12)
+def test_a_partition_of_an_empty_text_is_null(make_marking: MakeSink, root: Path, assert_content: Check) -> None:
+    schema = table("public.orders", {"id": "int8", "part": "int4", "note": "text"}, key=["id"])
+    rows = [(schema, insert(1, None, "a")), (schema, insert(2, None, "a"))]
+    windows = windows_of(rows, [(schema, update(1, None, "b", unchanged=["part"]))])
+    TestLane(make_marking(partition_by="part"), LANE).apply(windows[0])
+    rewritten_log(root, lambda add: add.update(partitionValues={"part": ""}))
+    TestLane(make_marking(), LANE, 2).apply(windows[1])
+    assert_content(schema, row_table(schema, [(1, None, "b"), (2, None, "a")]))
+
+
+@pytest.mark.must_not_fail(12)
 def test_bounds_keep_all_their_digits(make_marking: MakeSink, root: Path) -> None:
     """As numbers of JSON they have more digits than a reader of JSON keeps."""
     windows = windows_of(TEN, [(ORDERS, update(3, "b"))])
