@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -41,6 +42,7 @@ _LEGACY: Final = (
     (6, ("identityColumns",)),
 )
 """What a writer of a version must respect; from 7 on a table lists it itself."""
+_DATE_LENGTH: Final = len("2000-01-01")
 _TWICE: Final = "_parsed"
 _PARTED_BY: Final = frozenset({"string", "byte", "short", "integer", "long", "date", "boolean"})
 """Types of which a partition's value is one text."""
@@ -69,13 +71,13 @@ class DataFile:
     """Those that are gone, too; None where the action does not say."""
     lowest: Mapping[str, Any]
     highest: Mapping[str, Any]
-    """Bounds by column as JSON has them; they hold for rows that are gone, too."""
+    """Bounds of whole numbers and dates by column, as JSON has them; they hold for rows that are gone, too."""
 
     @classmethod
     def of(cls, add: Mapping[str, Any]) -> DataFile:
         """Of an ``add`` action."""
         said = json.loads(add.get("stats") or "{}")
-        return cls(add, said.get("numRecords"), said.get("minValues") or {}, said.get("maxValues") or {})
+        return cls(add, said.get("numRecords"), _bounds(said.get("minValues")), _bounds(said.get("maxValues")))
 
     @property
     def key(self) -> str:
@@ -274,6 +276,15 @@ def _matches(names: Iterable[str]) -> Iterator[tuple[str, re.Match[str]]]:
     for name in names:
         if (match := _CHECKPOINT.fullmatch(name)) is not None:
             yield name, match
+
+
+def _bounds(said: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those that leave out files: of all that is said of a wide table's files, they are what memory is worth."""
+    return {
+        sys.intern(name): value
+        for name, value in (said or {}).items()
+        if isinstance(value, int) or (isinstance(value, str) and len(value) == _DATE_LENGTH)
+    }
 
 
 def _said(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from sinks.delta.config import DeltaOptions
 from sinks.delta.folder import TableFolder
-from sinks.delta.log import ENABLED, FEATURE, LOG, Log, entry_path
+from sinks.delta.log import ENABLED, FEATURE, LOG, DataFile, Log, entry_path
 from sinks.delta.marking import commit_entry, log_lines
 from sinks.delta.sink import DeltaSink
 from sinks.delta.store import Store
@@ -212,6 +212,13 @@ def test_constraints_and_unknown_features_are_obstacles(root: Path) -> None:
     assert log.obstacle() == "the table uses checkConstraints"
     log.advance([{"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "writerFeatures": ["somethingNew"]}}])
     assert log.obstacle() == "the table uses somethingNew"
+
+
+def test_of_a_files_bounds_those_are_kept_by_which_it_is_left_out() -> None:
+    """A wide table has many files, and of each many bounds."""
+    low = {"id": 1, "day": "2020-01-01", "at": "2020-01-01T00:00:00Z", "note": "a", "price": 1.5}
+    file = DataFile.of({"path": "a", "stats": json.dumps({"numRecords": 3, "minValues": low, "maxValues": low})})
+    assert file.lowest == file.highest == {"id": 1, "day": "2020-01-01"}
 
 
 def test_partitions_with_more_than_one_text_for_a_value_are_an_obstacle(root: Path) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from sinks.delta import FACTORY
@@ -710,6 +711,51 @@ def test_a_file_of_which_rows_are_left_is_not_removed_whatever_the_log_says(
     with pytest.raises(Refused, match="count the rows"):
         TestLane(make_marking(), LANE, 2).apply(windows[1])
     assert_content(ORDERS, row_table(ORDERS, [(n, "a") for n in range(10)]))
+
+
+@pytest.mark.must_not_fail(25)
+@pytest.mark.parametrize("kind", ["int8", "text"])
+def test_of_large_files_of_others_only_parts_with_changed_rows_are_in_memory(
+    kind: str, make_marking: MakeSink, root: Path, assert_content: Check, delta: Delta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = table("public.orders", {"id": kind, "part": "int4", "note": "text"}, key=["id"])
+    keys = [n if kind == "int8" else f"key {n}" for n in range(40)]
+    rows = {key: (key, n % 3, f"a{n}") for n, key in enumerate(keys)}
+    first = windows_of([(schema, insert(*row)) for row in rows.values()])[0]
+    lane = TestLane(make_marking(), LANE)
+    lane.apply(first)
+    ordered = pa.Table.from_pylist(
+        [dict(zip(("id", "part", "note"), row, strict=True)) for row in rows.values()],
+        schema=pa.schema(delta(schema).schema().to_arrow()),
+    )
+    write_deltalake(
+        delta(schema),
+        ordered,
+        mode="overwrite",
+        writer_properties=WriterProperties(max_row_group_size=10, write_batch_size=10),
+    )
+    read, groups = pq.ParquetFile.read_row_group, []
+
+    def counted(file: pq.ParquetFile, i: int, *args: Any, **named: Any) -> pa.Table:
+        groups.append(i)
+        return read(file, i, *args, **named)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    changes = [update(keys[13], 7, None, unchanged=["note"]), update(keys[35], 8, "b"), delete(keys[15])]
+    rest = [delete(key) for key in keys[:30] if key not in (keys[13], keys[15])]
+    windows = windows_of(
+        [(schema, insert(*row)) for row in rows.values()],
+        *[[(schema, c)] for c in changes],
+        [(schema, c) for c in rest],
+    )
+    lane.apply(windows[1])
+    assert set(groups) == {1}
+    lane.apply_all(windows[2:])
+    for key in keys[:30]:
+        del rows[key]
+    rows |= {keys[13]: (keys[13], 7, "a13"), keys[35]: (keys[35], 8, "b")}
+    assert_content(schema, row_table(schema, list(rows.values())))
+    assert sorted(groups)[-1] == 3
 
 
 @pytest.mark.must_not_fail(12)
