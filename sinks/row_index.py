@@ -1,7 +1,7 @@
 """Finding rows by their keys in files that never change, at a cost that follows the keys and not the files.
 
-What is learnt of such a file is true for ever: the hashes of its keys, sorted, and where each is (12 bytes a row). It
-is kept in a memory of bounded size; what does not fit is read again.
+What is learnt of such a file is true for ever: the hashes of its keys, sorted, and where each is (12 bytes a row, 1 KiB
+a file). It is kept in a memory of bounded size; what does not fit is read again.
 
 Hashes of a single integer-like column are as good as the keys themselves. Else two keys may share one, and whoever
 finds something compares the keys.

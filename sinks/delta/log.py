@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
 from sinks.delta.folder import TableFolder
 from sinks.delta.vectors import identity, place_of
@@ -26,6 +27,7 @@ from wallaby.errors import Transient
 
 LOG: Final = "_delta_log"
 FEATURE: Final = "deletionVectors"
+SIDECARS: Final = "v2Checkpoint"
 ENABLED: Final = "delta.enableDeletionVectors"
 
 Action = Mapping[str, Any]
@@ -233,6 +235,11 @@ class Log:
                 pass
 
 
+def is_left_to_the_engine(table: DeltaTable) -> bool:
+    """Checkpoints of a table's log may leave actions to files of their own, which only the engine looks for."""
+    return SIDECARS in (table.protocol().reader_features or ())
+
+
 def entry_path(version: int) -> str:
     """The file of a version."""
     return f"{LOG}/{version:020d}.json"
@@ -257,7 +264,7 @@ def _hinted(folder: TableFolder, version: int) -> tuple[int, list[str]] | None:
     except (FileNotFoundError, ValueError):
         return None
     match hint:
-        case {"version": int(at), **others} if 0 <= at <= version and "v2Checkpoint" not in others:
+        case {"version": int(at), **others} if 0 <= at <= version and SIDECARS not in others:
             count = parts if isinstance(parts := others.get("parts"), int) else 0
         case _:
             return None
@@ -300,4 +307,15 @@ def _said(value: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-__all__ = ["ENABLED", "FEATURE", "LOG", "Action", "DataFile", "Log", "entry_path", "newest_checkpoint"]
+__all__ = [
+    "ENABLED",
+    "FEATURE",
+    "LOG",
+    "SIDECARS",
+    "Action",
+    "DataFile",
+    "Log",
+    "entry_path",
+    "is_left_to_the_engine",
+    "newest_checkpoint",
+]

@@ -646,6 +646,35 @@ def test_vectors_go_when_no_version_needs_them_and_not_before(
     assert Chore.EXPIRE not in turns()
 
 
+@pytest.mark.must_not_fail(25)
+def test_a_log_with_actions_in_files_of_their_own_is_left_to_the_engine(
+    make_marking: MakeSink, root: Path, delta: Delta, turns: Callable[..., tuple[Chore, ...]], assert_content: Check
+) -> None:
+    """Checkpoints of the second version have such; vectors in use would not be known, and be removed as nobody's."""
+    windows = windows_of(TEN, [(ORDERS, update(1, "b"))], [(ORDERS, update(2, "c"))])
+    TestLane(make_marking(), LANE).apply_all(windows[:2])
+    path = Path(target_path(root, ORDERS.name))
+    log, version = path / "_delta_log", delta(ORDERS).version()
+    protocol = delta(ORDERS).protocol()
+    features = {
+        "readerFeatures": [*protocol.reader_features, "v2Checkpoint"],
+        "writerFeatures": [*protocol.writer_features, "v2Checkpoint"],
+    }
+    entry = json.dumps({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}})
+    (log / f"{version + 1:020d}.json").write_text(entry)
+    nobodys = path / FOLDER / "deletion_vector_of-an-action-elsewhere.bin"
+    nobodys.write_bytes(b"nothing")
+    rest = {n: "b" if n == 1 else "a" for n in range(10)}
+    assert_content(ORDERS, row_table(ORDERS, list(rest.items())))
+    aged(path, 8)
+    turns()
+    assert nobodys.exists()
+    lane = TestLane(make_marking(), LANE, 2)
+    lane.apply(windows[2])
+    assert [one.message.partition(":")[0] for one in lane.sink.check((ORDERS,))] == ["the table uses v2Checkpoint"]
+    assert_content(ORDERS, row_table(ORDERS, list((rest | {2: "c"}).items())))
+
+
 def test_care_counts_the_rows_that_are_left(make_marking: MakeSink, root: Path) -> None:
     lane = TestLane(make_marking(), LANE)
     lane.apply_all(windows_of(TEN, [(ORDERS, update(1, "b")), (ORDERS, delete(2))]))
