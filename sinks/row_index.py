@@ -1,7 +1,7 @@
 """Finding rows by their keys in files that never change, at a cost that follows the keys and not the files.
 
-What is learnt of such a file is true for ever: the hashes of its keys, sorted, and where each is (12 bytes a row). It
-is kept in a memory of bounded size; what does not fit is read again.
+What is learnt of such a file is true for ever: the hashes of its keys, sorted, and where each is (12 bytes a row, 1 KiB
+a file). It is kept in a memory of bounded size; what does not fit is read again.
 
 Hashes of a single integer-like column are as good as the keys themselves. Else two keys may share one, and whoever
 finds something compares the keys.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,12 @@ Arrays = tuple[npt.NDArray[np.generic], ...]
 _NONE = np.zeros(0, np.int64)
 
 
+ENTRY_BYTES: Final = 1 << 10
+"""Memory of a name and its arrays beside what is in them: most files that commits add have few rows."""
+
+
 class ArrayMemory:
-    """Arrays by name, at most ``bytes_max`` of them; the longest unused go first."""
+    """Arrays by name, at most ``bytes_max`` of them and their names; the longest unused go first."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -48,14 +53,14 @@ class ArrayMemory:
     def put(self, name: tuple[str, ...], arrays: Arrays) -> None:
         """Hold ``arrays``, which never change, unless they alone are too many. Nothing may be held by that name yet."""
         assert name not in self._held, "what is held never changes"
-        size = sum(array.nbytes for array in arrays)
+        size = _size(arrays)
         if size > self._bytes_max:
             return
         self._held[name] = arrays
         self._bytes += size
         while self._bytes > self._bytes_max:
             _, dropped = self._held.popitem(last=False)
-            self._bytes -= sum(array.nbytes for array in dropped)
+            self._bytes -= _size(dropped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,10 @@ def are_true(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return np.asarray(pc.fill_null(single(column), False).to_numpy(zero_copy_only=False), np.bool_)
 
 
+def _size(arrays: Arrays) -> int:
+    return ENTRY_BYTES + sum(array.nbytes for array in arrays)
+
+
 def _ranges(first: Positions, last: Positions) -> Positions:
     """All integers of the half-open ranges, one range after the other."""
     counts = last - first
@@ -132,4 +141,4 @@ def _ranges(first: Positions, last: Positions) -> Positions:
     return starts + np.arange(total)
 
 
-__all__ = ["ArrayMemory", "Arrays", "Asked", "Positions", "are_equal", "are_true", "index_of"]
+__all__ = ["ENTRY_BYTES", "ArrayMemory", "Arrays", "Asked", "Positions", "are_equal", "are_true", "index_of"]

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from sinks.delta.config import RETENTION_MIN, DeltaOptions
 from sinks.delta.due import FileFacts, is_compaction_due, small_files
 from sinks.delta.errors import Conflict, Doing, translated
-from sinks.delta.log import Log
+from sinks.delta.log import Log, is_left_to_the_engine
 from sinks.delta.rewrite import has_vectors
 from sinks.delta.store import NO_HOOKS, Store
 from sinks.delta.tables import SOURCE
@@ -86,7 +86,8 @@ class DeltaKeeper:
 
     def _condition(self, found: DeltaTable, table: TableName, actions: pa.Table, files: list[FileFacts]) -> Condition:
         rows = actions["num_records"].to_pylist() if actions.num_rows else []
-        marked = sum(file.marked for file in self._log(found, table).files) if has_vectors(found) else 0
+        is_known = has_vectors(found) and not is_left_to_the_engine(found)
+        marked = sum(file.marked for file in self._log(found, table).files) if is_known else 0
         return Condition(
             files=len(files),
             small_files=small_files(files, target_bytes=self._options.target_file_size).total(),
@@ -137,8 +138,9 @@ class DeltaKeeper:
             )
 
     def _unused(self, found: DeltaTable, table: TableName, now: datetime) -> list[str]:
-        """Deletion vectors as `_vacuumed`: the engine's vacuum does not see them."""
-        if not has_vectors(found):
+        """Deletion vectors as `_vacuumed`: the engine's vacuum does not see them. None where not all that are in use
+        are known."""
+        if not has_vectors(found) or is_left_to_the_engine(found):
             return []
         folder = self._store.folder(self._store.uri(table), table=table)
         return unused_vectors(folder, found.version(), before=now - max(self._options.retention, RETENTION_MIN))

@@ -50,8 +50,8 @@ class DeltaOptions(HistoryOptions, TypeOptions, MaintenanceOptions, BucketOption
     """A mirror's changed rows are marked in their files, not written anew with them. Every reader must know deletion
     vectors, and the table keeps them: so it has to be asked for."""
     key_cache_size: ByteSize = 128 << 20
-    """With ``deletion_vectors``, memory for the keys of data files, 12 bytes a row. A table of which it does not hold
-    the keys is read at each commit: the key columns of all files that may hold a changed key."""
+    """With ``deletion_vectors``, memory for the keys of data files, 12 bytes a row and 1 KiB a file. A table of which
+    it does not hold the keys is read at each commit: the key columns of all files that may hold a changed key."""
     target_file_size: ByteSize = 32 << 20
     """Size of data files. An update rewrites whole files: small ones keep a mirror cheap, large ones read faster."""
     compact_files: int = Field(default=16, ge=2, le=10_000)

@@ -66,10 +66,20 @@ class TableFolder:
         with self.open(path) as file:
             return bytes(file.read())
 
+    def has(self, path: str) -> bool:
+        """True when there is such a file."""
+        return bool(self._files.get_file_info(self._at(path)).type is FileType.File)
+
     def write(self, path: str, fill: Callable[[pa.NativeFile], None]) -> int:
-        """A new file with what ``fill`` writes, durable; its size in bytes."""
+        """A new file with what ``fill`` writes, durable; its size in bytes. After an error there is none."""
         with translated(Doing.WORK, table=self.table):
-            return self._maker.write(self._at(path), fill)
+            try:
+                return self._maker.write(self._at(path), fill)
+            except BaseException:
+                # On a full disk what every try leaves would keep it full.
+                with suppress(OSError):
+                    self._files.delete_file(self._at(path))
+                raise
 
     def create(self, path: str, content: bytes) -> bool:
         """See `Maker.create`."""
@@ -90,7 +100,7 @@ class TableFolder:
         """Those that are there."""
         for path in paths:
             with translated(Doing.WORK, table=self.table):
-                if self._files.get_file_info(self._at(path)).type is FileType.File:
+                if self.has(path):
                     self._files.delete_file(self._at(path))
 
     def _at(self, path: str) -> str:
@@ -121,7 +131,8 @@ class Directory:
             try:
                 os.link(prepared, path)
             except FileExistsError:
-                return False
+                # A network file system repeats a request without an answer, and then meets what it made itself.
+                return Path(path).read_bytes() == content
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
                     raise

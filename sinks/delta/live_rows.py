@@ -5,7 +5,7 @@ Keys are found by `sinks.row_index`. A file whose bounds say that it holds none 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -56,10 +56,9 @@ class LiveRows:
             if not _may_hold(file, keys.schema.field(0), asked):
                 continue
             hashes, places = self._memory.get(self.index_name(file.key, keys.schema), partial(self._index, file, names))
-            one = Found(file, *asked.among(hashes, places))
-            if not len(one.positions):
-                continue
-            one = self._live(one if asked.is_exact else self._compared(one, names, columns))
+            one = self._live(Found(file, *asked.among(hashes, places)))
+            if len(one.positions) and not asked.is_exact:
+                one = self._compared(one, names, columns)
             if len(one.positions):
                 found.append(one)
         return found
@@ -70,18 +69,37 @@ class LiveRows:
 
     def read(self, names: list[str], found: list[Found]) -> pa.Table:
         """Columns of found rows, one file after the other."""
-        parts = [self.scan(one.file, names).take(pa.array(one.positions)) for one in found]
+        parts = [part for one in found for part in self.taken(one.file, names, one.positions)]
         return pa.concat_tables([self._shape(names).empty_table(), *parts])
+
+    def taken(self, file: DataFile, names: list[str], positions: Positions) -> Iterator[pa.Table]:
+        """Columns of the rows at ``positions``, ascending. Files of others may be large: of those without such rows no
+        row group is read, and of others one after the other."""
+        with translated(Doing.WORK, table=self._folder.table), self._folder.open(file.path) as source:
+            parquet = pq.ParquetFile(source)
+            first = 0
+            for group in range(parquet.num_row_groups):
+                count = parquet.metadata.row_group(group).num_rows
+                start, end = np.searchsorted(positions, [first, first + count])
+                if start < end:
+                    rows = self._rows(file, names, parquet, partial(parquet.read_row_group, group), count)
+                    yield rows.take(pa.array(positions[start:end] - first))
+                first += count
 
     def scan(self, file: DataFile, names: list[str]) -> pa.Table:
         """Columns of all rows of a file, those that are gone, too, in file order and the table's types."""
         with translated(Doing.WORK, table=self._folder.table), self._folder.open(file.path) as source:
             parquet = pq.ParquetFile(source)
-            stored = set(parquet.schema_arrow.names) - set(self._partitions)
-            # A name with a dot brings others along: what is wanted is taken out by its whole name.
-            read = parquet.read(columns=[name for name in names if name in stored])
-            count = parquet.metadata.num_rows
-            arrays = [self._column(file, name, read, stored, count) for name in names]
+            return self._rows(file, names, parquet, parquet.read, parquet.metadata.num_rows)
+
+    def _rows(
+        self, file: DataFile, names: list[str], parquet: pq.ParquetFile, read: Callable[..., pa.Table], count: int
+    ) -> pa.Table:
+        """What ``read`` reads of a file, ``count`` rows, in the table's types."""
+        stored = set(parquet.schema_arrow.names) - set(self._partitions)
+        # A name with a dot brings others along: what is wanted is taken out by its whole name.
+        rows = read(columns=[name for name in names if name in stored])
+        arrays = [self._column(file, name, rows, stored, count) for name in names]
         return pa.Table.from_arrays(arrays, schema=self._shape(names))
 
     def rows_of(self, file: DataFile) -> int:
@@ -117,7 +135,8 @@ class LiveRows:
         if name in stored:
             return read.column(read.schema.get_field_index(name)).cast(kind)
         value = file.add["partitionValues"].get(name) if name in self._partitions else None
-        return pa.nulls(count, kind) if value is None else pa.repeat(partition_value(value, kind), count)
+        # An empty text is the log's other way of saying null.
+        return pa.nulls(count, kind) if not value else pa.repeat(partition_value(value, kind), count)
 
     def _shape(self, names: list[str]) -> pa.Schema:
         return pa.schema([self._fields.field(name) for name in names]).remove_metadata()
@@ -127,6 +146,7 @@ class LiveRows:
         return index_of([single(column) for column in rows.columns], np.ones(rows.num_rows, np.bool_))
 
     def _live(self, found: Found) -> Found:
+        """Those that are not gone, in the order of the file."""
         gone = self.gone(found.file)
         if len(gone):
             at = np.minimum(np.searchsorted(gone, found.positions), len(gone) - 1)

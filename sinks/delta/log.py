@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 
 from sinks.delta.folder import TableFolder
 from sinks.delta.vectors import identity, place_of
@@ -24,12 +27,15 @@ from wallaby.errors import Transient
 
 LOG: Final = "_delta_log"
 FEATURE: Final = "deletionVectors"
+SIDECARS: Final = "v2Checkpoint"
 ENABLED: Final = "delta.enableDeletionVectors"
 
 Action = Mapping[str, Any]
 """As in the log: one key, the kind."""
 
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+_ROWS_MAX: Final = 4096
+"""Actions of a checkpoint in memory at once, beside what is kept of them."""
 _LEGACY: Final = (
     (2, ("appendOnly", "invariants")),
     (3, ("checkConstraints",)),
@@ -38,6 +44,10 @@ _LEGACY: Final = (
     (6, ("identityColumns",)),
 )
 """What a writer of a version must respect; from 7 on a table lists it itself."""
+_DATE_LENGTH: Final = len("2000-01-01")
+_TWICE: Final = "_parsed"
+_PARTED_BY: Final = frozenset({"string", "byte", "short", "integer", "long", "date", "boolean"})
+"""Types of which a partition's value is one text."""
 _MAPS: Final = frozenset({"configuration", "options", "partitionValues", "tags"})
 _HARMLESS: Final = frozenset({FEATURE, "timestampNtz", "variantType", "domainMetadata", "vacuumProtocolCheck"})
 """Features that ask nothing of a commit that adds rows and marks some."""
@@ -63,13 +73,13 @@ class DataFile:
     """Those that are gone, too; None where the action does not say."""
     lowest: Mapping[str, Any]
     highest: Mapping[str, Any]
-    """Bounds by column as JSON has them; they hold for rows that are gone, too."""
+    """Bounds of whole numbers and dates by column, as JSON has them; they hold for rows that are gone, too."""
 
     @classmethod
     def of(cls, add: Mapping[str, Any]) -> DataFile:
         """Of an ``add`` action."""
         said = json.loads(add.get("stats") or "{}")
-        return cls(add, said.get("numRecords"), said.get("minValues") or {}, said.get("maxValues") or {})
+        return cls(add, said.get("numRecords"), _bounds(said.get("minValues")), _bounds(said.get("maxValues")))
 
     @property
     def key(self) -> str:
@@ -160,6 +170,9 @@ class Log:
                 asks = True
             if asks:
                 return f"the table uses {feature}"
+        kinds = {field["name"]: field["type"] for field in json.loads(columns)["fields"]}
+        if not {kinds.get(name) for name in self.metadata.get("partitionColumns") or ()} <= _PARTED_BY:
+            return "the table is partitioned by other types than text, whole numbers, dates and booleans"
         outside = any("://" in file.path or file.path.startswith("/") for file in self.files)
         if outside or any(file.vector and place_of(file.vector) is None for file in self.files):
             return "the table has files outside its folder"
@@ -196,11 +209,11 @@ class Log:
         found, names = newest_checkpoint(self._folder, version)
         for name in names:
             with self._folder.open(f"{LOG}/{name}") as file:
-                rows = pq.ParquetFile(file).read(columns=["add", "metaData", "protocol"])
-            for kind in rows.column_names:
-                column = rows.column(kind)
-                for value in column.filter(column.is_valid()).to_pylist():
-                    self._hold({kind: _said(value)})
+                parquet = pq.ParquetFile(file)
+                for batch in parquet.iter_batches(_ROWS_MAX, columns=_columns(parquet.schema_arrow)):
+                    for kind, column in zip(batch.schema.names, batch.columns, strict=True):
+                        for value in column.filter(column.is_valid()).to_pylist():
+                            self._hold({kind: _said(value)})
         self.version = found
 
     def _take_away(self, actions: list[Action]) -> None:
@@ -222,6 +235,11 @@ class Log:
                 pass
 
 
+def is_left_to_the_engine(table: DeltaTable) -> bool:
+    """Checkpoints of a table's log may leave actions to files of their own, which only the engine looks for."""
+    return SIDECARS in (table.protocol().reader_features or ())
+
+
 def entry_path(version: int) -> str:
     """The file of a version."""
     return f"{LOG}/{version:020d}.json"
@@ -229,15 +247,8 @@ def entry_path(version: int) -> str:
 
 def newest_checkpoint(folder: TableFolder, version: int) -> tuple[int, list[str]]:
     """The version of the newest whole checkpoint up to ``version`` and its files; -1 and none without one."""
-    try:
-        hint = json.loads(folder.read(f"{LOG}/_last_checkpoint"))
-    except FileNotFoundError:
-        hint = {}
-    at, parts = int(hint.get("version", -1)), hint.get("parts")
-    if 0 <= at <= version and "v2Checkpoint" not in hint:
-        count = int(parts or 0)
-        numbered = [f"{at:020d}.checkpoint.{part:010d}.{count:010d}.parquet" for part in range(1, count + 1)]
-        return at, numbered or [f"{at:020d}.checkpoint.parquet"]
+    if (hinted := _hinted(folder, version)) is not None:
+        return hinted
     found: dict[tuple[int, int], list[str]] = {}
     for name, match in _matches(folder.names(LOG)):
         if int(match[1]) <= version:
@@ -246,10 +257,41 @@ def newest_checkpoint(folder: TableFolder, version: int) -> tuple[int, list[str]
     return max(whole, default=(-1, []))
 
 
+def _hinted(folder: TableFolder, version: int) -> tuple[int, list[str]] | None:
+    """As `newest_checkpoint`, spared a listing; None when what was noted is damaged, or of no use any more."""
+    try:
+        hint = json.loads(folder.read(f"{LOG}/_last_checkpoint"))
+    except (FileNotFoundError, ValueError):
+        return None
+    match hint:
+        case {"version": int(at), **others} if 0 <= at <= version and SIDECARS not in others:
+            count = parts if isinstance(parts := others.get("parts"), int) else 0
+        case _:
+            return None
+    numbered = [f"{at:020d}.checkpoint.{part:010d}.{count:010d}.parquet" for part in range(1, count + 1)]
+    names = numbered or [f"{at:020d}.checkpoint.parquet"]
+    return (at, names) if all(folder.has(f"{LOG}/{name}") for name in names) else None
+
+
+def _columns(checkpoint: pa.Schema) -> list[str]:
+    """Those of the actions we know, but for what is there a second time in the table's types, as Spark writes it."""
+    known = [checkpoint.field(kind) for kind in ("add", "metaData", "protocol") if kind in checkpoint.names]
+    return [f"{kind.name}.{field.name}" for kind in known for field in kind.type if not field.name.endswith(_TWICE)]
+
+
 def _matches(names: Iterable[str]) -> Iterator[tuple[str, re.Match[str]]]:
     for name in names:
         if (match := _CHECKPOINT.fullmatch(name)) is not None:
             yield name, match
+
+
+def _bounds(said: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those that leave out files: of all that is said of a wide table's files, they are what memory is worth."""
+    return {
+        sys.intern(name): value
+        for name, value in (said or {}).items()
+        if isinstance(value, int) or (isinstance(value, str) and len(value) == _DATE_LENGTH)
+    }
 
 
 def _said(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -265,4 +307,15 @@ def _said(value: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-__all__ = ["ENABLED", "FEATURE", "LOG", "Action", "DataFile", "Log", "entry_path", "newest_checkpoint"]
+__all__ = [
+    "ENABLED",
+    "FEATURE",
+    "LOG",
+    "SIDECARS",
+    "Action",
+    "DataFile",
+    "Log",
+    "entry_path",
+    "is_left_to_the_engine",
+    "newest_checkpoint",
+]

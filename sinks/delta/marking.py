@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -149,7 +149,7 @@ class Marker:
             if weight <= budget:
                 budget -= weight
                 removed.append(file)
-                rows = pa.concat_tables([rows, self._remaining(file, new)])
+                rows = pa.concat_tables([rows, *self._remaining(file, new)])
             elif new is not None:
                 marked.append(_Marked(file, np.union1d(self._live.gone(file), new), count))
         return _Effect(rows, tuple(marked), tuple(removed))
@@ -163,13 +163,12 @@ class Marker:
                 table=self._folder.table,
             )
 
-    def _remaining(self, file: DataFile, new: Positions | None) -> pa.Table:
-        rows = self._live.scan(file, self._fields.names)
-        is_kept = np.ones(rows.num_rows, np.bool_)
+    def _remaining(self, file: DataFile, new: Positions | None) -> Iterator[pa.Table]:
+        is_kept = np.ones(self._live.stored_rows(file), np.bool_)
         is_kept[self._live.gone(file)] = False
         if new is not None:
             is_kept[new] = False
-        return rows.filter(pa.array(is_kept))
+        return self._live.taken(file, self._fields.names, np.flatnonzero(is_kept))
 
     def _commit(self, effect: _Effect, properties: CommitProperties, names: list[str]) -> None:
         now_ms = time.time_ns() // 1_000_000

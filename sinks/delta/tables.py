@@ -17,7 +17,7 @@ from sinks.delta.errors import Conflict, Doing, translated
 from sinks.delta.folder import TableFolder
 from sinks.delta.history import holds_only_copies
 from sinks.delta.lanes import Mark, Marks
-from sinks.delta.log import Log
+from sinks.delta.log import SIDECARS, Log, is_left_to_the_engine
 from sinks.delta.marking import Marker, commit_entry
 from sinks.delta.rewrite import reshape
 from sinks.delta.store import NO_HOOKS, Store, commit_properties, delta_schema, hours, shape
@@ -72,10 +72,10 @@ class Tables:
     def marker(self, source: TableName, table: DeltaTable) -> Marker | None:
         """What commits by deletion vectors to the loaded version of ``table``; None where that is not asked for, or the
         table has what only the engine keeps."""
-        if not self.options.deletion_vectors:
+        if not self.options.deletion_vectors or self._obstacle(source, table) is not None:
             return None
         folder, log = self._log(source, table)
-        if not log.is_ready or log.obstacle() is not None:
+        if not log.is_ready:
             return None
         return Marker(table, log, folder, self._memory, file_bytes=self.options.target_file_size)
 
@@ -92,6 +92,12 @@ class Tables:
         with translated(Doing.OPEN, table=source):
             log.follow(table.version(), table_id=str(table.metadata().id))
         return folder, log
+
+    def _obstacle(self, source: TableName, table: DeltaTable) -> str | None:
+        """The first thing about the loaded version that commits by deletion vectors would not respect."""
+        if is_left_to_the_engine(table):
+            return f"the table uses {SIDECARS}"
+        return self._log(source, table)[1].obstacle()
 
     def ensure(self, schema: TableSchema, *, fence: Callable[[], None]) -> None:
         """Create the target, or bring it to ``schema``: a mirror's columns are renamed, dropped, added and widened as
@@ -161,7 +167,7 @@ class Tables:
 
     def _obstacles(self, table: DeltaTable, source: TableName) -> list[Finding]:
         """What keeps a table from having deletion vectors, where they are asked for."""
-        reason = self._log(source, table)[1].obstacle() if self.options.deletion_vectors else None
+        reason = self._obstacle(source, table) if self.options.deletion_vectors else None
         if reason is None:
             return []
         return [
@@ -209,8 +215,10 @@ class Tables:
 
         The engine would do it, too, but asks readers for a feature more that is not needed (deltalake 1.6).
         """
+        if self._obstacle(source, table) is not None:
+            return
         folder, log = self._log(source, table)
-        if not log.is_ready and log.obstacle() is None:
+        if not log.is_ready:
             fence()
             commit_entry(folder, log, table, log.upgrade(), "SET TBLPROPERTIES")
 

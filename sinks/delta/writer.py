@@ -204,19 +204,19 @@ class DeltaWriter:
         for piece in self._stage.slices(name):
             if piece.is_first and piece.is_last:
                 return
-            if self._may_be_refused(piece):
-                table = self._opened(name)
+            table = self._opened(name)
+            if self._may_be_refused(piece, table):
                 at = self._noted(name, table, self._lane).seen_from(mark).position
                 changes = _beyond(piece.changes, at, after)
                 shaped = self._shaping(piece.schema, changes, table)
                 for rows in self._row_tables(piece.schema, changes) if changes.num_rows else ():
                     shaped(rows)
 
-    def _may_be_refused(self, piece: Slice) -> bool:
+    def _may_be_refused(self, piece: Slice, table: DeltaTable) -> bool:
         """False where no value, and no column that was not sent, can be a reason."""
         is_plain = all(piece.changes[name].null_count == piece.changes.num_rows for name in ("outliers", "unchanged"))
         has_identity = piece.schema.has_key or self._options.write_mode is WriteMode.APPEND
-        return not is_plain or not has_identity or bool(self._options.partition_by)
+        return not is_plain or not has_identity or bool(_text_partitions(table, piece.schema.name))
 
     def _row_tables(self, schema: TableSchema, changes: pa.Table) -> list[pa.Table]:
         match self._options.write_mode:
@@ -253,9 +253,12 @@ class DeltaWriter:
     def _shaping(self, schema: TableSchema, changes: pa.Table, table: DeltaTable) -> Callable[[pa.Table], pa.Table]:
         with translated(Doing.OPEN, table=schema.name):
             fields = shape(table)
+        partitions = _text_partitions(table, schema.name)
 
         def shaped(rows: pa.Table) -> pa.Table:
-            return self._shaped(schema, rows, fields, changes)
+            made = self._shaped(schema, rows, fields, changes)
+            _require_partitions_hold(schema, made, partitions)
+            return made
 
         return shaped
 
@@ -297,21 +300,7 @@ class DeltaWriter:
                 arrays.append(pa.chunked_array([pa.nulls(rows.num_rows, field.type)]))
             else:
                 arrays.append(typed.column(i) if i < width else converted(rows.column(i), field.type))
-        shaped = pa.Table.from_arrays(arrays, schema=fields.remove_metadata())
-        self._require_partitions_hold(schema, shaped)
-        return shaped
-
-    def _require_partitions_hold(self, schema: TableSchema, rows: pa.Table) -> None:
-        """Delta writes an empty text as the name of a partition and reads it as null."""
-        for name in self._options.partition_by:
-            column = rows.column(name)
-            if pa.types.is_string(column.type) and pc.any(pc.equal(column, "")).as_py():
-                raise RowRefused(
-                    "an empty text cannot be a partition in Delta: it would be read as null",
-                    advice="Partition by another column, or forbid the empty text on the source",
-                    table=schema.name,
-                    column=name,
-                )
+        return pa.Table.from_arrays(arrays, schema=fields.remove_metadata())
 
     def _truncate(self, name: TableName, barrier: Barrier, token: CommitToken, mark: Mark) -> None:
         if self._tables.opened(name) is None:
@@ -335,6 +324,26 @@ class DeltaWriter:
             return appended(table, pa.Table.from_arrays(arrays, schema=fields.remove_metadata()), name)
 
         self._in_turn(name, token, mark, token.upto, work)
+
+
+def _text_partitions(table: DeltaTable, name: TableName) -> tuple[str, ...]:
+    """The columns of text a table is partitioned by, whatever the options say by now."""
+    with translated(Doing.OPEN, table=name):
+        fields = shape(table)
+        partitions = table.metadata().partition_columns
+    return tuple(column for column in partitions if pa.types.is_string(fields.field(column).type))
+
+
+def _require_partitions_hold(schema: TableSchema, rows: pa.Table, partitions: tuple[str, ...]) -> None:
+    """Delta writes an empty text as the name of a partition and reads it as null."""
+    for name in partitions:
+        if pc.any(pc.equal(rows.column(name), "")).as_py():
+            raise RowRefused(
+                "an empty text cannot be a partition in Delta: it would be read as null",
+                advice="Partition by another column, or forbid the empty text on the source",
+                table=schema.name,
+                column=name,
+            )
 
 
 def _beyond(changes: pa.Table, at: Position, after: Position) -> pa.Table:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from sinks.row_index import ArrayMemory, Asked, are_equal, are_true, index_of
+from sinks.row_index import ENTRY_BYTES, ArrayMemory, Asked, are_equal, are_true, index_of
 
 
 def found(held: list[pa.Array], asked: list[pa.Array]) -> set[tuple[int, int]]:
@@ -75,7 +76,7 @@ def test_bounds_leave_out_what_holds_no_asked_number() -> None:
 
 
 def test_memory_holds_what_was_used_last_and_no_more_than_it_may() -> None:
-    memory = ArrayMemory(100)
+    memory = ArrayMemory(2 * ENTRY_BYTES + 100)
     made: list[str] = []
 
     def of(name: str, count: int) -> int:
@@ -89,11 +90,27 @@ def test_memory_holds_what_was_used_last_and_no_more_than_it_may() -> None:
     assert made == ["a", "b", "c"]
     assert [of("a", 40), of("b", 40)] == [40, 40]
     assert made == ["a", "b", "c", "b"]
-    assert [of("huge", 101), of("huge", 101)] == [101, 101]
+    huge = ENTRY_BYTES + 101
+    assert [of("huge", huge), of("huge", huge)] == [huge, huge]
     assert made[-2:] == ["huge", "huge"]
 
 
 def test_memory_takes_what_was_just_made() -> None:
-    memory = ArrayMemory(100)
+    memory = ArrayMemory(ENTRY_BYTES + 100)
     memory.put(("a",), (np.arange(3),))
     assert memory.get(("a",), lambda: (np.zeros(0),))[0].tolist() == [0, 1, 2]
+
+
+def test_many_small_arrays_take_no_more_memory_than_few_large_ones() -> None:
+    """Every commit adds a file, and most files of commits have few rows."""
+    limit = 1 << 20
+    memory = ArrayMemory(limit)
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            name = (f"lake/public/orders/{number}", f"part-{number}", "keys", "id", "int64")
+            memory.put(name, (np.zeros(1, np.uint64), np.zeros(1, np.uint32)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * limit

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from sinks.delta.config import DeltaOptions
@@ -82,6 +84,36 @@ def test_an_entry_made_by_a_request_without_an_answer_is_known_as_its_own(folder
     """The library sends such a request again, which meets what the first one made."""
     assert folder.create("_delta_log/7.json", b"the same, named by its txnId")
     assert folder.create("_delta_log/7.json", b"the same, named by its txnId")
+
+
+@pytest.mark.must_not_fail(2)
+@pytest.mark.parametrize("folder", ["directory"], indirect=True)
+def test_an_entry_made_by_a_link_without_an_answer_is_known_as_its_own(
+    folder: TableFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system sends such a request again, and says that the name exists."""
+    link = os.link
+
+    def answered_late(source: str, target: str) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", answered_late)
+    assert folder.create("_delta_log/7.json", b"the same, named by its txnId")
+    assert not folder.create("_delta_log/7.json", b"another's")
+
+
+@pytest.mark.must_not_fail(16)
+def test_of_a_file_that_could_not_be_written_nothing_stays(folder: TableFolder) -> None:
+    """What a full disk keeps of every try keeps it full."""
+
+    def fill(file: pa.NativeFile) -> None:
+        file.write(b"some")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WallabyError, match="no space"):
+        folder.write("_deletion_vectors/a.bin", fill)
+    assert folder.names("_deletion_vectors") == []
 
 
 def test_nothing_is_made_where_the_table_is_not(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from sinks.delta.config import DeltaOptions
 from sinks.delta.folder import TableFolder
-from sinks.delta.log import ENABLED, FEATURE, LOG, Log, entry_path
-from sinks.delta.marking import commit_entry
+from sinks.delta.log import ENABLED, FEATURE, LOG, DataFile, Log, entry_path
+from sinks.delta.marking import commit_entry, log_lines
 from sinks.delta.sink import DeltaSink
 from sinks.delta.store import Store
 from tests.sinks.delta.conftest import target_path
@@ -116,6 +117,41 @@ def test_a_checkpoint_without_a_hint_and_in_parts_is_found(versions: int, root: 
     assert said(read(root, versions)) == wanted
 
 
+@pytest.mark.parametrize(
+    "hint", ["", "{", "[]", "null", '{"version":"x"}', '{"version":1,"size":3}', '{"version":1,"parts":2}']
+)
+def test_a_hint_that_is_damaged_or_names_what_is_gone_is_no_hint(hint: str, versions: int, root: Path) -> None:
+    wanted = said(read(root, versions))
+    log = root / "public" / "orders" / LOG
+    (log / "_last_checkpoint").write_text(hint)
+    (root / "public" / "orders" / entry_path(0)).unlink()
+    DeltaTable(target_path(root, NAME))  # the engine does without it, too
+    assert said(read(root, versions)) == wanted
+
+
+def test_what_a_checkpoint_says_in_columns_beside_the_action_is_not_part_of_it(versions: int, root: Path) -> None:
+    """Spark writes statistics and partitions a second time, in the columns' types: no JSON has those."""
+    wanted = [file.add for file in read(root, versions).files]
+    log = root / "public" / "orders" / LOG
+    DeltaTable(target_path(root, NAME)).create_checkpoint()
+    newest = max(log.glob("*.checkpoint.parquet"))
+    rows = pq.read_table(newest)
+    at = rows.schema.get_field_index("add")
+    adds = rows.column("add").combine_chunks()
+    parsed = pa.array([{"minValues": {"at": datetime.date(2020, 1, 1)}}] * rows.num_rows)
+    parts = pa.array([{"day": datetime.date(2020, 1, 1)}] * rows.num_rows)
+    plain = [field.with_nullable(True) for field in adds.type]
+    fields = [*plain, pa.field("stats_parsed", parsed.type), pa.field("partitionValues_parsed", parts.type)]
+    wide = pa.StructArray.from_arrays([*adds.flatten(), parsed, parts], fields=fields, mask=adds.is_null())
+    pq.write_table(rows.set_column(at, "add", wide), newest)
+    for version in range(versions + 1):
+        (root / "public" / "orders" / entry_path(version)).unlink()
+    found = [file.add for file in read(root, versions).files]
+    assert {add["path"]: add["stats"] for add in found} == {add["path"]: add["stats"] for add in wanted}
+    assert all(set(add) <= set(wanted[0]) | {"tags", "deletionVector"} for add in found)
+    log_lines([{"add": add} for add in found])
+
+
 def test_who_fell_behind_begins_again_and_a_gap_is_said(versions: int, root: Path) -> None:
     behind = read(root, 1)
     DeltaTable(target_path(root, NAME)).create_checkpoint()
@@ -176,6 +212,20 @@ def test_constraints_and_unknown_features_are_obstacles(root: Path) -> None:
     assert log.obstacle() == "the table uses checkConstraints"
     log.advance([{"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, "writerFeatures": ["somethingNew"]}}])
     assert log.obstacle() == "the table uses somethingNew"
+
+
+def test_of_a_files_bounds_those_are_kept_by_which_it_is_left_out() -> None:
+    """A wide table has many files, and of each many bounds."""
+    low = {"id": 1, "day": "2020-01-01", "at": "2020-01-01T00:00:00Z", "note": "a", "price": 1.5}
+    file = DataFile.of({"path": "a", "stats": json.dumps({"numRecords": 3, "minValues": low, "maxValues": low})})
+    assert file.lowest == file.highest == {"id": 1, "day": "2020-01-01"}
+
+
+def test_partitions_with_more_than_one_text_for_a_value_are_an_obstacle(root: Path) -> None:
+    path = target_path(root, NAME)
+    at = pa.array([datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)], pa.timestamp("us", "UTC"))
+    write_deltalake(path, pa.table({"id": [1], "at": at}), partition_by=["at"])
+    assert "partitioned" in str(read(root, 0).obstacle())
 
 
 def test_files_and_vectors_outside_the_table_are_obstacles(root: Path) -> None:

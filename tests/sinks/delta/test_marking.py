@@ -16,8 +16,9 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from sinks.delta import FACTORY
@@ -645,6 +646,35 @@ def test_vectors_go_when_no_version_needs_them_and_not_before(
     assert Chore.EXPIRE not in turns()
 
 
+@pytest.mark.must_not_fail(25)
+def test_a_log_with_actions_in_files_of_their_own_is_left_to_the_engine(
+    make_marking: MakeSink, root: Path, delta: Delta, turns: Callable[..., tuple[Chore, ...]], assert_content: Check
+) -> None:
+    """Checkpoints of the second version have such; vectors in use would not be known, and be removed as nobody's."""
+    windows = windows_of(TEN, [(ORDERS, update(1, "b"))], [(ORDERS, update(2, "c"))])
+    TestLane(make_marking(), LANE).apply_all(windows[:2])
+    path = Path(target_path(root, ORDERS.name))
+    log, version = path / "_delta_log", delta(ORDERS).version()
+    protocol = delta(ORDERS).protocol()
+    features = {
+        "readerFeatures": [*protocol.reader_features, "v2Checkpoint"],
+        "writerFeatures": [*protocol.writer_features, "v2Checkpoint"],
+    }
+    entry = json.dumps({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}})
+    (log / f"{version + 1:020d}.json").write_text(entry)
+    nobodys = path / FOLDER / "deletion_vector_of-an-action-elsewhere.bin"
+    nobodys.write_bytes(b"nothing")
+    rest = {n: "b" if n == 1 else "a" for n in range(10)}
+    assert_content(ORDERS, row_table(ORDERS, list(rest.items())))
+    aged(path, 8)
+    turns()
+    assert nobodys.exists()
+    lane = TestLane(make_marking(), LANE, 2)
+    lane.apply(windows[2])
+    assert [one.message.partition(":")[0] for one in lane.sink.check((ORDERS,))] == ["the table uses v2Checkpoint"]
+    assert_content(ORDERS, row_table(ORDERS, list((rest | {2: "c"}).items())))
+
+
 def test_care_counts_the_rows_that_are_left(make_marking: MakeSink, root: Path) -> None:
     lane = TestLane(make_marking(), LANE)
     lane.apply_all(windows_of(TEN, [(ORDERS, update(1, "b")), (ORDERS, delete(2))]))
@@ -710,6 +740,62 @@ def test_a_file_of_which_rows_are_left_is_not_removed_whatever_the_log_says(
     with pytest.raises(Refused, match="count the rows"):
         TestLane(make_marking(), LANE, 2).apply(windows[1])
     assert_content(ORDERS, row_table(ORDERS, [(n, "a") for n in range(10)]))
+
+
+@pytest.mark.must_not_fail(25)
+@pytest.mark.parametrize("kind", ["int8", "text"])
+def test_of_large_files_of_others_only_parts_with_changed_rows_are_in_memory(
+    kind: str, make_marking: MakeSink, root: Path, assert_content: Check, delta: Delta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = table("public.orders", {"id": kind, "part": "int4", "note": "text"}, key=["id"])
+    keys = [n if kind == "int8" else f"key {n}" for n in range(40)]
+    rows = {key: (key, n % 3, f"a{n}") for n, key in enumerate(keys)}
+    first = windows_of([(schema, insert(*row)) for row in rows.values()])[0]
+    lane = TestLane(make_marking(), LANE)
+    lane.apply(first)
+    ordered = pa.Table.from_pylist(
+        [dict(zip(("id", "part", "note"), row, strict=True)) for row in rows.values()],
+        schema=pa.schema(delta(schema).schema().to_arrow()),
+    )
+    write_deltalake(
+        delta(schema),
+        ordered,
+        mode="overwrite",
+        writer_properties=WriterProperties(max_row_group_size=10, write_batch_size=10),
+    )
+    read, groups = pq.ParquetFile.read_row_group, []
+
+    def counted(file: pq.ParquetFile, i: int, *args: Any, **named: Any) -> pa.Table:
+        groups.append(i)
+        return read(file, i, *args, **named)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    changes = [update(keys[13], 7, None, unchanged=["note"]), update(keys[35], 8, "b"), delete(keys[15])]
+    rest = [delete(key) for key in keys[:30] if key not in (keys[13], keys[15])]
+    windows = windows_of(
+        [(schema, insert(*row)) for row in rows.values()],
+        *[[(schema, c)] for c in changes],
+        [(schema, c) for c in rest],
+    )
+    lane.apply(windows[1])
+    assert set(groups) == {1}
+    lane.apply_all(windows[2:])
+    for key in keys[:30]:
+        del rows[key]
+    rows |= {keys[13]: (keys[13], 7, "a13"), keys[35]: (keys[35], 8, "b")}
+    assert_content(schema, row_table(schema, list(rows.values())))
+    assert sorted(groups)[-1] == 3
+
+
+@pytest.mark.must_not_fail(12)
+def test_a_partition_of_an_empty_text_is_null(make_marking: MakeSink, root: Path, assert_content: Check) -> None:
+    schema = table("public.orders", {"id": "int8", "part": "int4", "note": "text"}, key=["id"])
+    rows = [(schema, insert(1, None, "a")), (schema, insert(2, None, "a"))]
+    windows = windows_of(rows, [(schema, update(1, None, "b", unchanged=["part"]))])
+    TestLane(make_marking(partition_by="part"), LANE).apply(windows[0])
+    rewritten_log(root, lambda add: add.update(partitionValues={"part": ""}))
+    TestLane(make_marking(), LANE, 2).apply(windows[1])
+    assert_content(schema, row_table(schema, [(1, None, "b"), (2, None, "a")]))
 
 
 @pytest.mark.must_not_fail(12)

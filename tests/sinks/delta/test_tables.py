@@ -198,6 +198,18 @@ def test_a_value_that_would_change_as_a_partition_is_refused(make_sink: MakeSink
     assert caught.value.where["column"] == "note"
 
 
+@pytest.mark.must_not_fail(12)
+@pytest.mark.parametrize("has_vectors", [False, True], ids=["merge", "vectors"])
+def test_a_value_that_would_change_as_a_partition_is_refused_when_the_option_is_gone(
+    has_vectors: bool, make_sink: MakeSink
+) -> None:
+    """The table keeps its partitions."""
+    windows = windows_of([(FIRST, insert(1, "a", 1))], [(FIRST, update(1, "", 1))])
+    TestLane(make_sink(partition_by="note"), LANE).apply(windows[0])
+    with pytest.raises(Refused, match="empty text"):
+        TestLane(make_sink(deletion_vectors=has_vectors), LANE, 2).apply(windows[1])
+
+
 def test_partitions_by_a_missing_or_unfit_column_are_found_before_the_start(make_sink: MakeSink) -> None:
     weights = table("public.weights", {"id": "int4", "note": "float8"}, key=["id"])
     other = table("public.other", {"id": "int4"}, key=["id"])
