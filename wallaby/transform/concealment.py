@@ -2,9 +2,9 @@
 
 Rules go by the names at the source, so a rename could take a column or a table from the rule that hid it: under its new
 name it would arrive as it is. What does not change with a name is a table's oid and a column's attribute number. So the
-names of every table are remembered as the stream last told them (`wallaby.schema.KnownNames`), over restarts, and
-before rows of another shape go anywhere, `Concealment.require_kept` asks the rules about both: what they hide under the
-old names, they must hide under the new ones.
+names of every table are remembered as the stream last told them (`wallaby.schema.KnownNames`), or, until it does, as
+the catalog shows them, over restarts, and before rows of another shape go anywhere, `Concealment.require_kept` asks the
+rules about both: what they hide under the old names, they must hide under the new ones.
 
 It is always the present rules that are asked. So an operator who takes a rule away, or puts the new name into it, is
 not stopped; one who wants what was renamed to be seen says so in ``reveal_columns``.
