@@ -146,11 +146,13 @@ class KnownNames:
     name: TableName
     columns: tuple[tuple[str, int], ...]
     """Names and attribute numbers (0 where unknown), those that are gone first: a number is never given again."""
+    is_told: bool = True
+    """By copy or stream. What only the catalog has shown may be newer than what the stream tells next."""
 
     @classmethod
     def of(cls, schema: TableSchema, *, server: str, before: KnownNames | None = None) -> KnownNames:
         """Those of ``schema``; numbers it does not tell, and columns it no longer has, are known from ``before``."""
-        known = () if before is None else before.columns
+        known = () if before is None or not before.is_told else before.columns
         taken = {column.attnum for column in schema.columns}
         number_of = {name: number for name, number in known if number not in taken}
         present = tuple((column.name, column.attnum or number_of.get(column.name, 0)) for column in schema.columns)

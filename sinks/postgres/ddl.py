@@ -280,7 +280,8 @@ def move(
     again = [name for name in moves.dropped if name in names]
     if keeps_dropped:
         ours = [column.name for column in noted if column.name in present]
-        moves = moves.keeping(ours, owned=[column.name for column in known], wanted=[c.name for c in wanted])
+        owned, names_now = [column.name for column in known], [column.name for column in wanted]
+        moves = moves.keeping(ours, owned=owned, wanted=names_now, others=present)
         again = [old for old, _ in moves.aside]
     if not is_ours:
         renamed = [f"column {old} is called {new} at the source now" for old, new in moves.renamed]

@@ -36,8 +36,9 @@ _TCP_SETTINGS: Final[dict[str, str | int]] = {
 }
 """A dead peer is noticed within about half a minute. What the connection string says wins."""
 
-_SEVERAL: Final = {"target_session_attrs": "read-write"}
-"""Of several hosts only one is the primary, and any of them may become it. What the connection string says wins."""
+_SEVERAL: Final = {"target_session_attrs": "primary"}
+"""Of several hosts only one is the primary, and any of them may become it. What the connection string says wins. With
+``read-write`` a role that is set to read only (``default_transaction_read_only``) would find no server."""
 
 
 def application_name(flow: str) -> str:
@@ -53,7 +54,7 @@ def connect(
     autocommit: bool = True,
     connect_timeout_s: int = 10,
 ) -> Connection:
-    """Open a connection; the caller closes it (it is a context manager). Of several hosts the first that takes writes.
+    """Open a connection; the caller closes it (it is a context manager). Of several hosts the first that is no standby.
 
     `ConfigError` for an unreadable connection string, `CheckFailed` when the server refuses us, `SourceUnavailable`
     when it cannot be reached now; the same for AWS, where it gives the password (see `wallaby.login`).

@@ -8,6 +8,7 @@ row of the shape is sent: what a destination was ever given, the next life knows
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from wallaby.flow import EndpointSpec
 from wallaby.flow.transforms import TRANSFORM_NAMES, TransformOptions
@@ -18,7 +19,8 @@ from wallaby.transform.concealment import Concealment
 class NameWatch:
     """One epoch's. ``known`` are all names the control store has of the flow; ``remember`` adds to them.
 
-    ``remember`` returns when the store has it: once per table, and again when one's names or columns change.
+    ``remember`` returns when the store has it: once per table, and again when one's names or columns change, or when
+    the stream tells of one that was known from the catalog only.
     """
 
     def __init__(
@@ -34,6 +36,20 @@ class NameWatch:
         self._known = {names.oid: names for names in known if names.server == server}
         self._remember = remember
         self._met: dict[int, TableSchema] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is hidden from anybody."""
+        return not self._concealments
+
+    def look(self, schemas: Iterable[TableSchema]) -> None:
+        """Remember how the catalog calls those tables of which nothing is known: they may be renamed before they
+        change, in a flow that began without rules or a table that was published since."""
+        seen = [KnownNames.of(schema, server=self._server) for schema in schemas if schema.oid not in self._known]
+        if seen and self._concealments:
+            news = tuple(replace(names, is_told=False) for names in seen)
+            self._remember(news)
+            self._known.update((names.oid, names) for names in news)
 
     def meet(self, schemas: Iterable[TableSchema]) -> None:
         """Take the shapes for known; `Refused` when one would give away what a destination is not to get."""

@@ -231,6 +231,8 @@ class SourceSession:
             case StartMode.RESUME:
                 start = plan.start
                 self._ledger.remember_source(identity, options.slot)
+                if not self._names.is_idle:
+                    self._names.look(catalog.published_tables([options.publication]))
                 self._start_relay(self._config.remembered.position, stop_at)
         return self._stream(start, catalog, identity)
 

@@ -39,9 +39,11 @@ def forget_names(transaction: Transaction, flow_id: str) -> None:
 
 
 def _dump(item: KnownNames) -> str:
-    return json.dumps([item.name.schema, item.name.name, item.columns])
+    return json.dumps([item.name.schema, item.name.name, item.columns, item.is_told])
 
 
 def _load(oid: int, server: str, text: str) -> KnownNames:
-    schema, name, columns = json.loads(text)
-    return KnownNames(oid, server, TableName(schema, name), tuple((column, number) for column, number in columns))
+    schema, name, columns, is_told = json.loads(text)
+    return KnownNames(
+        oid, server, TableName(schema, name), tuple((column, number) for column, number in columns), is_told
+    )

@@ -513,7 +513,7 @@ class CheckpointContract(StoreCase):
         """A reset and a new copy bring other rows of the same tables: what may not be seen of them stays the same."""
 
         def names(oid: int, table: str) -> KnownNames:
-            return KnownNames(oid, "1/shop", TableName("Odd.Schema", table), (("id", 1), ("été", 0)))
+            return KnownNames(oid, "1/shop", TableName("Odd.Schema", table), (("id", 1), ("été", 0)), oid % 2 == 0)
 
         store.create_flow(a_flow())
         epoch = store.begin_epoch("shop").epoch

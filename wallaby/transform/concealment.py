@@ -2,9 +2,9 @@
 
 Rules go by the names at the source, so a rename could take a column or a table from the rule that hid it: under its new
 name it would arrive as it is. What does not change with a name is a table's oid and a column's attribute number. So the
-names of every table are remembered as the stream last told them (`wallaby.schema.KnownNames`), over restarts, and
-before rows of another shape go anywhere, `Concealment.require_kept` asks the rules about both: what they hide under the
-old names, they must hide under the new ones.
+names of every table are remembered as the stream last told them (`wallaby.schema.KnownNames`), or, until it does, as
+the catalog shows them, over restarts, and before rows of another shape go anywhere, `Concealment.require_kept` asks the
+rules about both: what they hide under the old names, they must hide under the new ones.
 
 It is always the present rules that are asked. So an operator who takes a rule away, or puts the new name into it, is
 not stopped; one who wants what was renamed to be seen says so in ``reveal_columns``.
@@ -17,6 +17,7 @@ that one. What we dislike: a column that was really dropped, and another added, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Self
@@ -26,6 +27,7 @@ from wallaby.flow.expressions import RowRule
 from wallaby.flow.patterns import ColumnGlob
 from wallaby.flow.transforms import TransformOptions
 from wallaby.schema import Column, KnownNames, TableName, TableSchema
+from wallaby.transform.engine import Engine, NotAnExpression
 from wallaby.transform.selection import Selection
 
 _ADVICE: Final = (
@@ -82,14 +84,26 @@ class Concealment:
                     now.name,
                     column.name,
                 )
-        lost = self._rules(before.name) - self._rules(now.name)
-        if lost and not any(glob.table.matches(now.name) and glob.name.text == "*" for glob in self.revealed):
+        if any(glob.table.matches(now.name) and glob.name.text == "*" for glob in self.revealed):
+            return
+        rules = self._rules(now.name)
+        if self._rules(before.name) - rules:
             raise self._refused(
                 "rows hidden from the destination would arrive: the table was renamed, and where is not about its new "
                 "name",
                 "where",
                 now.name,
                 None,
+            )
+        taken = _taken_names(before, now.columns)
+        read = _reads(now, rules) if taken and rules else frozenset()
+        if taken & read:
+            raise self._refused(
+                "rows hidden from the destination might arrive: a column that where reads was renamed, and another one "
+                "has its name",
+                "where",
+                now.name,
+                min(taken & read),
             )
 
     def _hidden(self, table: TableName, columns: Collection[str]) -> frozenset[str]:
@@ -130,6 +144,27 @@ def _former(before: KnownNames, columns: Iterable[Column]) -> dict[str, tuple[st
         elif column.name in by_name and not (column.attnum and by_name[column.name][1]):
             former[column.name] = by_name[column.name]
     return former
+
+
+def _taken_names(before: KnownNames, columns: Iterable[Column]) -> frozenset[str]:
+    """Names that other columns have now, while those that had them are still there."""
+    by_name = dict(before.columns)
+    present = {column.attnum for column in columns}
+    return frozenset(
+        column.name
+        for column in columns
+        if column.attnum and by_name.get(column.name, column.attnum) in present - {0, column.attnum}
+    )
+
+
+def _reads(now: TableSchema, rules: Iterable[str]) -> frozenset[str]:
+    """The columns that the rules read; an expression that does not fit the table is refused where it is compiled."""
+    engine = Engine()
+    found: set[str] = set()
+    for sql in rules:
+        with contextlib.suppress(NotAnExpression):
+            found.update(now.columns[i].name for i in engine.reads(now, sql))
+    return frozenset(found)
 
 
 def _may_be(columns: tuple[Column, ...], place: int, number: int) -> bool:

@@ -141,7 +141,7 @@ class Engine:
 
     def compiled(self, schema: TableSchema, sql: str) -> Expression:
         """The expression over rows of ``schema``. `NotAnExpression` says why there is none."""
-        reads = self._reads(schema, sql)
+        reads = self.reads(schema, sql)
         try:
             with _Given(self._connection, schema, reads, None):
                 [described] = self._connection.execute(f"DESCRIBE {_query(schema, reads, [sql])}").fetchall()
@@ -168,7 +168,8 @@ class Engine:
         assert found.num_rows == rows, (found.num_rows, rows)
         return [_as_column(schema, e, found.column(k).combine_chunks()) for k, e in enumerate(expressions)]
 
-    def _reads(self, schema: TableSchema, sql: str) -> tuple[int, ...]:
+    def reads(self, schema: TableSchema, sql: str) -> tuple[int, ...]:
+        """The columns of ``schema`` that an expression reads. `NotAnExpression` says why it is none."""
         answer = self._connection.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{sql}\n) FROM t"]).fetchone()
         assert answer is not None, "no answer"
         tree = json.loads(answer[0])

@@ -56,13 +56,15 @@ class Moves:
         *,
         owned: Iterable[str],
         wanted: Sequence[str],
+        others: Iterable[str] = (),
         fold: Callable[[str], str] = _exactly,
     ) -> Moves:
         """The moves in a history, where a column the source dropped stays with its past: out of the way of another one
         that has its name now, be it added or renamed.
 
-        ``present`` are the target's columns, ``owned`` those of them the source had, ``wanted`` those it has now. A
-        history that never noted what is the source's (nothing is ``owned``) keeps its columns as they are.
+        ``present`` are the target's columns, ``owned`` those of them the source had, ``wanted`` those it has now,
+        ``others`` further names that are taken in the target. A history that never noted what is the source's (nothing
+        is ``owned``) keeps its columns as they are.
         """
         by_name = {fold(name): name for name in present}
         leaving, coming = ({fold(pair[i]) for pair in self.renamed} for i in (0, 1))
@@ -70,7 +72,7 @@ class Moves:
         if not goes_on:
             return self
         goes_on -= leaving.union(map(fold, self.dropped))
-        taken = by_name.keys() | set(map(fold, wanted))
+        taken = by_name.keys() | set(map(fold, wanted)) | set(map(fold, others))
         aside: list[tuple[str, str]] = []
         for name in wanted:
             key = fold(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -149,3 +150,18 @@ def test_of_keys_the_target_calls_equal_the_first_that_goes_ends_the_version(dri
         ("b", "d", str(moved.commit_lsn)),
         ("c", None, None),
     ]
+
+
+@pytest.mark.must_not_fail(11)
+def test_what_was_dropped_does_not_take_the_name_of_a_column_somebody_added(drive: Drive) -> None:
+    driver = drive(write_mode="history")
+    before = table("public.t", {"id": "int4", "a": "text"}, key=["id"])
+    again = replace(before, version=2, columns=(before.columns[0], replace(before.columns[1], attnum=3)))
+    stream = Stream()
+    stream.transaction([(before, insert(1, "old"))])
+    stream.transaction([NewShape(again), (again, insert(2, "new"))])
+    driver.sink.ensure_table(before)
+    driver.database.execute("ALTER TABLE t ADD a_dropped int DEFAULT 7")
+    driver.apply(*stream.windows())
+    found = driver.database.fetch("SELECT id, a, a_dropped, a_dropped_2 FROM t ORDER BY id")
+    assert found == [(1, None, 7, "old"), (2, "new", 7, None)]

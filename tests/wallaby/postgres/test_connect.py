@@ -133,11 +133,11 @@ def test_of_several_servers_the_first_that_answers_is_used(database: ScratchData
         assert connection.info.port == database.server.port
 
 
-def test_a_server_that_takes_no_writes_is_not_used_where_several_are_named(database: ScratchDatabase) -> None:
+def test_a_role_that_only_reads_may_name_several_servers(database: ScratchDatabase) -> None:
     dsn = f"host=127.0.0.1,127.0.0.1 port={database.server.port} user=postgres dbname={database.name}"
     options = "options='-c default_transaction_read_only=on'"
-    error = _attempt(f"{dsn} {options}")
+    with connect(f"{dsn} {options}", application_name="test") as connection:
+        assert connection.info.port == database.server.port
+    error = _attempt(f"{dsn} {options} target_session_attrs=read-write")
     assert isinstance(error, SourceUnavailable)
     assert "waits to be promoted" in error.message
-    with connect(f"{dsn} {options} target_session_attrs=any", application_name="test") as connection:
-        assert connection.info.port == database.server.port

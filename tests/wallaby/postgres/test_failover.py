@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from wallaby.errors import SourceUnavailable
 from wallaby.postgres.checks import check_source
 from wallaby.postgres.connect import connect
 from wallaby.postgres.embedded import EmbeddedServer, free_port
@@ -93,6 +94,9 @@ def test_what_a_standby_lacks_is_named_with_what_to_run_there(postgres_major: in
             assert slot.failover
         with connect(standby.dsn(), application_name="test") as connection:
             assert is_standby(connection)
+        alone = dsn.replace(str(primary.port), str(free_port()))
+        with pytest.raises(SourceUnavailable, match="waits to be promoted"):
+            connect(alone, application_name="test")
         _until_nothing_is_missed(database, standby)
 
         standby.halt()

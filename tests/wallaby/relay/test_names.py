@@ -59,3 +59,37 @@ def test_the_same_oid_in_another_database_is_another_table() -> None:
     watch(kept, *HIDING).meet((USERS,))
     watch(kept, *HIDING, server="2/shop").meet((RENAMED,))
     assert [names.server for names in kept] == ["1/shop", "2/shop"]
+
+
+@pytest.mark.must_not_fail(24)
+def test_a_table_is_known_before_its_first_change() -> None:
+    """The rule may be younger than the flow, or the table: a rename before the first change is noticed all the same."""
+    kept: list[KnownNames] = []
+    watch(kept, *HIDING).look((USERS,))
+    assert [names.is_told for names in kept] == [False]
+    for _ in range(2):
+        later = watch(kept, *HIDING)
+        later.look((RENAMED,))
+        with pytest.raises(Refused, match="was renamed"):
+            later.meet((RENAMED,))
+    assert len(kept) == 1
+    watch(kept, *HIDING).meet((USERS,))
+    assert [names.is_told for names in kept] == [False, True]
+
+
+@pytest.mark.must_not_fail(24)
+def test_what_the_catalog_shows_of_later_does_not_hide_a_rename_that_is_still_to_be_read() -> None:
+    kept: list[KnownNames] = []
+    names = watch(kept, *HIDING)
+    names.look((RENAMED,))
+    names.meet((replace(USERS, columns=(USERS.columns[0], replace(USERS.columns[1], attnum=0))),))
+    with pytest.raises(Refused, match="nothing tells"):
+        names.meet((RENAMED,))
+
+
+def test_a_flow_that_hides_nothing_does_not_look() -> None:
+    kept: list[KnownNames] = []
+    names = watch(kept, {})
+    assert names.is_idle
+    names.look((USERS,))
+    assert kept == []

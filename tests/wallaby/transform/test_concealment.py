@@ -75,6 +75,27 @@ def test_a_renamed_table_goes_on_where_rules_hold_for_both_names() -> None:
     rules.require_kept(known(USERS), replace(USERS, name=TableName("shop", "people")))
 
 
+@pytest.mark.must_not_fail(11, 24)
+def test_a_predicate_does_not_go_on_with_another_column_of_the_name() -> None:
+    """Swapped, or one added under the name of the one that was renamed: rows it hid would arrive."""
+    rules = concealment(where="shop.users: NAME <> 'x'")
+    swapped = told(("id", 1), ("n", 2), ("name", 3))
+    added = told(("id", 1), ("full_name", 2), ("n", 3), ("name", 4))
+    for now in (swapped, added):
+        with pytest.raises(Refused, match="where reads was renamed") as caught:
+            rules.require_kept(known(USERS), now)
+        assert caught.value.where["column"] == "name"
+        concealment(where="shop.users: id <> '1'").require_kept(known(USERS), now)
+        concealment(where="*: name <> 'x'", reveal_columns="shop.users.*").require_kept(known(USERS), now)
+    concealment(where="shop.users: full_name <> 'x'").require_kept(known(USERS), added)
+
+
+def test_a_predicate_goes_on_with_a_column_that_was_made_again() -> None:
+    rules = concealment(where="shop.users: name <> 'x'")
+    rules.require_kept(known(USERS), told(("id", 1), ("n", 3), ("name", 4)))
+    rules.require_kept(known(USERS), told(("id", 1), ("n", 0), ("name", 0)))
+
+
 def test_rules_that_were_changed_for_the_new_name_are_enough() -> None:
     renamed = told(("id", 1), ("mail", 2), ("n", 3))
     concealment(mask_columns="mail = hash").require_kept(known(USERS), renamed)
