@@ -21,13 +21,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
 from sinks.files.storage import DataFile
 from sinks.objects.parallel import each
 from sinks.objects.store import Listing, ObjectStore
 from wallaby.errors import OutcomeUnknown, Refused, Transient
+from wallaby.scratch import ScratchFolder
 from wallaby.sink import Finding, error_finding
 from wallaby.window import LaneId
 
@@ -43,7 +44,7 @@ class ObjectStorage:
     def __init__(self, store: ObjectStore, *, prefix: str = "") -> None:
         self._store = store
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: ScratchFolder | None = None
 
     def __str__(self) -> str:
         return f"{self._store}/{self._prefix}"
@@ -51,7 +52,7 @@ class ObjectStorage:
     def close(self) -> None:
         self._store.close()
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.close()
             self._scratch = None
 
     def require(self) -> None:
@@ -104,9 +105,9 @@ class ObjectStorage:
 
     def scratch(self, lane: LaneId, epoch: int) -> Path:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="wallaby-objects-")
+            self._scratch = ScratchFolder("wallaby-objects-")
         own = (encode_name(lane.flow), encode_name(lane.destination), str(lane.index))
-        folder = Path(self._scratch.name, *own)
+        folder = self._scratch.path.joinpath(*own)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -127,15 +128,12 @@ class ObjectStorage:
         for made in self.scratch(lane, epoch).iterdir():
             made.unlink()
         staging = LaneFolders(lane).staging
-        intents = [
-            f"{staging}/{folder}/{name}"
-            for folder in self.folders(staging)
-            if int(folder) <= epoch
-            for name in self.names(f"{staging}/{folder}")
-        ]
+        folders = [f"{staging}/{folder}" for folder in self.folders(staging) if int(folder) <= epoch]
+        intents = [f"{folder}/{name}" for folder, names in each(self.names, folders) for name in names]
         if intents:
+            # After the intents were listed: one that goes from now on was settled, and its manifest is among these.
             named = {file.path for file in live()}
-            read = {key: _Intent.decoded(self.read(key)) for key in intents}
+            read = {key: intent for key, intent in each(self._intent, intents) if intent is not None}
             brought = dict.fromkeys(path for intent in read.values() for path in intent.paths)
             self.remove([path for path in brought if path not in named])
             latest = time.time() - INTENT_AGE_MIN.total_seconds()
@@ -151,6 +149,13 @@ class ObjectStorage:
         content.seek(0)
         return content  # type: ignore[return-value]  # as above
 
+    def _intent(self, key: str) -> _Intent | None:
+        """None for one that is gone: its writer, of an older epoch, lived long enough to settle it."""
+        try:
+            return _Intent.decoded(self.read(key))
+        except FileNotFoundError:
+            return None
+
     def _list(self, folder: str) -> Listing:
         return self._store.list(f"{self._prefix}{folder}/" if folder else self._prefix)
 
@@ -162,11 +167,13 @@ class ObjectStorage:
         try:
             return self._store.mark(self._prefix + key) == mark
         except FileNotFoundError:
-            return False
+            # Made and removed: entries are, once an archive has them, and that may have been ours.
+            where: dict[str, Any] = {"key": key}
         except Transient as error:
-            raise OutcomeUnknown(
-                "the store did not say who made an object", advice="The manifests decide: recover", **error.where
-            ) from None
+            where = error.where
+        raise OutcomeUnknown(
+            "the store did not say who made an object", advice="The manifests decide: recover", **where
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
