@@ -24,7 +24,7 @@ OPEN_FILES_MAX: Final = 64
 """Files of a table that are open at once: rows of further folders wait."""
 WAITING_BYTES_MAX: Final = 64 << 20
 """Rows kept per table for folders without an open file, so that many folders get a file each per commit and not one per
-window. Beyond it they are written, and each ends the file written to longest ago."""
+window. Beyond it they are written, and each ends the file written to longest ago. They may keep as much again."""
 _DIRECT_ROWS: Final = 65_536
 """Windows from this size on become log rows at once, without a copy."""
 
@@ -84,12 +84,14 @@ class TableFiles:
 
     def write_rows(self, rows: pa.Table) -> None:
         """Rows that are log rows already."""
+        later: list[tuple[str, pa.Table]] = []
         for folder, own in split(rows, self._options.partitions):
             if folder in self._waiting or (folder not in self._open and len(self._open) >= OPEN_FILES_MAX):
-                # What is whole was not copied, and may lie in a buffer that is not ours.
-                self._wait(folder, _copied(own) if len(own) == len(rows) else own)
+                later.append((folder, own))
             else:
                 self._put(folder, own)
+        if later:
+            self._wait(later, rows)
         if self._waiting_bytes > WAITING_BYTES_MAX:
             self._put_waiting()
 
@@ -125,9 +127,13 @@ class TableFiles:
             refuse_outliers(self.schema, changes)
         self.write_rows(append_rows(self.schema, changes, keep_outliers=self._options.keeps_outliers))
 
-    def _wait(self, folder: str, rows: pa.Table) -> None:
-        self._waiting.setdefault(folder, []).append(rows)
-        self._waiting_bytes += rows.nbytes
+    def _wait(self, later: list[tuple[str, pa.Table]], rows: pa.Table) -> None:
+        size = sum(own.nbytes for _, own in later)
+        # What is whole was not copied, and may lie in a buffer that is not ours; a part keeps all it was cut from.
+        is_copied = len(later[0][1]) == len(rows) or 2 * size < rows.nbytes
+        for folder, own in later:
+            self._waiting.setdefault(folder, []).append(_copied(own) if is_copied else own)
+        self._waiting_bytes += size
 
     def _put_waiting(self) -> None:
         waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
