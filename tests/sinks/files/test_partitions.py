@@ -145,9 +145,7 @@ def test_a_row_that_waits_for_its_folder_does_not_keep_the_rows_it_came_with(
     regions = ["a"] * 1023 + ["b"]
     stream.transaction([(noted, insert(n, region, "x" * 1000)) for n, region in enumerate(regions)])
     [window] = stream.windows()
-    files = table_files.TableFiles(
-        noted, options, place=lambda: tmp_path / str(next(numbers)), origin={}, fsync=False
-    )
+    files = table_files.TableFiles(noted, options, place=lambda: tmp_path / str(next(numbers)), origin={}, fsync=False)
     rows = append_rows(noted, window.parts[0].table(), keep_outliers=options.keeps_outliers)
     files.write_rows(rows)
     before = pa.total_allocated_bytes()
