@@ -31,7 +31,7 @@ class TestS3(ObjectStoreContract):
 
 
 def _said(status: int, code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")  # type: ignore[arg-type, typeddict-item]  # what is read of it
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")
 
 
 def test_wrong_keys_are_found_and_not_shown(case: StoreCase, s3_endpoint: str) -> None:
