@@ -149,6 +149,7 @@ class FilesWriter:
         self._open.clear()
         positions = {"wallaby.after": str(token.after), "wallaby.upto": str(token.upto)}
         files = [file for table in self._finished for file in table.seal(positions)]
+        sequence = self._last.sequence + 1
         sealed: list[tuple[Path, DataFile]] = []
         for number, file in enumerate(files):
             name = data_file(
@@ -158,14 +159,14 @@ class FilesWriter:
                 after=token.after,
                 upto=token.upto,
                 epoch=token.epoch,
-                sequence=self._last.sequence + 1,
+                sequence=sequence,
                 number=number,
                 sha256=file.sha256,
                 suffix=self._options.suffix,
             )
             sealed.append((file.path, self._data_file(file, name)))
         if sealed:
-            self._storage.bring(token.lane, token.epoch, sealed)
+            self._storage.bring(token.lane, token.epoch, sealed, sequence=sequence)
         return tuple(file for _, file in sealed)
 
     def _data_file(self, file: LogFile, path: str) -> DataFile:

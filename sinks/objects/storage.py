@@ -114,26 +114,26 @@ class ObjectStorage:
     def staged_name(self, made: Path) -> str:
         return ""
 
-    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]]) -> None:
+    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]], *, sequence: int) -> None:
         paths = [file.path for _, file in files]
-        self.create(_intent(lane, epoch, paths), _Intent(time.time(), paths).encoded())
+        self.create(_intent(lane, epoch, paths), _Intent(time.time(), sequence, paths).encoded())
         each(self._upload, files)
 
     def settle(self, lane: LaneId, epoch: int, files: Sequence[DataFile]) -> None:
         if files:
             self.remove([_intent(lane, epoch, [file.path for file in files])])
 
-    def tidy(self, lane: LaneId, epoch: int, live: Callable[[], Iterable[DataFile]]) -> None:
+    def tidy(self, lane: LaneId, epoch: int, live: Callable[[int], Iterable[DataFile]]) -> None:
         # What a commit without an answer left here is not needed: objects are whole in the bucket or not there.
         for made in self.scratch(lane, epoch).iterdir():
             made.unlink()
         staging = LaneFolders(lane).staging
         folders = [f"{staging}/{folder}" for folder in self.folders(staging) if int(folder) <= epoch]
         intents = [f"{folder}/{name}" for folder, names in each(self.names, folders) for name in names]
-        if intents:
-            # After the intents were listed: one that goes from now on was settled, and its manifest is among these.
-            named = {file.path for file in live()}
-            read = {key: intent for key, intent in each(self._intent, intents) if intent is not None}
+        read = {key: intent for key, intent in each(self._intent, intents) if intent is not None}
+        if read:
+            # After the intents were listed: one that went meanwhile was settled, and its manifest is there.
+            named = {file.path for file in live(min(intent.sequence for intent in read.values()))}
             brought = dict.fromkeys(path for intent in read.values() for path in intent.paths)
             self.remove([path for path in brought if path not in named])
             latest = time.time() - INTENT_AGE_MIN.total_seconds()
@@ -182,15 +182,21 @@ class _Intent:
 
     written_s: float
     """Seconds since 1970, by its writer's clock."""
+    sequence: int
+    """Of the manifest that was to follow: no older one names the paths."""
     paths: Sequence[str]
 
     def encoded(self) -> bytes:
-        return json.dumps({"written_s": self.written_s, "paths": [*self.paths]}).encode()
+        content = {"written_s": self.written_s, "sequence": self.sequence, "paths": [*self.paths]}
+        return json.dumps(content).encode()
 
     @classmethod
     def decoded(cls, content: bytes) -> Self:
         said = json.loads(content)
-        return cls(said["written_s"], said["paths"])
+        if isinstance(said, list):
+            # As they were before they said when.
+            return cls(0, 1, said)
+        return cls(said["written_s"], said.get("sequence", 1), said["paths"])
 
 
 def _intent(lane: LaneId, epoch: int, paths: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import BinaryIO
 
 import pytest
 
-from sinks.files.layout import OWN_FOLDER
-from sinks.files.manifests import ARCHIVE_ENTRIES, Kind, ManifestLog, next_entry
+from sinks.files.layout import OWN_FOLDER, LaneFolders
+from sinks.files.manifests import ARCHIVE_ENTRIES, EMPTY, Kind, ManifestLog, next_entry
 from sinks.files.reader import committed_files
 from sinks.files.sink import FilesSink
 from sinks.objects.config import ObjectLogOptions
@@ -155,3 +156,48 @@ def test_an_entry_whose_answer_was_lost_and_that_was_archived_since_keeps_its_fi
     older.close()
     [file] = committed_files(ObjectStorage(store))
     assert store.data() == {file.path}
+
+
+def test_recovery_reads_no_manifest_older_than_the_commit_that_was_under_way() -> None:
+    """A log of years has thousands of archives, and an intent is looked at for a day."""
+    store = MemoryStore()
+    last = EMPTY
+    for end in (ARCHIVE_ENTRIES, 2 * ARCHIVE_ENTRIES):
+        lines = []
+        while last.sequence < end:
+            last = next_entry(last, Kind.SCHEMA)
+            lines.append(f"{last.to_json()}\n")
+        store.objects[f"{LaneFolders(LANE).archive}/{end:020d}.jsonl"] = ("".join(lines).encode(), "")
+    [window] = windows()
+    with closing(make_sink(store)) as sink:
+        lane = TestLane(sink, LANE, 1)
+        lane.write(window)
+
+        def die(method: str, key: str) -> None:
+            if method == "create" and key.startswith(LaneFolders(LANE).log):
+                raise KeyboardInterrupt
+
+        store.before = die
+        with pytest.raises(KeyboardInterrupt):
+            lane.writer.commit(lane.token(window.upto, 1))
+    assert store.data()
+    asked: list[str] = []
+    store.before = lambda method, key: asked.append(f"{method} {key}")
+    with closing(make_sink(store)) as successor:
+        successor.recover(LANE, 2)
+    assert not store.data()
+    assert not [request for request in asked if request.startswith("read") and "/archive/" in request]
+
+
+def test_an_intent_of_an_older_wallaby_is_understood() -> None:
+    """A list of keys, without when."""
+    store = MemoryStore()
+    store.objects["public/orders/left.parquet"] = (b"x", "")
+    store.objects[f"{LaneFolders(LANE).staging_of(1)}/a.json"] = (
+        json.dumps(["public/orders/left.parquet"]).encode(),
+        "",
+    )
+    with closing(make_sink(store)) as sink:
+        sink.recover(LANE, 2)
+    assert not store.data()
+    assert not [key for key in store.objects if "/staging/" in key]
