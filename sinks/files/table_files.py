@@ -56,6 +56,7 @@ class TableFiles:
         self._gathered_rows = self._gathered_bytes = 0
         self._waiting: dict[str, list[pa.Table]] = {}
         self._waiting_bytes = 0
+        self._encoding_bytes = 0
         if not options.partition_by:
             self._file("")
 
@@ -95,6 +96,19 @@ class TableFiles:
         if self._waiting_bytes > WAITING_BYTES_MAX:
             self._put_waiting()
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of rows in memory."""
+        return self._gathered_bytes + self._waiting_bytes + self._encoding_bytes
+
+    def release(self) -> None:
+        """Keep no rows in memory; more may come."""
+        self.flush()
+        self._put_waiting()
+        for file in self._open.values():
+            file.release()
+        self._encoding_bytes = 0
+
     def finish(self) -> None:
         """No more rows come, though the commit does not yet: needs no memory from now on."""
         self.flush()
@@ -108,6 +122,7 @@ class TableFiles:
         self._put_waiting()
         for file in self._open.values():
             file.seal(self._origin | positions)
+        self._encoding_bytes = 0
         self._finished += self._open.values()
         self._open.clear()
         return [file for file in self._finished if file.rows]
@@ -142,7 +157,9 @@ class TableFiles:
 
     def _put(self, folder: str, rows: pa.Table) -> None:
         file = self._file(folder)
+        held = file.held_bytes
         file.write(rows)
+        self._encoding_bytes += file.held_bytes - held
         if file.is_large:
             self._finish(folder)
 
@@ -160,6 +177,7 @@ class TableFiles:
 
     def _finish(self, folder: str) -> None:
         file = self._open[folder]
+        self._encoding_bytes -= file.held_bytes
         file.seal(self._origin)
         self._finished.append(self._open.pop(folder))
 
