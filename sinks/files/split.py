@@ -23,6 +23,8 @@ NULL_FOLDER: Final = "__HIVE_DEFAULT_PARTITION__"
 _PRINTED: Final = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
 _YEARS: Final = (-62_135_596_800_000_000, 253_402_300_800_000_000)
 """Microseconds of the years 1 to 9999: of others the calendar is not sure, they count as null."""
+_YEAR_DAYS: Final = (-719_162, 2_932_897)
+"""The same in days."""
 
 
 def require_column(partition: Partition, schema: pa.Schema, table: Any) -> None:
@@ -75,17 +77,24 @@ def _values(partition: Partition, rows: pa.Table) -> pa.DictionaryArray:
     if partition.column not in rows.column_names:
         return pa.nulls(len(rows), pa.string()).dictionary_encode()
     column = single(rows.column(partition.column))
+    if pa.types.is_date32(column.type):
+        # First: of far dates there is no such timestamp.
+        column = _in(column, column.cast(pa.int32()), _YEAR_DAYS)
     if partition.unit is not None:
         moments = column.cast(pa.timestamp("us"))
-        ticks = moments.cast(pa.int64())
-        is_known = pc.and_(pc.greater_equal(ticks, _YEARS[0]), pc.less(ticks, _YEARS[1]))
-        column = pc.floor_temporal(pc.if_else(is_known, moments, pa.scalar(None, moments.type)), unit=partition.unit)
+        column = pc.floor_temporal(_in(moments, moments.cast(pa.int64()), _YEARS), unit=partition.unit)
     encoded = column.dictionary_encode()
     values = encoded.dictionary
     printed = (
         values.cast(pa.string()) if partition.unit is None else pc.strftime(values, format=_PRINTED[partition.unit])
     )
     return pa.DictionaryArray.from_arrays(encoded.indices, printed)
+
+
+def _in(column: pa.Array, numbers: pa.Array, years: tuple[int, int]) -> pa.Array:
+    """The values whose numbers are in the years, null for the others."""
+    is_known = pc.and_(pc.greater_equal(numbers, years[0]), pc.less(numbers, years[1]))
+    return pc.if_else(is_known, column, pa.scalar(None, column.type))
 
 
 def _printed(value: str | None) -> str:

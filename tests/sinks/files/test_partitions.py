@@ -71,6 +71,17 @@ def test_times_beyond_the_calendar_count_as_null() -> None:
     assert folders(far, "c:day") == {"c_day=1970-01-01": [1], f"c_day={NULL_FOLDER}": [0, 2]}
 
 
+@pytest.mark.must_not_fail(12)
+def test_dates_beyond_the_calendar_count_as_null() -> None:
+    """PostgreSQL's go to the year 5874897, and not even a timestamp of microseconds goes so far."""
+    days = [2_145_031_948, 2_932_897, 2_932_896, -719_162, -719_163]
+    far = pa.table({"c": pa.array(days, pa.int32()).cast(pa.date32()), "n": range(5)})
+    known = {"9999-12-31": [2], "0001-01-01": [3]}
+    for by, label in (("c", "c"), ("c:day", "c_day")):
+        expected = {f"{label}={day}": rows for day, rows in known.items()}
+        assert folders(far, by) == {**expected, f"{label}={NULL_FOLDER}": [0, 1, 4]}
+
+
 def test_folders_nest_in_the_order_asked_for_and_keep_the_rows_order() -> None:
     rows = pa.table({"a": ["x", "y", "x", "x"], "b": [1, 1, 1, 2], "n": range(4)})
     assert folders(rows, "b", "a") == {"b=1/a=x": [0, 2], "b=1/a=y": [1], "b=2/a=x": [3]}
