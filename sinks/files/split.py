@@ -7,6 +7,7 @@ columns stay in the files, so nothing is known by the folder alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from wallaby.errors import ConfigError
 from wallaby.transform.columns import single
 
 NULL_FOLDER: Final = "__HIVE_DEFAULT_PARTITION__"
+_FOLDER_BYTES_MAX: Final = 255
+_MARK_DIGITS: Final = 32
 _PRINTED: Final = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
 _YEARS: Final = (-62_135_596_800_000_000, 253_402_300_800_000_000)
 """Microseconds of the years 1 to 9999: of others the calendar is not sure, they count as null."""
@@ -66,7 +69,7 @@ def split(rows: pa.Table, partitions: tuple[Partition, ...]) -> Iterator[tuple[s
     ordered = rows if len(starts) == 1 else rows.combine_chunks().take(pa.array(order))
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         folder = "/".join(
-            f"{partition.label}={_printed(column[int(order[start])].as_py())}"
+            _folder(partition.label, column[int(order[start])].as_py())
             for partition, column in zip(partitions, columns, strict=True)
         )
         yield folder, ordered.slice(start, end - start)
@@ -97,8 +100,16 @@ def _in(column: pa.Array, numbers: pa.Array, years: tuple[int, int]) -> pa.Array
     return pc.if_else(is_known, column, pa.scalar(None, column.type))
 
 
-def _printed(value: str | None) -> str:
-    return NULL_FOLDER if value is None else encode_name(value)
+def _folder(label: str, value: str | None) -> str:
+    """``label=value``, as a file system takes it: a value that is too long beside its label is cut, and told apart."""
+    if value is None:
+        return f"{label}={NULL_FOLDER}"
+    room = _FOLDER_BYTES_MAX - len(label) - 1
+    text = encode_name(value)
+    if len(text) > room:
+        mark = f"%%{hashlib.sha256(value.encode()).hexdigest()[:_MARK_DIGITS]}"
+        text = text[: room - len(mark)] + mark
+    return f"{label}={text}"
 
 
 __all__ = ["NULL_FOLDER", "require_column", "split"]

@@ -71,6 +71,16 @@ def test_times_beyond_the_calendar_count_as_null() -> None:
     assert folders(far, "c:day") == {"c_day=1970-01-01": [1], f"c_day={NULL_FOLDER}": [0, 2]}
 
 
+@pytest.mark.parametrize("name", ["c", "c" * 63, "ü" * 31])
+def test_no_value_is_too_long_for_a_folder(name: str, tmp_path: Path) -> None:
+    """Of a file system's 255 bytes a long name leaves little; two long values stay two folders."""
+    rows = pa.table({name: ["x" * 300 + "a", "x" * 300 + "b", "x" * 300 + "a"], "n": range(3)})
+    found = folders(rows, name)
+    assert sorted(found.values()) == [[0, 2], [1]]
+    for folder in found:
+        (tmp_path / folder).mkdir()
+
+
 @pytest.mark.must_not_fail(12)
 def test_dates_beyond_the_calendar_count_as_null() -> None:
     """PostgreSQL's go to the year 5874897, and not even a timestamp of microseconds goes so far."""
