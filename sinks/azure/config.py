@@ -31,7 +31,7 @@ class AzureOptions(ObjectLogOptions):
     """An application, with ``client_secret``; without, the managed identity of that name."""
     client_secret: str | None = None
     """Instead of a key: the application's secret."""
-    endpoint: str | None = Field(default=None, pattern=r"^https?://[^@]+$")
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^@?#]+$")
     """Address of the blob service where it is not ``https://<account>.blob.core.windows.net``."""
 
 

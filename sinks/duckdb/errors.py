@@ -17,6 +17,13 @@ import duckdb
 from wallaby.errors import OutcomeUnknown, Refused, RowRefused, Transient, WallabyError
 
 _HOLDER: Final = re.compile(r"\(PID (\d{1,10})\)")
+_OF_ROWS: Final = (
+    duckdb.ConversionException,
+    duckdb.OutOfRangeException,
+    duckdb.ConstraintException,
+    duckdb.TypeMismatchException,
+)
+"""Errors whose text quotes values: it is not read, for a value may say anything."""
 _FULL: Final = re.compile(r"No space left|Disk quota|database or disk is full", re.IGNORECASE)
 """The operating system's words and, of a lake's catalog, SQLite's."""
 _NO_MEMORY: Final = re.compile(r"could not allocate block|failed to (pin|offload|allocate)", re.IGNORECASE)
@@ -53,7 +60,7 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
     match error:
         case duckdb.IOException() if "lock on file" in str(error) and doing is not Doing.COMMIT:
             return lock_conflict(error, **where)
-        case duckdb.Error() if _FULL.search(str(error)):
+        case duckdb.Error() if not isinstance(error, _OF_ROWS) and _FULL.search(str(error)):
             outcome = OutcomeUnknown if doing is Doing.COMMIT else Transient
             return outcome("there is no space left", advice="Free space, or grow the disk", **where)
         case duckdb.TransactionException() if _NO_MEMORY.search(str(error)) and doing is Doing.COMMIT:
@@ -87,12 +94,7 @@ def translate(error: duckdb.Error, doing: Doing, **where: Any) -> WallabyError:
                 advice="Undo the change made to the table, or reset the table",
                 **where,
             )
-        case (
-            duckdb.ConversionException()
-            | duckdb.OutOfRangeException()
-            | duckdb.ConstraintException()
-            | duckdb.TypeMismatchException()
-        ):
+        case duckdb.Error() if isinstance(error, _OF_ROWS):
             return RowRefused(
                 f"the target table does not take a value ({kind})",
                 advice="Compare the target's column types and constraints with the source table",

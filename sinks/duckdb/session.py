@@ -30,6 +30,9 @@ _FLUSH_AFTER: Final = "1MB"
 """Freed memory the allocator keeps. At its defaults, 128 and 512 MB, a process with many tables holds far more than
 ``memory_limit``: what was moved to disk is not given back."""
 
+EngineConfig = dict[str, str | bool | int | float | list[str]]
+"""DuckDB's settings by name, as it takes them."""
+
 
 class Session:
     """Connects when first used, so that checking a destination creates nothing. One thread.
@@ -230,7 +233,7 @@ class FileSession(Session):
         super()._discard()
         self._touched.clear()
 
-    def _config(self) -> dict[str, str | bool | int | float | list[str]]:
+    def _config(self) -> EngineConfig:
         return {
             **engine_config(self._options),
             "default_block_size": str(self._options.block_size),
@@ -238,7 +241,7 @@ class FileSession(Session):
         }
 
 
-def engine_config(options: EngineOptions) -> dict[str, str | bool | int | float | list[str]]:
+def engine_config(options: EngineOptions) -> EngineConfig:
     """DuckDB's settings: limits as asked for, and nothing from the network."""
     return {
         "allocator_bulk_deallocation_flush_threshold": _FLUSH_AFTER,
@@ -262,4 +265,4 @@ def is_writable(path: Path) -> bool:
     return os.access(path if path.exists() else path.parent, os.W_OK)
 
 
-__all__ = ["FileSession", "Session", "catalog_of", "engine_config", "is_writable"]
+__all__ = ["EngineConfig", "FileSession", "Session", "catalog_of", "engine_config", "is_writable"]

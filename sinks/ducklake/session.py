@@ -7,10 +7,8 @@ for a named engine that a failed commit left behind, hence the default has no na
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
@@ -20,7 +18,7 @@ import duckdb
 from sinks.duckdb.ddl import OWN_SCHEMA
 from sinks.duckdb.errors import Doing, lock_conflict, translated
 from sinks.duckdb.lanes import table_of
-from sinks.duckdb.session import Session, engine_config
+from sinks.duckdb.session import EngineConfig, Session, engine_config
 from sinks.duckdb.types import LAKE
 from sinks.ducklake.bucket import secret_statement
 from sinks.ducklake.config import CatalogKind, DuckLakeOptions
@@ -29,6 +27,7 @@ from sinks.ducklake.literals import literal
 from sinks.ducklake.upkeep import Upkeep
 from wallaby.errors import Refused, Transient, WallabyError
 from wallaby.schema import quote_identifier
+from wallaby.scratch import ScratchFolder
 from wallaby.window import CommitToken
 
 _BUSY_TIMEOUT_MS: Final = 30_000
@@ -36,6 +35,9 @@ _BUSY_TIMEOUT_MS: Final = 30_000
 _INLINED_ROWS_MAX: Final = 10
 """A lane's row lives in the catalog. Targets never do: SQLite and PostgreSQL catalogs give some nested values back
 altered, or not at all (DuckLake 1.5.5)."""
+_SPILL_PREFIX: Final = "wallaby-lake-"
+"""Of the folder an engine moves to what does not fit into its memory: engines that shared one would write into each
+other's files, whose names DuckDB (1.5) counts anew in each."""
 _EXTENSION: Final = {CatalogKind.SQLITE: ("sqlite_scanner",), CatalogKind.POSTGRES: ("postgres_scanner",)}
 AUTHOR: Final = "wallaby"
 ENGINE: Final = ":memory:"
@@ -56,6 +58,7 @@ class LakeSession(Session):
         self._options = options
         self._engine = engine
         self._makes_lakes = True
+        self._spill: ScratchFolder | None = None
         self.upkeep = Upkeep(options)
 
     def connect_to_lake(self) -> bool:
@@ -81,7 +84,17 @@ class LakeSession(Session):
                 path=catalog.path.parent,
             )
         config = engine_config(options)
-        config["temp_directory"] = str(Path(tempfile.gettempdir()) / f"wallaby-{_digest(catalog.attached)}")
+        if self._engine == ENGINE:
+            self._spill = ScratchFolder(_SPILL_PREFIX)
+            config["temp_directory"] = str(self._spill.path)
+        try:
+            return self._connected(config)
+        except BaseException:
+            self._remove_spill()
+            raise
+
+    def _connected(self, config: EngineConfig) -> duckdb.DuckDBPyConnection:
+        options, catalog = self._options, self._options.catalog_place
         with translated(Doing.OPEN, path=self.place):
             connection = duckdb.connect(self._engine, config=config)
         try:
@@ -133,6 +146,18 @@ class LakeSession(Session):
                 self._connection.execute("USE memory")
                 self._connection.execute(f"DETACH {self.catalog}")
         super()._discard()
+        self._remove_spill()
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._remove_spill()
+
+    def _remove_spill(self) -> None:
+        spill, self._spill = self._spill, None
+        if spill is not None:
+            spill.close()
 
     def prepared(self) -> None:
         """Lane tables, made from now on, may be inlined into the catalog; the others of wallaby's own are not."""
@@ -170,10 +195,6 @@ def _holds_lake(path: Path) -> bool:
     except sqlite3.Error:
         return True  # whoever attaches it is told what is wrong
     return found is not None
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _attach_error(error: duckdb.Error, place: str) -> WallabyError:

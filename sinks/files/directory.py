@@ -119,7 +119,7 @@ class Directory:
     def staged_name(self, made: Path) -> str:
         return str(made.relative_to(self._root))
 
-    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]]) -> None:
+    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]], *, sequence: int) -> None:
         with translated(lane=lane):
             self.sync(LaneFolders(lane).staging_of(epoch))
 
@@ -134,14 +134,14 @@ class Directory:
                 final.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(self._root / file.staged, final)
 
-    def tidy(self, lane: LaneId, epoch: int, live: Callable[[], Iterable[DataFile]]) -> None:
+    def tidy(self, lane: LaneId, epoch: int, live: Callable[[int], Iterable[DataFile]]) -> None:
         staging = self._root / LaneFolders(lane).staging
         with translated(folder=staging):
             if not staging.is_dir():
                 return
             older = [folder for folder in staging.iterdir() if int(folder.name) <= epoch]
             if any(any(folder.iterdir()) for folder in older):
-                by_path = {file.path: file for file in live()}
+                by_path = {file.path: file for file in live(1)}
                 staged = [file for file in by_path.values() if (self._root / file.staged).exists()]
                 self.settle(lane, epoch, staged)
             for folder in older:

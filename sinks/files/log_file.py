@@ -82,6 +82,16 @@ class LogFile:
                 self._writer.add(batch)
         self.rows += rows.num_rows
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of rows in memory."""
+        return self._writer.held_bytes
+
+    def release(self) -> None:
+        """Keep no rows in memory; more may come."""
+        with translated(table=self.schema.name):
+            self._writer.release()
+
     def seal(self, metadata: Mapping[str, str]) -> None:
         """Finish the file with ``metadata`` in its footer, durable if so asked."""
         with translated(table=self.schema.name):

@@ -136,13 +136,17 @@ class ManifestLog:
 
     def all(self) -> tuple[Entry, ...]:
         """The whole log in order. `Transient` when it has a gap."""
+        return self.since(1)
+
+    def since(self, sequence: int) -> tuple[Entry, ...]:
+        """The entries from that number on, in order; older ones are not read. `Transient` when there is a gap."""
         # The writer may move entries into an archive between our listing and our reading: then list again.
         for _ in range(_READ_ATTEMPTS_MAX):
             try:
-                entries = self._read_once()
+                entries = self._read_once(sequence)
             except FileNotFoundError:
                 continue
-            if [entry.sequence for entry in entries] == list(range(1, len(entries) + 1)):
+            if [entry.sequence for entry in entries] == list(range(sequence, sequence + len(entries))):
                 return entries
         raise self._unreadable()
 
@@ -206,12 +210,13 @@ class ManifestLog:
             return Entry.from_json(self._text(tail[-1][1]))
         return Entry.from_json(self._text(archives[-1][1]).splitlines()[-1]) if archives else EMPTY
 
-    def _read_once(self) -> tuple[Entry, ...]:
+    def _read_once(self, sequence: int) -> tuple[Entry, ...]:
         tail, archives = self._listing()
-        archived_upto = archives[-1][0] if archives else 0
-        entries = [Entry.from_json(line) for _, key in archives for line in self._text(key).splitlines()]
-        entries += [Entry.from_json(self._text(key)) for number, key in tail if number > archived_upto]
-        return tuple(entries)
+        first = max(archives[-1][0] + 1 if archives else 1, sequence)
+        wanted = [key for end, key in archives if end >= sequence]
+        entries = [Entry.from_json(line) for key in wanted for line in self._text(key).splitlines()]
+        entries += [Entry.from_json(self._text(key)) for number, key in tail if number >= first]
+        return tuple(entry for entry in entries if entry.sequence >= sequence)
 
     def _text(self, key: str) -> str:
         return self._storage.read(key).decode()
@@ -234,7 +239,7 @@ class ManifestLog:
 
 
 def live_files(entries: Iterable[Entry]) -> tuple[DataFile, ...]:
-    """The files of a whole log that count, in commit order: those of reset tables do not."""
+    """The files of a log, whole or from an entry on, that count, in commit order: those of reset tables do not."""
     live: list[DataFile] = []
     for entry in entries:
         if entry.kind is Kind.RESET_TABLE:

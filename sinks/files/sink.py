@@ -110,7 +110,7 @@ class FilesSink:
         if last.epoch < epoch:
             last = self._append(log, lane, epoch, Kind.FENCE)
         # After the fence: no older writer can add to the log any more, so what it does not name is refuse.
-        self._storage.tidy(lane, epoch, lambda: live_files(log.all()))
+        self._storage.tidy(lane, epoch, lambda sequence: live_files(log.since(sequence)))
         return last.upto
 
     def reset_lane(self, lane: LaneId, epoch: int) -> None:

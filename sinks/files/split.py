@@ -7,6 +7,7 @@ columns stay in the files, so nothing is known by the folder alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -20,9 +21,13 @@ from wallaby.errors import ConfigError
 from wallaby.transform.columns import single
 
 NULL_FOLDER: Final = "__HIVE_DEFAULT_PARTITION__"
+_FOLDER_BYTES_MAX: Final = 255
+_MARK_DIGITS: Final = 32
 _PRINTED: Final = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
 _YEARS: Final = (-62_135_596_800_000_000, 253_402_300_800_000_000)
 """Microseconds of the years 1 to 9999: of others the calendar is not sure, they count as null."""
+_YEAR_DAYS: Final = (-719_162, 2_932_897)
+"""The same in days."""
 
 
 def require_column(partition: Partition, schema: pa.Schema, table: Any) -> None:
@@ -64,7 +69,7 @@ def split(rows: pa.Table, partitions: tuple[Partition, ...]) -> Iterator[tuple[s
     ordered = rows if len(starts) == 1 else rows.combine_chunks().take(pa.array(order))
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         folder = "/".join(
-            f"{partition.label}={_printed(column[int(order[start])].as_py())}"
+            _folder(partition.label, column[int(order[start])].as_py())
             for partition, column in zip(partitions, columns, strict=True)
         )
         yield folder, ordered.slice(start, end - start)
@@ -75,11 +80,12 @@ def _values(partition: Partition, rows: pa.Table) -> pa.DictionaryArray:
     if partition.column not in rows.column_names:
         return pa.nulls(len(rows), pa.string()).dictionary_encode()
     column = single(rows.column(partition.column))
+    if pa.types.is_date32(column.type):
+        # First: of far dates there is no such timestamp.
+        column = _in(column, column.cast(pa.int32()), _YEAR_DAYS)
     if partition.unit is not None:
         moments = column.cast(pa.timestamp("us"))
-        ticks = moments.cast(pa.int64())
-        is_known = pc.and_(pc.greater_equal(ticks, _YEARS[0]), pc.less(ticks, _YEARS[1]))
-        column = pc.floor_temporal(pc.if_else(is_known, moments, pa.scalar(None, moments.type)), unit=partition.unit)
+        column = pc.floor_temporal(_in(moments, moments.cast(pa.int64()), _YEARS), unit=partition.unit)
     encoded = column.dictionary_encode()
     values = encoded.dictionary
     printed = (
@@ -88,8 +94,22 @@ def _values(partition: Partition, rows: pa.Table) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(encoded.indices, printed)
 
 
-def _printed(value: str | None) -> str:
-    return NULL_FOLDER if value is None else encode_name(value)
+def _in(column: pa.Array, numbers: pa.Array, years: tuple[int, int]) -> pa.Array:
+    """The values whose numbers are in the years, null for the others."""
+    is_known = pc.and_(pc.greater_equal(numbers, years[0]), pc.less(numbers, years[1]))
+    return pc.if_else(is_known, column, pa.scalar(None, column.type))
+
+
+def _folder(label: str, value: str | None) -> str:
+    """``label=value``, as a file system takes it: a value that is too long beside its label is cut, and told apart."""
+    if value is None:
+        return f"{label}={NULL_FOLDER}"
+    room = _FOLDER_BYTES_MAX - len(label) - 1
+    text = encode_name(value)
+    if len(text) > room:
+        mark = f"%%{hashlib.sha256(value.encode()).hexdigest()[:_MARK_DIGITS]}"
+        text = text[: room - len(mark)] + mark
+    return f"{label}={text}"
 
 
 __all__ = ["NULL_FOLDER", "require_column", "split"]

@@ -106,17 +106,18 @@ class Storage(Protocol):
         """What `DataFile.staged` of the file is."""
         ...
 
-    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]]) -> None:
-        """Before the manifest: the finished files are durable where the manifest will find them."""
+    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]], *, sequence: int) -> None:
+        """Before the manifest, which will have the number: the finished files are durable where it will find them."""
         ...
 
     def settle(self, lane: LaneId, epoch: int, files: Sequence[DataFile]) -> None:
         """After the manifest: the files have their final names. Twice is once."""
         ...
 
-    def tidy(self, lane: LaneId, epoch: int, live: Callable[[], Iterable[DataFile]]) -> None:
+    def tidy(self, lane: LaneId, epoch: int, live: Callable[[int], Iterable[DataFile]]) -> None:
         """Settle the live files and remove what else the lane brought, of this and older epochs.
 
+        ``live`` gives those of manifests from a number on: to read all takes long where there are many.
         What an older writer brings afterwards a later call removes.
         Only after the lane's log has an entry of ``epoch``: no older writer can commit then.
         """

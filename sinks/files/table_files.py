@@ -24,7 +24,7 @@ OPEN_FILES_MAX: Final = 64
 """Files of a table that are open at once: rows of further folders wait."""
 WAITING_BYTES_MAX: Final = 64 << 20
 """Rows kept per table for folders without an open file, so that many folders get a file each per commit and not one per
-window. Beyond it they are written, and each ends the file written to longest ago."""
+window. Beyond it they are written, and each ends the file written to longest ago. They may keep as much again."""
 _DIRECT_ROWS: Final = 65_536
 """Windows from this size on become log rows at once, without a copy."""
 
@@ -56,6 +56,7 @@ class TableFiles:
         self._gathered_rows = self._gathered_bytes = 0
         self._waiting: dict[str, list[pa.Table]] = {}
         self._waiting_bytes = 0
+        self._encoding_bytes = 0
         if not options.partition_by:
             self._file("")
 
@@ -84,14 +85,29 @@ class TableFiles:
 
     def write_rows(self, rows: pa.Table) -> None:
         """Rows that are log rows already."""
+        later: list[tuple[str, pa.Table]] = []
         for folder, own in split(rows, self._options.partitions):
             if folder in self._waiting or (folder not in self._open and len(self._open) >= OPEN_FILES_MAX):
-                # What is whole was not copied, and may lie in a buffer that is not ours.
-                self._wait(folder, _copied(own) if len(own) == len(rows) else own)
+                later.append((folder, own))
             else:
                 self._put(folder, own)
+        if later:
+            self._wait(later, rows)
         if self._waiting_bytes > WAITING_BYTES_MAX:
             self._put_waiting()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of rows in memory."""
+        return self._gathered_bytes + self._waiting_bytes + self._encoding_bytes
+
+    def release(self) -> None:
+        """Keep no rows in memory; more may come."""
+        self.flush()
+        self._put_waiting()
+        for file in self._open.values():
+            file.release()
+        self._encoding_bytes = 0
 
     def finish(self) -> None:
         """No more rows come, though the commit does not yet: needs no memory from now on."""
@@ -106,6 +122,7 @@ class TableFiles:
         self._put_waiting()
         for file in self._open.values():
             file.seal(self._origin | positions)
+        self._encoding_bytes = 0
         self._finished += self._open.values()
         self._open.clear()
         return [file for file in self._finished if file.rows]
@@ -125,9 +142,13 @@ class TableFiles:
             refuse_outliers(self.schema, changes)
         self.write_rows(append_rows(self.schema, changes, keep_outliers=self._options.keeps_outliers))
 
-    def _wait(self, folder: str, rows: pa.Table) -> None:
-        self._waiting.setdefault(folder, []).append(rows)
-        self._waiting_bytes += rows.nbytes
+    def _wait(self, later: list[tuple[str, pa.Table]], rows: pa.Table) -> None:
+        size = sum(own.nbytes for _, own in later)
+        # What is whole was not copied, and may lie in a buffer that is not ours; a part keeps all it was cut from.
+        is_copied = len(later[0][1]) == len(rows) or 2 * size < rows.nbytes
+        for folder, own in later:
+            self._waiting.setdefault(folder, []).append(_copied(own) if is_copied else own)
+        self._waiting_bytes += size
 
     def _put_waiting(self) -> None:
         waiting, self._waiting, self._waiting_bytes = self._waiting, {}, 0
@@ -136,7 +157,9 @@ class TableFiles:
 
     def _put(self, folder: str, rows: pa.Table) -> None:
         file = self._file(folder)
+        held = file.held_bytes
         file.write(rows)
+        self._encoding_bytes += file.held_bytes - held
         if file.is_large:
             self._finish(folder)
 
@@ -154,6 +177,7 @@ class TableFiles:
 
     def _finish(self, folder: str) -> None:
         file = self._open[folder]
+        self._encoding_bytes -= file.held_bytes
         file.seal(self._origin)
         self._finished.append(self._open.pop(folder))
 

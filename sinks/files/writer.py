@@ -28,6 +28,8 @@ from wallaby.transform.append import append_truncate
 from wallaby.window import Barrier, BarrierKind, CommitToken, LaneId, Receipt, TablePart, Window
 from wallaby.wire import WireFormat
 
+HELD_BYTES_MAX: Final = 256 << 20
+"""Rows that all tables of a commit keep in memory: beyond it they become row groups before their time."""
 _RESTORED: Final = "manifests were removed"
 
 
@@ -64,6 +66,8 @@ class FilesWriter:
         assert window.barrier is None, "barriers go to apply_barrier"
         for part in window.parts:
             self._files_for(part).write(part)
+        if self._held_bytes > HELD_BYTES_MAX:
+            self._release()
 
     def commit(self, token: CommitToken) -> Receipt:
         return self._settle(token, Kind.COMMIT)
@@ -86,6 +90,19 @@ class FilesWriter:
         self._finished.clear()
         for file in files:
             file.discard()
+
+    @property
+    def _held_bytes(self) -> int:
+        return sum(files.held_bytes for files in self._open.values())
+
+    def _release(self) -> None:
+        """Write out the tables that keep most, until half the limit is left, so that the next window does not again."""
+        held = self._held_bytes
+        for files in sorted(self._open.values(), key=lambda files: files.held_bytes, reverse=True):
+            if held <= HELD_BYTES_MAX // 2:
+                return
+            held -= files.held_bytes
+            files.release()
 
     def _settle(self, token: CommitToken, kind: Kind, barrier: Barrier | None = None) -> Receipt:
         receipt = Receipt(token.lane, token.upto, token.rows)
@@ -149,6 +166,7 @@ class FilesWriter:
         self._open.clear()
         positions = {"wallaby.after": str(token.after), "wallaby.upto": str(token.upto)}
         files = [file for table in self._finished for file in table.seal(positions)]
+        sequence = self._last.sequence + 1
         sealed: list[tuple[Path, DataFile]] = []
         for number, file in enumerate(files):
             name = data_file(
@@ -158,14 +176,14 @@ class FilesWriter:
                 after=token.after,
                 upto=token.upto,
                 epoch=token.epoch,
-                sequence=self._last.sequence + 1,
+                sequence=sequence,
                 number=number,
                 sha256=file.sha256,
                 suffix=self._options.suffix,
             )
             sealed.append((file.path, self._data_file(file, name)))
         if sealed:
-            self._storage.bring(token.lane, token.epoch, sealed)
+            self._storage.bring(token.lane, token.epoch, sealed, sequence=sequence)
         return tuple(file for _, file in sealed)
 
     def _data_file(self, file: LogFile, path: str) -> DataFile:
@@ -232,4 +250,4 @@ def _origin(lane: LaneId, epoch: int, schema: TableSchema) -> dict[str, str]:
     return {f"wallaby.{name}": str(value) for name, value in content.items()}
 
 
-__all__ = ["FilesWriter"]
+__all__ = ["HELD_BYTES_MAX", "FilesWriter"]

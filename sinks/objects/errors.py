@@ -21,7 +21,7 @@ class Answer:
     is_missing_place: bool = False
     """True when the bucket or container itself is not there."""
     is_without_keys: bool = False
-    """True when nothing was asked: there are no keys, or who makes keys of them refused."""
+    """True when nothing was done: there are no keys, their time is over, or who makes keys of them refused."""
 
     @property
     def is_unanswered(self) -> bool:

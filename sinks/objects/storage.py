@@ -21,13 +21,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, LaneFolders, encode_name
 from sinks.files.storage import DataFile
 from sinks.objects.parallel import each
 from sinks.objects.store import Listing, ObjectStore
 from wallaby.errors import OutcomeUnknown, Refused, Transient
+from wallaby.scratch import ScratchFolder
 from wallaby.sink import Finding, error_finding
 from wallaby.window import LaneId
 
@@ -43,7 +44,7 @@ class ObjectStorage:
     def __init__(self, store: ObjectStore, *, prefix: str = "") -> None:
         self._store = store
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: ScratchFolder | None = None
 
     def __str__(self) -> str:
         return f"{self._store}/{self._prefix}"
@@ -51,7 +52,7 @@ class ObjectStorage:
     def close(self) -> None:
         self._store.close()
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.close()
             self._scratch = None
 
     def require(self) -> None:
@@ -104,38 +105,35 @@ class ObjectStorage:
 
     def scratch(self, lane: LaneId, epoch: int) -> Path:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="wallaby-objects-")
+            self._scratch = ScratchFolder("wallaby-objects-")
         own = (encode_name(lane.flow), encode_name(lane.destination), str(lane.index))
-        folder = Path(self._scratch.name, *own)
+        folder = self._scratch.path.joinpath(*own)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def staged_name(self, made: Path) -> str:
         return ""
 
-    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]]) -> None:
+    def bring(self, lane: LaneId, epoch: int, files: Sequence[tuple[Path, DataFile]], *, sequence: int) -> None:
         paths = [file.path for _, file in files]
-        self.create(_intent(lane, epoch, paths), _Intent(time.time(), paths).encoded())
+        self.create(_intent(lane, epoch, paths), _Intent(time.time(), sequence, paths).encoded())
         each(self._upload, files)
 
     def settle(self, lane: LaneId, epoch: int, files: Sequence[DataFile]) -> None:
         if files:
             self.remove([_intent(lane, epoch, [file.path for file in files])])
 
-    def tidy(self, lane: LaneId, epoch: int, live: Callable[[], Iterable[DataFile]]) -> None:
+    def tidy(self, lane: LaneId, epoch: int, live: Callable[[int], Iterable[DataFile]]) -> None:
         # What a commit without an answer left here is not needed: objects are whole in the bucket or not there.
         for made in self.scratch(lane, epoch).iterdir():
             made.unlink()
         staging = LaneFolders(lane).staging
-        intents = [
-            f"{staging}/{folder}/{name}"
-            for folder in self.folders(staging)
-            if int(folder) <= epoch
-            for name in self.names(f"{staging}/{folder}")
-        ]
-        if intents:
-            named = {file.path for file in live()}
-            read = {key: _Intent.decoded(self.read(key)) for key in intents}
+        folders = [f"{staging}/{folder}" for folder in self.folders(staging) if int(folder) <= epoch]
+        intents = [f"{folder}/{name}" for folder, names in each(self.names, folders) for name in names]
+        read = {key: intent for key, intent in each(self._intent, intents) if intent is not None}
+        if read:
+            # After the intents were listed: one that went meanwhile was settled, and its manifest is there.
+            named = {file.path for file in live(min(intent.sequence for intent in read.values()))}
             brought = dict.fromkeys(path for intent in read.values() for path in intent.paths)
             self.remove([path for path in brought if path not in named])
             latest = time.time() - INTENT_AGE_MIN.total_seconds()
@@ -151,6 +149,13 @@ class ObjectStorage:
         content.seek(0)
         return content  # type: ignore[return-value]  # as above
 
+    def _intent(self, key: str) -> _Intent | None:
+        """None for one that is gone: its writer, of an older epoch, lived long enough to settle it."""
+        try:
+            return _Intent.decoded(self.read(key))
+        except FileNotFoundError:
+            return None
+
     def _list(self, folder: str) -> Listing:
         return self._store.list(f"{self._prefix}{folder}/" if folder else self._prefix)
 
@@ -162,11 +167,13 @@ class ObjectStorage:
         try:
             return self._store.mark(self._prefix + key) == mark
         except FileNotFoundError:
-            return False
+            # Made and removed: entries are, once an archive has them, and that may have been ours.
+            where: dict[str, Any] = {"key": key}
         except Transient as error:
-            raise OutcomeUnknown(
-                "the store did not say who made an object", advice="The manifests decide: recover", **error.where
-            ) from None
+            where = error.where
+        raise OutcomeUnknown(
+            "the store did not say who made an object", advice="The manifests decide: recover", **where
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +182,21 @@ class _Intent:
 
     written_s: float
     """Seconds since 1970, by its writer's clock."""
+    sequence: int
+    """Of the manifest that was to follow: no older one names the paths."""
     paths: Sequence[str]
 
     def encoded(self) -> bytes:
-        return json.dumps({"written_s": self.written_s, "paths": [*self.paths]}).encode()
+        content = {"written_s": self.written_s, "sequence": self.sequence, "paths": [*self.paths]}
+        return json.dumps(content).encode()
 
     @classmethod
     def decoded(cls, content: bytes) -> Self:
         said = json.loads(content)
-        return cls(said["written_s"], said["paths"])
+        if isinstance(said, list):
+            # As they were before they said when.
+            return cls(0, 1, said)
+        return cls(said["written_s"], said.get("sequence", 1), said["paths"])
 
 
 def _intent(lane: LaneId, epoch: int, paths: Sequence[str]) -> str:

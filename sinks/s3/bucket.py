@@ -10,7 +10,7 @@ from sinks.objects.errors import creation_error
 from sinks.objects.storage import ObjectStorage
 from sinks.objects.store import ATTEMPTS, CONNECT_TIMEOUT, PART_BYTES, READ_TIMEOUT, UPLOADS_MAX, Listing
 from sinks.s3.config import S3Options
-from wallaby.errors import MissingExtra, Transient
+from wallaby.errors import MissingExtra, OutcomeUnknown, Transient
 
 try:
     import boto3
@@ -76,7 +76,12 @@ class Bucket:
                     # Another request for the key is under way: what came of it the next one tells.
                     continue
                 raise creation_error(answer, errors.ADVICE, bucket=self._options.bucket) from None
-        raise Transient("others write the same key without end", bucket=self._options.bucket)
+        # One of the others may be an earlier attempt of this very call.
+        raise OutcomeUnknown(
+            "others write the same key without end",
+            advice="The manifests decide: recover",
+            bucket=self._options.bucket,
+        )
 
     def upload(self, made: Path, key: str) -> None:
         parts = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)

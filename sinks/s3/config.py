@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
 from sinks.files.config import refuse_mirror
 from sinks.objects.config import ObjectLogOptions
+from wallaby import secret
 from wallaby.errors import ConfigError
 from wallaby.flow.bucket import BucketOptions
+
+_ADDRESS: Final = re.compile(r"https?://[^/@?#\s][^@?#\s]*")
 
 
 class S3Options(ObjectLogOptions, BucketOptions):
@@ -37,6 +41,10 @@ def read_options(options: Mapping[str, Any]) -> S3Options:
     if read.session_token is not None and read.access_key is None:
         raise ConfigError("belongs to keys", advice="Add access_key and secret_key", field="session_token")
     if read.endpoint is not None:
+        if not secret.is_reference(read.endpoint) and not _ADDRESS.fullmatch(read.endpoint):
+            raise ConfigError(
+                "must be an address without a login", advice="Write https://HOST or http://HOST:PORT", field="endpoint"
+            )
         for name in ("use_fips", "use_dualstack"):
             if getattr(read, name):
                 raise ConfigError("chooses among Amazon's endpoints", advice="Remove it, or endpoint", field=name)

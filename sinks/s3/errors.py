@@ -7,7 +7,19 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    InvalidRegionError,
+    NoCredentialsError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
 
 from sinks.objects.errors import Advice, Answer, translate
 
@@ -16,8 +28,21 @@ ANY: Final = (ClientError, BotoCoreError, Boto3Error)
 ADVICE: Final = Advice(
     place="bucket",
     keys="Set access_key and secret_key, or give the machine a role",
-    address="region, endpoint and force_path_style",
+    address="bucket, region, endpoint and force_path_style",
 )
+_WITHOUT_KEYS: Final = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+_NEVER_SENT: Final = (InvalidRegionError, NoRegionError, ParamValidationError)
+"""Requests that no store would take."""
+_BAD_REQUEST: Final = 400
+_OUTDATED_KEYS: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+"""Answers to temporary keys, with the status of a bad request."""
 _ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
@@ -39,10 +64,12 @@ def translated(**where: Any) -> Iterator[None]:
 def answer(error: Exception) -> Answer:
     """What the store said."""
     if not isinstance(error, ClientError):
-        return Answer(is_without_keys=isinstance(error, NoCredentialsError | PartialCredentialsError))
+        if isinstance(error, _NEVER_SENT):
+            return Answer(_BAD_REQUEST, type(error).__name__)
+        return Answer(is_without_keys=isinstance(error, _WITHOUT_KEYS))
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return Answer(status, code, is_missing_place=code == "NoSuchBucket")
+    return Answer(status, code, is_missing_place=code == "NoSuchBucket", is_without_keys=code in _OUTDATED_KEYS)
 
 
 __all__ = ["ADVICE", "ANY", "answer", "translated"]

@@ -1,14 +1,15 @@
 """The examples of docs/destinations run as they are written: a real source, the page's flow file, and its readers.
 
-Of the page only what differs from machine to machine is replaced: a bucket's store and keys, INSTALL over the network,
+Of the page only what differs from machine to machine is replaced: a store's address and keys, INSTALL over the network,
 and an LSN.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +21,12 @@ import duckdb
 import psycopg
 import pytest
 import yaml
+from azure.core.credentials import AzureNamedKeyCredential
+from azure.storage.blob import BlobServiceClient
 from deltalake import DeltaTable
 
 from tests.docs.test_docs import EXAMPLES, FENCE, ROOT
+from tests.emulators import AZURE_ACCOUNT, AZURE_KEY, azure_emulator, gcs_emulator
 from tests.integration.epoch import Epoch, Ledger, real_sink
 from tests.s3 import s3_server
 from wallaby.check import check_flow
@@ -36,7 +40,7 @@ KEYS: Final = {"access_key": "testing", "secret_key": "testing"}
 REGION: Final = "eu-central-1"
 FOLDERS: Final = ("data", "data/lake", "data/parquet")
 """What the pages ask for beforehand."""
-TARGETS: Final = ("duckdb", "ducklake", "iceberg", "parquet", "pgstream", "postgres", "s3")
+TARGETS: Final = ("azure", "duckdb", "ducklake", "gcs", "iceberg", "parquet", "pgstream", "postgres", "s3")
 """What the examples are called by that run here."""
 ROWS: Final = [(1, "fr", "new"), (3, "de", "c"), (4, "pl", "d")]
 """The source's orders at the end."""
@@ -56,13 +60,15 @@ class Shop:
 
     database: ScratchDatabase
     s3: Callable[[], str]
+    stores: ExitStack
+    """Emulators that run until the test ends."""
     slots: set[str] = field(default_factory=set)
 
     def run(self, text: str, **more: Any) -> FlowSpec:
         """Copy and stream what happens at the source meanwhile; ``more`` options of the destination."""
         mapping = yaml.safe_load(text)
         for destination in mapping["destinations"]:
-            destination["options"] |= self._of_bucket(destination["options"]) | more
+            destination["options"] |= self._of_store(destination["type"], destination["options"]) | more
         flow = resolved(FlowSpec.from_mapping(mapping))
         self.slots.add(flow.source_options().slot)
         assert [one for one in check_flow(flow) if one.code != "destination-insecure"] == []
@@ -77,6 +83,25 @@ class Shop:
                 self.database.execute(change)
             Epoch(flow, ledger, number, sink=real_sink, limits=_LIMITS, commits_at_once=True, once=True).join()
         return flow
+
+    def _of_store(self, kind: str, options: dict[str, Any]) -> dict[str, Any]:
+        match kind:
+            case "azure":
+                endpoint = self.stores.enter_context(azure_emulator())
+                credential = AzureNamedKeyCredential(AZURE_ACCOUNT, AZURE_KEY)
+                with BlobServiceClient(endpoint, credential=credential) as azure:
+                    azure.create_container(options["container"])
+                return {"account": AZURE_ACCOUNT, "account_key": AZURE_KEY, "endpoint": endpoint}
+            case "gcs":
+                endpoint = self.stores.enter_context(gcs_emulator())
+                made = {"name": options["bucket"]}
+                headers = {"Content-Type": "application/json"}
+                request = Request(f"{endpoint}/storage/v1/b?project=shop", json.dumps(made).encode(), headers)
+                with urlopen(request) as answer:
+                    assert answer.status == 200
+                return {"endpoint": endpoint}
+            case _:
+                return self._of_bucket(options)
 
     def _of_bucket(self, options: dict[str, Any]) -> dict[str, Any]:
         bucket = options.get("bucket") or next(
@@ -113,21 +138,18 @@ def shop(database: ScratchDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     for folder in FOLDERS:
         Path(folder).mkdir()
-    servers: list[Any] = []
+    stores = ExitStack()
 
     def s3() -> str:
-        server = s3_server()
-        servers.append(server)
-        address = server.__enter__()
+        address: str = stores.enter_context(s3_server())
         # What the process's other servers keep is the same.
         with urlopen(Request(f"{address}/moto-api/reset", method="POST")) as answer:
             assert answer.status == 200
         return address
 
-    made = Shop(database, s3)
-    yield made
-    for server in servers:
-        server.__exit__(None, None, None)
+    with stores:
+        made = Shop(database, s3, stores)
+        yield made
     for slot in made.slots & set(database.slots()):
         drop_slot(database.dsn, slot)
 
@@ -230,15 +252,22 @@ def test_the_examples_of_iceberg_run(shop: Shop) -> None:
     said["catalog"].close()
 
 
-def test_the_examples_of_s3_run(shop: Shop) -> None:
-    [flow] = blocks("s3", "yaml")
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("azure", ("account", "account_key", "endpoint")),
+        ("gcs", ("endpoint",)),
+        ("s3", ("endpoint", "force_path_style", *KEYS)),
+    ],
+)
+def test_the_examples_of_logs_in_stores_run(page: str, names: tuple[str, ...], shop: Shop) -> None:
+    [flow] = blocks(page, "yaml")
     [destination] = shop.run(flow).destinations
-    [reading] = blocks("s3", "python")
-    added = {name: destination.options[name] for name in ("endpoint", "force_path_style", *KEYS)}
+    [reading] = blocks(page, "python")
+    added = {name: destination.options[name] for name in names}
     said: dict[str, Any] = {}
     exec(
-        compile(reading.replace('"region": "eu-central-1"', f'"region": "eu-central-1", **{added}'), "s3.md", "exec"),
-        said,
+        compile(re.sub(r"read_options\(({.*})\)", rf"read_options(\1 | {added})", reading), f"{page}.md", "exec"), said
     )
     assert said["orders"]()["__op"].to_pylist() == ["r", "r", "r", "u", "d", "i"]
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from wallaby.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -57,13 +59,13 @@ def _files(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
 
 
 def _s3(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
-    bucket, _, prefix = answer.target.removeprefix(_S3).strip("/").partition("/")
+    bucket, prefix = _taken_apart(answer.target, _S3, 1)
     named = [f"prefix: {quoted(prefix)}"] if prefix else []
     return [f"bucket: {quoted(bucket)}", *named, *_of_bucket(_S3), *_LOG]
 
 
 def _gcs(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
-    bucket, _, prefix = answer.target.removeprefix("gs://").strip("/").partition("/")
+    bucket, prefix = _taken_apart(answer.target, "gs://", 1)
     return [
         f"bucket: {quoted(bucket)}",
         *([f"prefix: {quoted(prefix)}"] if prefix else []),
@@ -74,8 +76,7 @@ def _gcs(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
 
 
 def _azure(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
-    account, _, rest = answer.target.strip("/").partition("/")
-    container, _, prefix = rest.partition("/")
+    account, container, prefix = _taken_apart(answer.target, "az://", 2)
     return [
         f"account: {quoted(account)}",
         f"container: {quoted(container)}",
@@ -124,6 +125,15 @@ def _ducklake(answer: Answer, quoted: Callable[[str], str]) -> list[str]:
         *_MODES,
         *_NO_TEXT,
     ]
+
+
+def _taken_apart(target: str, scheme: str, names: int) -> list[str]:
+    """``names`` names and a prefix, which may be empty. `ConfigError` when a name is missing."""
+    parts = target.removeprefix(scheme).strip("/").split("/", names)
+    if "://" in target.removeprefix(scheme) or len(parts) < names or not all(parts[:names]):
+        form = "account/container/prefix" if names > 1 else f"{scheme}bucket/prefix"
+        raise ConfigError("does not say where the objects shall be", advice=f"Write {form}", field="--target")
+    return [*parts, ""][: names + 1]
 
 
 def _of_bucket(target: str, *, has_roles: bool = True) -> list[str]:

@@ -44,6 +44,8 @@ _CONFIG: Final = {
     "arrow_lossless_conversion": "true",
     "threads": "1",
     "memory_limit": "512MB",
+    # Else it would write rows below the directory the process runs in, into files that all processes there share.
+    "temp_directory": "",
 }
 _LOCKED: Final = ("SET TimeZone = 'UTC'", "SET lock_configuration = true")
 _NODES: Final = frozenset(

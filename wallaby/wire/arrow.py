@@ -45,6 +45,13 @@ class ArrowWriter:
         with refusing(FORMAT, self._table):
             self._writer.write_batch(batch)
 
+    @property
+    def held_bytes(self) -> int:
+        return 0
+
+    def release(self) -> None:
+        """Each batch is written at once."""
+
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
         with refusing(FORMAT, self._table):
             self._writer.close()

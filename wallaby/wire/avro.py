@@ -78,6 +78,13 @@ class AvroWriter:
             if self._gathered_bytes >= BLOCK_BYTES:
                 self._flush()
 
+    @property
+    def held_bytes(self) -> int:
+        return 0
+
+    def release(self) -> None:
+        """A block is all that is gathered."""
+
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
         self._flush()
 

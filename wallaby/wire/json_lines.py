@@ -49,6 +49,13 @@ class JsonWriter:
             with refusing(FORMAT, self._table):
                 self._output.write(lines(batch.slice(start, _WRITE_ROWS)))
 
+    @property
+    def held_bytes(self) -> int:
+        return 0
+
+    def release(self) -> None:
+        """Each batch is written at once."""
+
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
         self._output.finish()
 

@@ -56,21 +56,27 @@ class ParquetWriter:
         if batch.num_columns == 0 and batch.num_rows:
             raise RowRefused("Parquet cannot hold rows without any column", table=self._table)
         if batch.num_rows >= _DIRECT_ROWS:
-            self._writer(batch.num_rows)
-            self._flush()
-            self._write(batch)
+            self.release()
+            self._write(batch, has_dictionaries=True)
             return
         copy = batch.serialize()
         self._gathered.append(pa.ipc.read_record_batch(copy, batch.schema))
         self._gathered_rows += batch.num_rows
         self._gathered_bytes += copy.size
         if self._gathered_rows >= self._rows_max or self._gathered_bytes >= GATHER_BYTES_MAX:
-            self._flush()
+            self.release()
+
+    @property
+    def held_bytes(self) -> int:
+        return self._gathered_bytes
+
+    def release(self) -> None:
+        self._flush(has_dictionaries=True)
 
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
-        self._flush()
+        self._flush(has_dictionaries=self._gathered_rows >= _DICTIONARY_ROWS_MIN)
         with refusing(FORMAT, self._table):
-            writer = self._writer(0)
+            writer = self._writer(has_dictionaries=False)
             if metadata:
                 writer.add_key_value_metadata(dict(metadata))
             writer.close()
@@ -82,26 +88,27 @@ class ParquetWriter:
             with suppress(OSError, pa.ArrowException):
                 self._made_writer.close()
 
-    def _flush(self) -> None:
+    def _flush(self, *, has_dictionaries: bool) -> None:
         gathered, self._gathered = self._gathered, []
         self._gathered_rows = self._gathered_bytes = 0
         if gathered:
-            self._write(*gathered)
+            self._write(*gathered, has_dictionaries=has_dictionaries)
 
-    def _write(self, *batches: pa.RecordBatch) -> None:
+    def _write(self, *batches: pa.RecordBatch, has_dictionaries: bool) -> None:
         with refusing(FORMAT, self._table):
             rows = to_parquet(pa.Table.from_batches(batches), self._schema)
-            self._writer(rows.num_rows).write_table(rows, row_group_size=self._rows_max)
+            writer = self._writer(has_dictionaries=has_dictionaries)
+            writer.write_table(rows, row_group_size=self._rows_max)
 
-    def _writer(self, rows: int) -> pq.ParquetWriter:
-        """Made with the first row group, which has ``rows``: few are the whole file, or they are large."""
+    def _writer(self, *, has_dictionaries: bool) -> pq.ParquetWriter:
+        """Made with the first row group, which decides: more follow, or it is large, or it is the whole file."""
         if self._made_writer is None:
             with refusing(FORMAT, self._table):
                 self._made_writer = pq.ParquetWriter(
                     pa.PythonFile(self._output, mode="w"),
                     self._schema,
                     compression=None if self._codec is Compression.NONE else self._codec.value,
-                    use_dictionary=rows >= _DICTIONARY_ROWS_MIN,
+                    use_dictionary=has_dictionaries,
                     write_page_checksum=True,
                 )
         return self._made_writer

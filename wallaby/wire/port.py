@@ -35,6 +35,15 @@ class RecordWriter(Protocol):
         """
         ...
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of rows gathered in memory; 0 for a format that keeps a block at most."""
+        ...
+
+    def release(self) -> None:
+        """Write what is gathered; more may come."""
+        ...
+
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
         """Write what is left. The file is complete then, and still open: it is the caller's.
 

@@ -104,6 +104,13 @@ class ProtobufWriter:
                 self._write(rows.data[rows.ends[at] : rows.ends[until]].data)
                 at = until
 
+    @property
+    def held_bytes(self) -> int:
+        return 0
+
+    def release(self) -> None:
+        """Each batch is written at once."""
+
     def finish(self, metadata: Mapping[str, str] | None = None) -> None:
         self._write(data_pb2.Batch(is_last=True).SerializeToString())
         self._output.finish()

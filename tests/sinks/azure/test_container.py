@@ -125,6 +125,7 @@ PLACE = {"account": "shop", "container": "changes"}
         (PLACE | {"account_key": "a", "client_id": "b"}, "client_id"),
         (PLACE | {"endpoint": "http://127.0.0.1"}, "endpoint"),
         (PLACE | {"endpoint": "ftp://127.0.0.1"}, "endpoint"),
+        (PLACE | {"endpoint": "https://127.0.0.1/shop?sv=a&sig=hunter2", "sas_token": "a"}, "endpoint"),
         (PLACE | {"format": "json", "compression": "snappy"}, "compression"),
     ],
 )

@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from sinks.duckdb.errors import Conflict, Doing, translate
-from wallaby.errors import OutcomeUnknown, Transient, WallabyError
+from wallaby.errors import OutcomeUnknown, RowRefused, Transient, WallabyError
 
 _LAKE = "Failed to commit: Failed to commit DuckLake transaction.\n"
 
@@ -33,6 +33,8 @@ _LAKE = "Failed to commit: Failed to commit DuckLake transaction.\n"
         (duckdb.TransactionException(f"{_LAKE}database is locked"), Doing.COMMIT, Conflict, "committed first"),
         (duckdb.TransactionException(f"{_LAKE}Transaction conflict - x"), Doing.COMMIT, Conflict, "committed first"),
         (duckdb.TransactionException(f"{_LAKE}SSL connection is gone"), Doing.COMMIT, OutcomeUnknown, "at COMMIT"),
+        (duckdb.ConversionException("secret: 'No space left'"), Doing.WORK, RowRefused, "does not take a value"),
+        (duckdb.ConstraintException("Duplicate key 'Disk quota', secret"), Doing.WORK, RowRefused, "does not take"),
         (duckdb.TransactionException("Conflict on update: secret"), Doing.WORK, Conflict, "committed first"),
     ],
     ids=lambda value: None if isinstance(value, duckdb.Error) else str(getattr(value, "__name__", value)),

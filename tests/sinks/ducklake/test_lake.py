@@ -20,8 +20,9 @@ from sinks.duckdb.lanes import table_of
 from sinks.duckdb.reader import log_rows, mirror_rows
 from sinks.duckdb.types import LAKE, for_scan
 from sinks.ducklake import FACTORY
-from sinks.ducklake.config import CatalogKind
+from sinks.ducklake.config import CatalogKind, read_options
 from sinks.ducklake.extensions import load
+from sinks.ducklake.session import LakeSession
 from sinks.ducklake.sink import DuckLakeSink
 from sinks.ducklake.upkeep import NOTES_MAX
 from tests.sinks.ducklake.conftest import LANE, lake_options, new_sink, reading
@@ -53,6 +54,18 @@ def growing(count: int) -> list[Window]:
     for number in range(count):
         stream.transaction([(ORDERS, insert(number, f"{number}"))])
     return list(stream.windows())
+
+
+def test_what_does_not_fit_into_memory_goes_to_a_folder_of_the_engine_alone(tmp_path: Path) -> None:
+    """Engines of one folder overwrite each other's files there, and read what the other wrote."""
+    read = read_options(lake_options(tmp_path, CatalogKind.SQLITE))
+    sessions = [LakeSession(read), LakeSession(read)]
+    folders = [Path(str(session.query("SELECT current_setting('temp_directory')")[0][0])) for session in sessions]
+    assert folders[0] != folders[1]
+    assert all(folder.is_dir() for folder in folders)
+    sessions[0].close()
+    sessions[1]._discard()
+    assert not any(folder.exists() for folder in folders)
 
 
 def test_every_commit_says_which_lane_moved_from_where_to_where(make_sink: Make, options: dict[str, Any]) -> None:

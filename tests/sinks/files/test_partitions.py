@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,12 +15,14 @@ import pyarrow as pa
 import pytest
 
 from sinks.files import FACTORY, table_files
+from sinks.files.config import read_options
 from sinks.files.partition import Partition
 from sinks.files.reader import committed_files, read_log
 from sinks.files.split import NULL_FOLDER, split
 from tests.sinks.lane import TestLane
 from wallaby.errors import ConfigError
 from wallaby.testing.changes import Stream, Truncate, delete, insert, table
+from wallaby.transform.append import append_rows
 from wallaby.window import LaneId
 
 LANE = LaneId("shop", "copy")
@@ -66,6 +69,27 @@ def test_times_become_buckets_in_utc(unit: str, label: str, kind: pa.DataType) -
 def test_times_beyond_the_calendar_count_as_null() -> None:
     far = pa.table({"c": pa.array([2**62, 0, -(2**62)]).cast(pa.timestamp("us")), "n": [0, 1, 2]})
     assert folders(far, "c:day") == {"c_day=1970-01-01": [1], f"c_day={NULL_FOLDER}": [0, 2]}
+
+
+@pytest.mark.parametrize("name", ["c", "c" * 63, "ü" * 31])
+def test_no_value_is_too_long_for_a_folder(name: str, tmp_path: Path) -> None:
+    """Of a file system's 255 bytes a long name leaves little; two long values stay two folders."""
+    rows = pa.table({name: ["x" * 300 + "a", "x" * 300 + "b", "x" * 300 + "a"], "n": range(3)})
+    found = folders(rows, name)
+    assert sorted(found.values()) == [[0, 2], [1]]
+    for folder in found:
+        (tmp_path / folder).mkdir()
+
+
+@pytest.mark.must_not_fail(12)
+def test_dates_beyond_the_calendar_count_as_null() -> None:
+    """PostgreSQL's go to the year 5874897, and not even a timestamp of microseconds goes so far."""
+    days = [2_145_031_948, 2_932_897, 2_932_896, -719_162, -719_163]
+    far = pa.table({"c": pa.array(days, pa.int32()).cast(pa.date32()), "n": range(5)})
+    known = {"9999-12-31": [2], "0001-01-01": [3]}
+    for by, label in (("c", "c"), ("c:day", "c_day")):
+        expected = {f"{label}={day}": rows for day, rows in known.items()}
+        assert folders(far, by) == {**expected, f"{label}={NULL_FOLDER}": [0, 1, 4]}
 
 
 def test_folders_nest_in_the_order_asked_for_and_keep_the_rows_order() -> None:
@@ -129,6 +153,28 @@ def test_more_folders_than_open_files_are_all_written_in_order(
     assert found == {f"r{n}": [n, n + 10, n + 20, *([30] if n == 9 else [])] for n in range(10)}
     assert direct_rows > 1 or len(committed_files(tmp_path)) == files
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_row_that_waits_for_its_folder_does_not_keep_the_rows_it_came_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(table_files, "OPEN_FILES_MAX", 1)
+    numbers = itertools.count()
+    options = read_options({"path": str(tmp_path), "partition_by": "region", "row_group_rows": 1024})
+    stream = Stream()
+    noted = table("public.noted", {"id": "int8", "region": "text", "note": "text"}, key=["id"])
+    regions = ["a"] * 1023 + ["b"]
+    stream.transaction([(noted, insert(n, region, "x" * 1000)) for n, region in enumerate(regions)])
+    [window] = stream.windows()
+    files = table_files.TableFiles(noted, options, place=lambda: tmp_path / str(next(numbers)), origin={}, fsync=False)
+    rows = append_rows(noted, window.parts[0].table(), keep_outliers=options.keeps_outliers)
+    files.write_rows(rows)
+    before = pa.total_allocated_bytes()
+    for _ in range(20):
+        files.write_rows(rows)
+    held = pa.total_allocated_bytes() - before
+    files.discard()
+    assert held < 4 * rows.nbytes
 
 
 @pytest.mark.parametrize("entry", ["absent", "price", "created", "region:day"])

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sinks.files import FACTORY
+from sinks.files import writer as writer_module
 from sinks.files.manifests import Entry, ManifestLog
 from sinks.files.reader import committed_files, read_log
 from sinks.files.sink import FilesSink
@@ -286,3 +287,26 @@ def test_the_guarantee_is_exactly_once_and_commits_come_once_a_second(make_sink:
     assert sink.capabilities.guarantee is Guarantee.EXACTLY_ONCE
     assert sink.commit_interval_ms == 1_000
     assert ReplicaIdentity.DEFAULT is ORDERS.identity
+
+
+def test_many_tables_keep_no_more_rows_in_memory_than_the_limit(
+    make_sink: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each keeps little, and is far from a row group of its own."""
+    monkeypatch.setattr(writer_module, "HELD_BYTES_MAX", 1 << 20)
+    tables = [table(f"public.t{number}", {"id": "int8", "note": "text"}, key=["id"]) for number in range(20)]
+    stream = Stream()
+    for first in range(5):
+        for one in tables:
+            stream.transaction([(one, insert(first * 100 + number, "x" * 500)) for number in range(100)])
+    lane = TestLane(make_sink(), LANE)
+    kept = []
+    windows = stream.windows()
+    for window in windows:
+        lane.write(window)
+        kept.append(lane.writer._held_bytes)
+    assert max(kept) <= 1 << 20
+    lane.writer.commit(lane.token(windows[-1].upto, 10_000))
+    files = committed_files(tmp_path)
+    assert [file.rows for file in files] == [500] * 20
+    assert read_log(tmp_path, "public", "t7").column("id").to_pylist() == list(range(500))

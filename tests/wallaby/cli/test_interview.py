@@ -147,6 +147,8 @@ def test_a_place_that_needs_nobody_else_is_offered_and_fit(
         ("s3", Answer(target="s3://lake/a/b"), {"bucket": "lake", "prefix": "a/b"}),
         ("s3", Answer(target="lake"), {"bucket": "lake"}),
         ("gcs", Answer(target="gs://lake/a/b"), {"bucket": "lake", "prefix": "a/b"}),
+        ("gcs", Answer(target="lake/"), {"bucket": "lake"}),
+        ("azure", Answer(target="az://shops/lake/"), {"account": "shops", "container": "lake"}),
         ("azure", Answer(target="shops/lake/a/b"), {"account": "shops", "container": "lake", "prefix": "a/b"}),
         ("delta", Answer(target="s3://lake/a"), {"path": "s3://lake/a"}),
         ("iceberg", Answer(target="s3://lake/a", catalog="env:CATALOG"), {"catalog_type": "sql"}),
@@ -180,6 +182,27 @@ def test_files_for_buckets_and_servers_are_valid(kind: str, place: Answer, writt
     for name in ("credentials", "account_key"):
         commented = commented.replace(f"      # {name}", f"      {name}")
     assert FlowSpec.from_mapping(yaml.safe_load(commented)), "what the comments offer is valid, too"
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("s3", "s3://"),
+        ("s3", "gs://lake/a"),
+        ("s3", "https://lake.s3.amazonaws.com/a"),
+        ("gcs", "gs:///"),
+        ("gcs", "s3://lake"),
+        ("azure", "shops"),
+        ("azure", "shops/"),
+        ("azure", "shops//a"),
+        ("azure", "https://shops.blob.core.windows.net/lake"),
+    ],
+)
+def test_what_names_no_bucket_is_told_before_a_file_is_written(kind: str, target: str) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        KINDS[kind].lines(Answer(target=target), str)
+    assert wrong.value.where["field"] == "--target"
+    assert wrong.value.advice.startswith("Write ")
 
 
 def test_a_bucket_whose_keys_are_not_set_here_is_not_looked_at(

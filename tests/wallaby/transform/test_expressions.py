@@ -319,6 +319,11 @@ def test_the_engine_reaches_neither_files_nor_settings(tmp_path: Path) -> None:
             connection.execute(statement)
 
 
+def test_the_engine_writes_no_row_to_disk() -> None:
+    [(folder,)] = Engine()._connection.execute("SELECT current_setting('temp_directory')").fetchall()
+    assert folder == ""
+
+
 def test_an_expression_that_does_not_fit_is_a_finding_with_its_table_and_reason() -> None:
     stage = staged(WriteMode.MIRROR, where="orders: totl > 0", computed_columns="orders.c = n +")
     first, second = stage.findings((ORDERS, *PLAIN))
