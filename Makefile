@@ -84,12 +84,13 @@ chaos: $(VENV)/.dev ## The long tests that kill processes and servers (WALLABY_C
 	$(BIN)/python -m pytest -m chaos --timeout 1800 tests/chaos tests/sinks tests/cluster/test_job.py $(PYTEST_ARGS)
 
 .PHONY: long
-long: $(VENV)/.dev ## All tests of destinations, with the whole contracts that `make test` leaves out for time
+long: $(VENV)/.dev ## All tests of destinations and flows, with what `make test` leaves out for time
 	WALLABY_CONTRACT_SEEDS=5 $(BIN)/python -m pytest -m "not chaos" -n $(PYTEST_WORKERS) --dist worksteal tests/sinks $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m long tests/cluster $(PYTEST_ARGS)
 
 .PHONY: fleet
 fleet: $(VENV)/.dev ## The long test of many flows: 200 stored, more than 20 running (some 8 GB and minutes)
-	$(BIN)/python -m pytest -m chaos --timeout 3600 tests/cluster/test_fleet.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "chaos or long" --timeout 3600 tests/cluster/test_fleet.py $(PYTEST_ARGS)
 
 .PHONY: test-majors
 test-majors: $(VENV)/.dev ## All tests against each supported PostgreSQL (MAJORS="14 15 16 17 18")

@@ -229,6 +229,7 @@ def require_ill_one_to_recover(fleet: Fleet) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.must_not_fail(15)
 def test_of_200_flows_three_run_one_is_ill_and_each_is_steered_alone(

@@ -188,6 +188,7 @@ def test_a_dropped_slot_ends_the_run_and_resnapshot_repairs_it(
     assert contents(target_database) == contents(database)
 
 
+@pytest.mark.long
 @pytest.mark.must_not_fail(11)
 def test_a_column_without_a_binary_form_that_came_and_went_is_passed(
     run: Run, flow_file: Path, database: ScratchDatabase, target_database: ScratchDatabase

@@ -109,6 +109,7 @@ def test_lanes_that_mark_rows_of_one_table_at_once_all_find_a_place(bucket: str,
     assert len(rows["id"]) == 9
 
 
+@pytest.mark.long
 @pytest.mark.must_not_fail(20)
 @pytest.mark.must_not_fail(25)
 def test_writers_that_race_for_each_version_all_find_a_place_and_none_takes_anothers(

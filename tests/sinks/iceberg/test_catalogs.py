@@ -115,6 +115,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     lake.close()
 
 
+@pytest.mark.long
 @pytest.mark.must_not_fail(25)
 def test_a_history_ends_at_the_content_of_the_source(place: Place) -> None:
     history = RandomHistory(5, transactions=8)
