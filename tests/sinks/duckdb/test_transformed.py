@@ -15,7 +15,16 @@ from wallaby.testing.contract.hooks import VERSIONS
 from wallaby.transform.stage import Stage
 from wallaby.transformed import TransformedSink, make_sink
 
-_RENAMES = {"rename_schema": "main", "rename_columns": ["*.*.note = {column}_text", "*.*.total = {column}_eur"]}
+_RENAMES = {
+    "rename_schema": "main",
+    "rename_columns": [
+        "*.*.note = {column}_text",
+        "*.*.total = {column}_eur",
+        # What a history puts aside has its name from the target's: so it is read back.
+        "*.*.note_dropped = note_text_dropped",
+        "*.*.note_dropped_2 = note_text_dropped_2",
+    ],
+}
 _METADATA = {"meta_enabled": True, "meta_position": "__place"}
 
 
