@@ -17,6 +17,7 @@ from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from sinks.files.layout import FORMAT_KEY, OWN_FOLDER, encode_name
@@ -30,9 +31,11 @@ from tests.sinks.crashing_writer import history_of
 from tests.sinks.lane import TestLane
 from wallaby.errors import OutcomeUnknown, Refused, Superseded, Transient
 from wallaby.lsn import START, Lsn, Position
-from wallaby.sink import Sink
+from wallaby.schema import TableSchema
+from wallaby.sink import Sink, WriteMode
 from wallaby.testing.changes import Stream, insert, table
 from wallaby.testing.history import multiset
+from wallaby.testing.sink_contract import SinkContract
 from wallaby.window import LaneId, Window
 
 LANE = LaneId("shop", "copy")
@@ -365,3 +368,28 @@ class ObjectStoreContract:
 
 
 __all__ = ["LANE", "ORDERS", "PREFIX", "ObjectStoreContract", "StoreCase", "die_and_compare", "windows"]
+
+
+class StoreSinkContract(SinkContract):
+    """The contract of every sink, over a store; ``case`` is a fixture."""
+
+    modes = (WriteMode.APPEND,)
+    seeds = 1
+    bulk_rows = 10_000
+
+    @pytest.fixture(autouse=True)
+    def place(self, case: StoreCase) -> Iterator[None]:
+        self.case = case
+        self.sinks: list[Sink] = []
+        yield
+        for sink in self.sinks:
+            sink.close()
+
+    def make_sink(self, *, mode: WriteMode) -> Sink:
+        options = {**self.case.options, "write_mode": mode.value}
+        self.sinks.append(self.case.factory.create(options, destination="target"))
+        return self.sinks[-1]
+
+    def read_log(self, schema: TableSchema) -> pa.Table:
+        with self.case.storage() as storage:
+            return read_log(storage, schema.name.schema, schema.name.name)

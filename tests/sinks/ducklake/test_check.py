@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import boto3
 import duckdb
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -20,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from sinks.ducklake import FACTORY
 from sinks.ducklake.bucket import _refused
 from sinks.ducklake.config import CatalogKind
+from tests.s3 import KEYS, s3_client
 from tests.sinks.ducklake.conftest import LANE, lake_options, new_sink, reading
 from tests.sinks.lane import TestLane
 from wallaby.errors import Transient
@@ -29,20 +29,12 @@ from wallaby.testing.changes import insert, table
 from wallaby.testing.contract.hooks import windows_of
 from wallaby.testing.postgres import ScratchDatabase
 
-KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
 
 
 @pytest.fixture
 def client(s3_endpoint: str) -> Iterator[Any]:
-    made = boto3.client(
-        "s3",
-        endpoint_url=s3_endpoint,
-        aws_access_key_id=KEYS["access_key"],
-        aws_secret_access_key=KEYS["secret_key"],
-        region_name=KEYS["region"],
-    )
-    with closing(made):
+    with s3_client(s3_endpoint) as made:
         yield made
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog, load_catalog
@@ -16,12 +14,10 @@ from sinks.iceberg import FACTORY
 from sinks.iceberg.catalogs import catalog_properties
 from sinks.iceberg.config import read_options
 from sinks.iceberg.reader import log_rows, mirror_rows
-from tests.s3 import s3_server
+from tests.s3 import KEYS, new_bucket, s3_client, s3_server
 from wallaby.schema import TableSchema
 from wallaby.sink import Sink, WriteMode
 from wallaby.testing.contract.commits import CrashContract, RaceContract
-
-KEYS = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +32,7 @@ class TestIcebergOnS3(CrashContract, RaceContract):
 
     @pytest.fixture(autouse=True)
     def lake(self, s3: str, tmp_path: Path) -> Iterator[None]:
-        name = f"lake-{uuid.uuid4().hex}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=s3,
-            aws_access_key_id=KEYS["access_key"],
-            aws_secret_access_key=KEYS["secret_key"],
-            region_name=KEYS["region"],
-        )
-        client.create_bucket(Bucket=name)
+        name = new_bucket(s3)
         self.options: dict[str, Any] = {
             "catalog_uri": f"sqlite:///{tmp_path}/catalog.db",
             "warehouse": f"s3://{name}/some/lake",
@@ -55,8 +43,8 @@ class TestIcebergOnS3(CrashContract, RaceContract):
         yield
         for one in self.open:
             one.close()
-        assert client.list_objects_v2(Bucket=name)["KeyCount"] > 0
-        client.close()
+        with s3_client(s3) as client:
+            assert client.list_objects_v2(Bucket=name)["KeyCount"] > 0
 
     def make_sink(self, *, mode: WriteMode) -> Sink:
         sink = FACTORY.create({**self.options, "write_mode": mode.value}, destination="target")
