@@ -63,11 +63,11 @@ class Bucket:
             self._made_client = None
 
     def first(self, folder: str) -> Listing:
-        with errors.translated(absent_is_bucket=True, bucket=self._options.bucket):
+        with errors.translated(absent_is_place=True, bucket=self._options.bucket):
             return _listing(islice(self._pages(folder, max_results=3), 1), folder)
 
     def list(self, folder: str) -> Listing:
-        with errors.translated(absent_is_bucket=True, bucket=self._options.bucket):
+        with errors.translated(absent_is_place=True, bucket=self._options.bucket):
             return _listing(self._pages(folder), folder)
 
     def mark(self, key: str) -> str:
@@ -93,7 +93,7 @@ class Bucket:
         return True
 
     def upload(self, made: Path, key: str) -> None:
-        with errors.translated(absent_is_bucket=True, bucket=self._options.bucket):
+        with errors.translated(absent_is_place=True, bucket=self._options.bucket):
             blob = self._blob(key)
             blob.chunk_size = PART_BYTES
             blob.upload_from_filename(str(made), content_type=_CONTENT_TYPE, **self._patience)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +20,8 @@ class Answer:
     """Of HTTP; 0 when there was no answer."""
     code: str = ""
     """The store's own word for it; empty when it said none."""
+    is_absent: bool = False
+    """True when a key is not there, or may be meant by what also says that the bucket is not."""
     is_missing_place: bool = False
     """True when the bucket or container itself is not there."""
     is_without_keys: bool = False
@@ -41,6 +45,30 @@ class Advice:
     """How to give keys."""
     address: str
     """The options by which the store is found."""
+
+
+@contextmanager
+def translating(
+    raised: tuple[type[Exception], ...],
+    answer: Callable[[Exception], Answer],
+    advice: Advice,
+    *,
+    absent_is_place: bool = False,
+    **where: Any,
+) -> Iterator[None]:
+    """Around requests that change nothing that counts: what a store's client raises, as ``answer`` reads it, is ours.
+
+    FileNotFoundError for an absent key, unless ``absent_is_place``; else `Transient`, and `Refused` for a request the
+    store does not know.
+    """
+    try:
+        yield
+    except raised as error:
+        said = answer(error)
+        if said.is_absent and not absent_is_place:
+            raise FileNotFoundError("no such key") from None
+        # Without a cause on purpose: texts may quote the address with what is in it.
+        raise translate(said, advice, **where) from None
 
 
 def translate(answer: Answer, advice: Advice, **where: Any) -> WallabyError:
@@ -78,4 +106,4 @@ def creation_error(answer: Answer, advice: Advice, **where: Any) -> WallabyError
     return translate(answer, advice, **where)
 
 
-__all__ = ["Advice", "Answer", "creation_error", "translate"]
+__all__ = ["Advice", "Answer", "creation_error", "translate", "translating"]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import (
@@ -21,7 +20,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from sinks.objects.errors import Advice, Answer, translate
+from sinks.objects.errors import Advice, Answer, translating
 
 ANY: Final = (ClientError, BotoCoreError, Boto3Error)
 """What boto3 raises for a request that did not succeed."""
@@ -46,21 +45,6 @@ _OUTDATED_KEYS: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefresh
 _ABSENT: Final = frozenset({"NoSuchKey", "404", "NotFound"})
 
 
-@contextmanager
-def translated(**where: Any) -> Iterator[None]:
-    """Around requests that change nothing that counts: FileNotFoundError for an absent key, `Transient` (`Refused`
-
-    for a request the store does not know) else."""
-    try:
-        yield
-    except ANY as error:
-        said = answer(error)
-        if said.code in _ABSENT:
-            raise FileNotFoundError("no such key") from None
-        # Without a cause on purpose: texts may quote the address with what is in it.
-        raise translate(said, ADVICE, **where) from None
-
-
 def answer(error: Exception) -> Answer:
     """What the store said."""
     if not isinstance(error, ClientError):
@@ -69,7 +53,17 @@ def answer(error: Exception) -> Answer:
         return Answer(is_without_keys=isinstance(error, _WITHOUT_KEYS))
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return Answer(status, code, is_missing_place=code == "NoSuchBucket", is_without_keys=code in _OUTDATED_KEYS)
+    return Answer(
+        status,
+        code,
+        is_absent=code in _ABSENT,
+        is_missing_place=code == "NoSuchBucket",
+        is_without_keys=code in _OUTDATED_KEYS,
+    )
+
+
+translated: Final = partial(translating, ANY, answer, ADVICE)
+"""Around requests: see `sinks.objects.errors.translating`."""
 
 
 __all__ = ["ADVICE", "ANY", "answer", "translated"]
