@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from sinks.delta.folder import TableFolder
-from sinks.delta.vectors import identity, place_of
+from sinks.delta.vectors import identity, lies_inside
 from wallaby.errors import Transient
 
 LOG: Final = "_delta_log"
@@ -95,6 +95,13 @@ class DataFile:
     def vector(self) -> Mapping[str, Any] | None:
         """What the action says of its deletion vector."""
         return self.add.get("deletionVector")
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it, or its vector, does not lie in the table's folder."""
+        if self.vector and not lies_inside(self.vector):
+            return True
+        return "://" in self.path or self.path.startswith("/")
 
     @property
     def marked(self) -> int:
@@ -173,8 +180,7 @@ class Log:
         kinds = {field["name"]: field["type"] for field in json.loads(columns)["fields"]}
         if not {kinds.get(name) for name in self.metadata.get("partitionColumns") or ()} <= _PARTED_BY:
             return "the table is partitioned by other types than text, whole numbers, dates and booleans"
-        outside = any("://" in file.path or file.path.startswith("/") for file in self.files)
-        if outside or any(file.vector and place_of(file.vector) is None for file in self.files):
+        if self._outside:
             return "the table has files outside its folder"
         return None
 
@@ -195,6 +201,8 @@ class Log:
         self.protocol: Mapping[str, Any] = {}
         self.metadata: Mapping[str, Any] = {}
         self._files: dict[str, DataFile] = {}
+        self._outside: set[str] = set()
+        """Keys of those that lie outside: each is looked at once, not in every commit."""
 
     def _read_to(self, version: int) -> None:
         if self.version < 0 < version:
@@ -222,11 +230,16 @@ class Log:
                 held = self._files.get(gone["path"])
                 if held is not None and identity(held.vector) == identity(gone.get("deletionVector")):
                     del self._files[gone["path"]]
+                    self._outside.discard(gone["path"])
 
     def _hold(self, action: Action) -> None:
         match action:
             case {"add": add}:
-                self._files[add["path"]] = DataFile.of(add)
+                file = self._files[add["path"]] = DataFile.of(add)
+                if file.is_outside:
+                    self._outside.add(file.key)
+                else:
+                    self._outside.discard(file.key)
             case {"metaData": metadata}:
                 self.metadata = metadata
             case {"protocol": protocol}:

@@ -40,6 +40,8 @@ _ONE_BUCKET: Final = struct.pack("<QI", 1, 0)
 _ROWS_MAX: Final = 1 << 32
 _SIZE: Final = struct.Struct(">I")
 _UUID_LENGTH: Final = 20
+_INSIDE: Final = frozenset({"u", "i"})
+"""Kinds of storage: a file of the table's folder, and in the action itself."""
 _Z85: Final = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _B85: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
 _TO_Z85: Final = bytes.maketrans(_B85, _Z85)
@@ -118,8 +120,13 @@ def vector_file(payloads: Sequence[bytes], cardinalities: Sequence[int]) -> tupl
     return _path(FOLDER, name), bytes(content), descriptors
 
 
+def lies_inside(descriptor: Mapping[str, Any]) -> bool:
+    """Whether the vector of an action is the table's own; clones of a table have others."""
+    return descriptor["storageType"] in _INSIDE
+
+
 def place_of(descriptor: Mapping[str, Any]) -> Place | None:
-    """Where the vector of an action is; None for one outside the table, as clones of a table have."""
+    """Where the vector of an action is; None for one that does not lie inside."""
     text, size = str(descriptor["pathOrInlineDv"]), int(descriptor["sizeInBytes"])
     match descriptor["storageType"]:
         case "u":
@@ -159,4 +166,4 @@ def _damaged(what: str) -> Refused:
     )
 
 
-__all__ = ["FOLDER", "Place", "identity", "payload_of", "place_of", "positions_in", "vector_file"]
+__all__ = ["FOLDER", "Place", "identity", "lies_inside", "payload_of", "place_of", "positions_in", "vector_file"]
