@@ -45,15 +45,17 @@ class NameWatch:
     def look(self, schemas: Iterable[TableSchema]) -> None:
         """Remember how the catalog calls those tables of which nothing is known: they may be renamed before they
         change, in a flow that began without rules or a table that was published since."""
+        if self.is_idle:
+            return
         seen = [KnownNames.of(schema, server=self._server) for schema in schemas if schema.oid not in self._known]
-        if seen and self._concealments:
+        if seen:
             news = tuple(replace(names, is_told=False) for names in seen)
             self._remember(news)
             self._known.update((names.oid, names) for names in news)
 
     def meet(self, schemas: Iterable[TableSchema]) -> None:
         """Take the shapes for known; `Refused` when one would give away what a destination is not to get."""
-        if not self._concealments:
+        if self.is_idle:
             return
         fresh = [schema for schema in schemas if self._met.get(schema.oid) is not schema]
         news = []

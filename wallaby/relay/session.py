@@ -226,7 +226,8 @@ class SourceSession:
                 with self._create_slot(identity) as created:
                     start = created.consistent_point
                 self._ledger.remember_source(identity, options.slot)
-                self._names.meet(catalog.published_tables([options.publication]))
+                if not self._names.is_idle:
+                    self._names.meet(catalog.published_tables([options.publication]))
                 self._start_relay(START, stop_at).begin_at(Position(start))
             case StartMode.RESUME:
                 start = plan.start
