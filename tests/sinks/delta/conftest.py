@@ -8,13 +8,17 @@ from typing import Any
 
 import duckdb
 import duckdb_extension_delta
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder
 
 from sinks.delta import FACTORY
+from sinks.delta.config import DeltaOptions
+from sinks.delta.reader import read_mirror
 from sinks.delta.sink import DeltaSink
 from sinks.delta.store import encode_name
 from tests.s3 import s3_server
+from wallaby.content import canonical_hash
 from wallaby.schema import TableName, TableSchema
 
 
@@ -72,3 +76,26 @@ def duck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyCo
     with duckdb.connect(config=settings) as connection:
         connection.execute(f"INSTALL '{extension}'; LOAD delta; SET TimeZone = 'UTC'")
         yield connection
+
+
+@pytest.fixture
+def make_marking(make_sink: Callable[..., DeltaSink]) -> Callable[..., DeltaSink]:
+    return lambda **options: make_sink(deletion_vectors=True, **options)
+
+
+@pytest.fixture
+def assert_content(root: Path, duck: duckdb.DuckDBPyConnection) -> Callable[[TableSchema, pa.Table], None]:
+    """The rows of a target are these, by content hash, to the engine, to DuckDB and to our own reader."""
+
+    def check(schema: TableSchema, expected: pa.Table) -> None:
+        path = target_path(root, schema.name)
+        wanted = canonical_hash(expected.select(range(len(schema.columns))))
+        names = [column.name for column in schema.columns]
+        ours = read_mirror(DeltaOptions.parse({"path": str(root)}), schema)
+        theirs = pa.table(QueryBuilder().register("t", DeltaTable(path)).execute("SELECT * FROM t"))
+        scanned = duck.execute("FROM delta_scan(?)", (path,)).to_arrow_table()
+        assert canonical_hash(ours) == wanted, f"{schema.name}: {ours.num_rows} of {expected.num_rows} rows"
+        assert canonical_hash(theirs.select(names).cast(ours.schema)) == wanted, schema.name
+        assert canonical_hash(scanned.select(names)) == wanted, schema.name
+
+    return check

@@ -7,32 +7,35 @@ import errno
 import json
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable, QueryBuilder, WriterProperties, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
 from sinks.delta import FACTORY
-from sinks.delta.config import DeltaOptions
 from sinks.delta.errors import Conflict
 from sinks.delta.folder import Directory
-from sinks.delta.reader import read_mirror
-from sinks.delta.sink import DeltaSink
 from sinks.delta.store import commit_properties
-from sinks.delta.vectors import FOLDER
 from tests.sinks.delta.conftest import target_path
+from tests.sinks.delta.marked import (
+    LANE,
+    ORDERS,
+    TEN,
+    Check,
+    Delta,
+    MakeSink,
+    actions_of,
+    compacting,
+    files_of,
+    vectors_of,
+)
 from tests.sinks.lane import TestLane
 from wallaby.care import Chore, take_turn
-from wallaby.content import canonical_hash
 from wallaby.errors import ConfigError, MissingExtra, Refused, Transient
 from wallaby.schema import Column, ReplicaIdentity, TableSchema
 from wallaby.testing.changes import Truncate, delete, insert, table, update
@@ -42,54 +45,7 @@ from wallaby.testing.history import RandomHistory, Row, row_table
 from wallaby.transform import mirror
 from wallaby.window import LaneId
 
-LANE = LaneId("shop", "copy")
-ORDERS = table("public.orders", {"id": "int8", "note": "text"}, key=["id"])
-TEN = [(ORDERS, insert(n, "a")) for n in range(10)]
-MakeSink = Callable[..., DeltaSink]
-Delta = Callable[[TableSchema], DeltaTable]
 
-
-@pytest.fixture
-def make_marking(make_sink: MakeSink) -> MakeSink:
-    return lambda **options: make_sink(deletion_vectors=True, **options)
-
-
-@pytest.fixture
-def assert_content(root: Path, duck: duckdb.DuckDBPyConnection) -> Callable[[TableSchema, pa.Table], None]:
-    """The rows of a target are these, by content hash, to the engine, to DuckDB and to our own reader."""
-
-    def check(schema: TableSchema, expected: pa.Table) -> None:
-        path = target_path(root, schema.name)
-        wanted = canonical_hash(expected.select(range(len(schema.columns))))
-        names = [column.name for column in schema.columns]
-        ours = read_mirror(DeltaOptions.parse({"path": str(root)}), schema)
-        theirs = pa.table(QueryBuilder().register("t", DeltaTable(path)).execute("SELECT * FROM t"))
-        scanned = duck.execute("FROM delta_scan(?)", (path,)).to_arrow_table()
-        assert canonical_hash(ours) == wanted, f"{schema.name}: {ours.num_rows} of {expected.num_rows} rows"
-        assert canonical_hash(theirs.select(names).cast(ours.schema)) == wanted, schema.name
-        assert canonical_hash(scanned.select(names)) == wanted, schema.name
-
-    return check
-
-
-Check = Callable[[TableSchema, pa.Table], None]
-
-
-def actions_of(root: Path, schema: TableSchema) -> list[dict[str, Any]]:
-    """The newest entry of a target's log."""
-    newest = max((Path(target_path(root, schema.name)) / "_delta_log").glob("*.json"))
-    return [json.loads(line) for line in newest.read_text().splitlines()]
-
-
-def files_of(root: Path, schema: TableSchema) -> set[str]:
-    return {file.name for file in Path(target_path(root, schema.name)).glob("*.parquet")}
-
-
-def vectors_of(root: Path, schema: TableSchema) -> list[Path]:
-    return sorted((Path(target_path(root, schema.name)) / FOLDER).glob("*"))
-
-
-@pytest.mark.must_not_fail(7)
 @pytest.mark.must_not_fail(8)
 @pytest.mark.must_not_fail(25)
 @pytest.mark.parametrize("seed", [3, 11])
@@ -303,24 +259,8 @@ def test_compactions_of_others_beside_our_commits_lose_nothing(
     lane = TestLane(make_marking(), LANE)
     windows = windows_of(*[[(ORDERS, insert(n, "a")), (ORDERS, update(n // 2, f"b{n}"))] for n in range(30)])
     lane.apply(windows[0])
-    is_done = threading.Event()
-    compactions: list[str] = []
-
-    def compact() -> None:
-        while not is_done.is_set() or not compactions:
-            try:
-                DeltaTable(target_path(root, ORDERS.name)).optimize.compact()
-                compactions.append("done")
-            except Exception:  # noqa: BLE001 - whatever the engine says to the loser
-                compactions.append("lost")
-
-    user = threading.Thread(target=compact)
-    user.start()
-    try:
+    with compacting(target_path(root, ORDERS.name)):
         lane.apply_all(windows[1:])
-    finally:
-        is_done.set()
-        user.join()
     rows = [(n, f"b{min(2 * n + 1, 29)}" if n < 15 else "a") for n in range(30)]
     assert_content(ORDERS, row_table(ORDERS, rows))
 
@@ -574,241 +514,6 @@ def test_a_damaged_vector_stops_the_flow(make_marking: MakeSink, root: Path) -> 
     with pytest.raises(Refused, match="damaged") as caught:
         TestLane(make_marking(), LANE, 2).apply(windows[2])
     assert "resnapshot" in str(caught.value)
-
-
-def aged(path: Path, days: int) -> None:
-    then = time.time() - days * 24 * 3600
-    for file in [*path.glob("*.parquet"), *path.glob(f"{FOLDER}/*")]:
-        os.utime(file, (then, then))
-
-
-@pytest.fixture
-def turns(root: Path) -> Iterator[Callable[..., tuple[Chore, ...]]]:
-    """A keeper's turns over the table of orders; what each did."""
-    keeper = FACTORY.keeper({"path": str(root), "compact_files": 10}, flow=LANE.flow, destination=LANE.destination)
-
-    def turn(*, days_later: int = 0) -> tuple[Chore, ...]:
-        now = datetime.datetime.now(UTC) + datetime.timedelta(days=days_later)
-        found = take_turn(keeper, ORDERS.name, now=now)
-        assert found is not None
-        assert found.failure == ""
-        return found.done
-
-    yield turn
-    keeper.close()
-
-
-@pytest.mark.must_not_fail(25)
-def test_vacuums_of_others_leave_vectors_that_are_in_use(
-    make_marking: MakeSink, root: Path, delta: Delta, assert_content: Check
-) -> None:
-    """One of deltalake that also looks for files nobody knows removes vectors anywhere but in this folder."""
-    lane = TestLane(make_marking(), LANE)
-    lane.apply_all(windows_of(TEN, [(ORDERS, update(1, "b"))], [(ORDERS, update(2, "b"))]))
-    aged(Path(target_path(root, ORDERS.name)), 30)
-    for is_full in (True, False):
-        delta(ORDERS).vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=is_full)
-        rows = [(n, "b" if n in (1, 2) else "a") for n in range(10)]
-        assert_content(ORDERS, row_table(ORDERS, rows))
-
-
-def test_vectors_go_when_no_version_needs_them_and_not_before(
-    make_marking: MakeSink, root: Path, delta: Delta, turns: Callable[..., tuple[Chore, ...]], assert_content: Check
-) -> None:
-    lane = TestLane(make_marking(), LANE)
-    windows = windows_of(TEN, *[[(ORDERS, update(n, "b"))] for n in range(4)])
-    lane.apply_all(windows)
-    path = Path(target_path(root, ORDERS.name))
-    assert len(vectors_of(root, ORDERS)) == 4
-    nobodys = path / FOLDER / "deletion_vector_of-a-writer-that-died.bin"
-    nobodys.write_bytes(b"nothing")
-    assert Chore.EXPIRE not in turns()
-    aged(path, 8)
-    # Made long ago, but replaced just now: readers of the version before may still need them.
-    assert Chore.EXPIRE in turns()
-    assert not nobodys.exists()
-    assert len(vectors_of(root, ORDERS)) == 4
-    old = DeltaTable(str(path), version=delta(ORDERS).version() - 1)
-    assert pa.table(QueryBuilder().register("t", old).execute("SELECT * FROM t")).num_rows == 10
-    # As if the commits had been long ago, too.
-    for entry in sorted((path / "_delta_log").glob("*.json")):
-        actions = [json.loads(line) for line in entry.read_text().splitlines()]
-        for action in actions:
-            if "remove" in action:
-                action["remove"]["deletionTimestamp"] -= 8 * 24 * 3600 * 1000
-        entry.write_text("\n".join(json.dumps(action) for action in actions))
-    for summary in (path / "_delta_log").glob("*checkpoint*"):
-        summary.unlink()
-    delta(ORDERS).create_checkpoint()
-    assert Chore.EXPIRE in turns()
-    assert len(vectors_of(root, ORDERS)) == 1
-    assert_content(ORDERS, row_table(ORDERS, [(n, "b" if n < 4 else "a") for n in range(10)]))
-    assert Chore.EXPIRE not in turns()
-
-
-@pytest.mark.must_not_fail(25)
-def test_a_log_with_actions_in_files_of_their_own_is_left_to_the_engine(
-    make_marking: MakeSink, root: Path, delta: Delta, turns: Callable[..., tuple[Chore, ...]], assert_content: Check
-) -> None:
-    """Checkpoints of the second version have such; vectors in use would not be known, and be removed as nobody's."""
-    windows = windows_of(TEN, [(ORDERS, update(1, "b"))], [(ORDERS, update(2, "c"))])
-    TestLane(make_marking(), LANE).apply_all(windows[:2])
-    path = Path(target_path(root, ORDERS.name))
-    log, version = path / "_delta_log", delta(ORDERS).version()
-    protocol = delta(ORDERS).protocol()
-    features = {
-        "readerFeatures": [*protocol.reader_features, "v2Checkpoint"],
-        "writerFeatures": [*protocol.writer_features, "v2Checkpoint"],
-    }
-    entry = json.dumps({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7, **features}})
-    (log / f"{version + 1:020d}.json").write_text(entry)
-    nobodys = path / FOLDER / "deletion_vector_of-an-action-elsewhere.bin"
-    nobodys.write_bytes(b"nothing")
-    rest = {n: "b" if n == 1 else "a" for n in range(10)}
-    assert_content(ORDERS, row_table(ORDERS, list(rest.items())))
-    aged(path, 8)
-    turns()
-    assert nobodys.exists()
-    lane = TestLane(make_marking(), LANE, 2)
-    lane.apply(windows[2])
-    assert [one.message.partition(":")[0] for one in lane.sink.check((ORDERS,))] == ["the table uses v2Checkpoint"]
-    assert_content(ORDERS, row_table(ORDERS, list((rest | {2: "c"}).items())))
-
-
-def test_care_counts_the_rows_that_are_left(make_marking: MakeSink, root: Path) -> None:
-    lane = TestLane(make_marking(), LANE)
-    lane.apply_all(windows_of(TEN, [(ORDERS, update(1, "b")), (ORDERS, delete(2))]))
-    keeper = FACTORY.keeper({"path": str(root)}, flow=LANE.flow, destination=LANE.destination)
-    condition = keeper.condition(ORDERS.name)
-    assert condition is not None
-    assert condition.rows == 9
-
-
-def test_old_versions_are_read_as_they_were(make_marking: MakeSink, root: Path, delta: Delta) -> None:
-    lane = TestLane(make_marking(), LANE)
-    windows = windows_of(TEN, *[[(ORDERS, delete(n))] for n in range(4)])
-    counts = {}
-    for number, window in enumerate(windows):
-        lane.apply(window)
-        counts[delta(ORDERS).version()] = 10 - number
-    delta(ORDERS).create_checkpoint()
-    for version, count in counts.items():
-        old = DeltaTable(target_path(root, ORDERS.name), version=version)
-        assert pa.table(QueryBuilder().register("t", old).execute("SELECT * FROM t")).num_rows == count
-
-
-def rewritten_log(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """The log of the table of orders with every ``add`` changed, as another writer would have said it."""
-    for entry in (Path(target_path(root, ORDERS.name)) / "_delta_log").glob("*.json"):
-        actions = [json.loads(line) for line in entry.read_text().splitlines()]
-        for action in actions:
-            if "add" in action:
-                change(action["add"])
-        entry.write_text("\n".join(json.dumps(action) for action in actions))
-
-
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        (None, {"numRecords": 10, "tightBounds": False}),
-        ('{"nullCount":{"id":0}}', {"numRecords": 10, "tightBounds": False}),
-        ('{"numRecords":10,"tightBounds":true,"nullCount":{}}', {"numRecords": 10, "tightBounds": False}),
-        ('{"numRecords":10,"tightBounds":false}', {"numRecords": 10, "tightBounds": False}),
-        ('{"numRecords":10}', {"numRecords": 10, "tightBounds": False}),
-        ('{"numRecords":null}', {"numRecords": 10, "tightBounds": False}),
-    ],
-)
-def test_files_with_other_statistics_are_marked_and_read(
-    said: str | None, expected: dict[str, Any], make_marking: MakeSink, root: Path, assert_content: Check
-) -> None:
-    windows = windows_of(TEN, [(ORDERS, update(3, "b"))])
-    TestLane(make_marking(), LANE).apply(windows[0])
-    rewritten_log(root, lambda add: add.update(stats=said) if said else add.pop("stats"))
-    TestLane(make_marking(), LANE, 2).apply(windows[1])
-    [stats] = [one["add"]["stats"] for one in actions_of(root, ORDERS) if "deletionVector" in one.get("add", {})]
-    assert json.loads(stats) == expected
-    assert_content(ORDERS, row_table(ORDERS, [(n, "b" if n == 3 else "a") for n in range(10)]))
-
-
-@pytest.mark.must_not_fail(25)
-def test_a_file_of_which_rows_are_left_is_not_removed_whatever_the_log_says(
-    make_marking: MakeSink, root: Path, assert_content: Check
-) -> None:
-    windows = windows_of(TEN, [(ORDERS, delete(n)) for n in range(6)])
-    TestLane(make_marking(), LANE).apply(windows[0])
-    rewritten_log(root, lambda add: add.update(stats='{"numRecords":6}'))
-    with pytest.raises(Refused, match="count the rows"):
-        TestLane(make_marking(), LANE, 2).apply(windows[1])
-    assert_content(ORDERS, row_table(ORDERS, [(n, "a") for n in range(10)]))
-
-
-@pytest.mark.must_not_fail(25)
-@pytest.mark.parametrize("kind", ["int8", "text"])
-def test_of_large_files_of_others_only_parts_with_changed_rows_are_in_memory(
-    kind: str, make_marking: MakeSink, root: Path, assert_content: Check, delta: Delta, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    schema = table("public.orders", {"id": kind, "part": "int4", "note": "text"}, key=["id"])
-    keys = [n if kind == "int8" else f"key {n}" for n in range(40)]
-    rows = {key: (key, n % 3, f"a{n}") for n, key in enumerate(keys)}
-    first = windows_of([(schema, insert(*row)) for row in rows.values()])[0]
-    lane = TestLane(make_marking(), LANE)
-    lane.apply(first)
-    ordered = pa.Table.from_pylist(
-        [dict(zip(("id", "part", "note"), row, strict=True)) for row in rows.values()],
-        schema=pa.schema(delta(schema).schema().to_arrow()),
-    )
-    write_deltalake(
-        delta(schema),
-        ordered,
-        mode="overwrite",
-        writer_properties=WriterProperties(max_row_group_size=10, write_batch_size=10),
-    )
-    read, groups = pq.ParquetFile.read_row_group, []
-
-    def counted(file: pq.ParquetFile, i: int, *args: Any, **named: Any) -> pa.Table:
-        groups.append(i)
-        return read(file, i, *args, **named)
-
-    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
-    changes = [update(keys[13], 7, None, unchanged=["note"]), update(keys[35], 8, "b"), delete(keys[15])]
-    rest = [delete(key) for key in keys[:30] if key not in (keys[13], keys[15])]
-    windows = windows_of(
-        [(schema, insert(*row)) for row in rows.values()],
-        *[[(schema, c)] for c in changes],
-        [(schema, c) for c in rest],
-    )
-    lane.apply(windows[1])
-    assert set(groups) == {1}
-    lane.apply_all(windows[2:])
-    for key in keys[:30]:
-        del rows[key]
-    rows |= {keys[13]: (keys[13], 7, "a13"), keys[35]: (keys[35], 8, "b")}
-    assert_content(schema, row_table(schema, list(rows.values())))
-    assert sorted(groups)[-1] == 3
-
-
-@pytest.mark.must_not_fail(12)
-def test_a_partition_of_an_empty_text_is_null(make_marking: MakeSink, root: Path, assert_content: Check) -> None:
-    schema = table("public.orders", {"id": "int8", "part": "int4", "note": "text"}, key=["id"])
-    rows = [(schema, insert(1, None, "a")), (schema, insert(2, None, "a"))]
-    windows = windows_of(rows, [(schema, update(1, None, "b", unchanged=["part"]))])
-    TestLane(make_marking(partition_by="part"), LANE).apply(windows[0])
-    rewritten_log(root, lambda add: add.update(partitionValues={"part": ""}))
-    TestLane(make_marking(), LANE, 2).apply(windows[1])
-    assert_content(schema, row_table(schema, [(1, None, "b"), (2, None, "a")]))
-
-
-@pytest.mark.must_not_fail(12)
-def test_bounds_keep_all_their_digits(make_marking: MakeSink, root: Path) -> None:
-    """As numbers of JSON they have more digits than a reader of JSON keeps."""
-    windows = windows_of(TEN, [(ORDERS, update(3, "b"))])
-    TestLane(make_marking(), LANE).apply(windows[0])
-    digits = "12345678901234567890.123456789012345678"
-    stats = f'{{"numRecords":10,"minValues":{{"price":{digits}}},"maxValues":{{"price":{digits}}}}}'
-    rewritten_log(root, lambda add: add.update(stats=stats))
-    TestLane(make_marking(), LANE, 2).apply(windows[1])
-    [again] = [one["add"]["stats"] for one in actions_of(root, ORDERS) if "deletionVector" in one.get("add", {})]
-    assert again == '{"tightBounds":false,' + stats[1:]
 
 
 class Unreliable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from sinks.delta.stage import Stage
 from sinks.delta.store import commit_properties
 from sinks.delta.writer import DeltaWriter
 from tests.sinks.delta.conftest import target_path
+from tests.sinks.delta.marked import compacting
 from tests.sinks.lane import TestLane
 from wallaby.content import canonical_hash
 from wallaby.errors import Refused, Superseded, WallabyError
@@ -213,25 +213,9 @@ def test_compactions_of_others_beside_our_commits_lose_nothing(
     rows = [[(ORDERS, insert(n, "a")), (ORDERS, update(n // 2, "b"))] for n in range(30)]
     windows = windows_of(*rows)
     lane.apply(windows[0])
-    is_done = threading.Event()
-    compactions: list[str] = []
-
-    def compact() -> None:
-        while not is_done.is_set() or not compactions:
-            try:
-                DeltaTable(target_path(root, ORDERS.name)).optimize.compact()
-                compactions.append("done")
-            except Exception:  # noqa: BLE001 - whatever the engine says to the loser
-                compactions.append("lost")
-
-    user = threading.Thread(target=compact)
-    user.start()
-    try:
+    with compacting(target_path(root, ORDERS.name)):
         for window in windows[1:]:
             lane.apply(window)
-    finally:
-        is_done.set()
-        user.join()
     found = delta(ORDERS).to_pyarrow_table()
     if mode == "mirror":
         assert_rows(found, ORDERS, [(n, "b" if n < 15 else "a") for n in range(30)])
