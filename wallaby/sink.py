@@ -92,6 +92,17 @@ def error_finding(subject: str, message: str, advice: str, code: str) -> Finding
     return Finding(severity=Severity.ERROR, subject=subject, message=message, advice=advice, code=code)
 
 
+def unlisted_finding(subject: str, place: str) -> Finding:
+    """Keys that may not list the option ``place``, which lanes need not do: so it was not looked at."""
+    return Finding(
+        severity=Severity.WARNING,
+        subject=subject,
+        message=f"the keys may not list the {place}, so it was not looked at",
+        advice="Reading, writing and deleting objects is needed; allow listing too, and check can look",
+        code="access-denied",
+    )
+
+
 PASSING_CODES: Final = frozenset({"destination-unreachable", "destination-read-only", "locked"})
 """Codes of errors that may end by themselves (a restart, a failover, a process that lets go): a lane that meets them
 while it starts is tried again later."""

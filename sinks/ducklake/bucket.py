@@ -12,7 +12,7 @@ from sinks.duckdb.session import engine_config
 from sinks.ducklake.config import DuckLakeOptions
 from sinks.ducklake.extensions import load
 from sinks.ducklake.literals import literal
-from wallaby.sink import Finding, Severity
+from wallaby.sink import Finding, Severity, unlisted_finding
 
 _LOOKED_FOR: Final = "wallaby-check-*"
 """Nothing is called so: the store lists nothing, and says whether we may ask."""
@@ -58,13 +58,7 @@ def bucket_findings(options: DuckLakeOptions) -> list[Finding]:
 def _refused(subject: str, error: duckdb.Error) -> Finding:
     """The store's own text names the keys: it is read and not shown."""
     if "<Code>AccessDenied</Code>" in str(getattr(error, "body", "")):
-        return Finding(
-            severity=Severity.WARNING,
-            subject=subject,
-            message="the keys may not list the data path, so it was not looked at",
-            advice="Reading, writing and deleting objects is needed; allow listing too, and check can look",
-            code="access-denied",
-        )
+        return unlisted_finding(subject, "data path")
     said = store_answer(error)
     return Finding(severity=Severity.ERROR, subject=subject, message=said.message, advice=said.advice, code=said.code)
 

@@ -13,7 +13,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from sinks.iceberg.catalogs import catalog_properties, warehouse
 from sinks.iceberg.config import CatalogType, IcebergOptions
 from sinks.iceberg.errors import says_denied, says_wrong_keys
-from wallaby.sink import Finding, Severity, error_finding
+from wallaby.sink import Finding, error_finding, unlisted_finding
 
 _S3: Final = frozenset({"s3", "s3a", "s3n"})
 
@@ -76,13 +76,7 @@ def _denied(subject: str, text: str) -> Finding:
             subject, "the store refuses the keys", "Correct access_key and secret_key", "access-denied"
         )
     if says_denied(text):
-        return Finding(
-            severity=Severity.WARNING,
-            subject=subject,
-            message="the keys may not list the warehouse, so it was not looked at",
-            advice="Reading, writing and deleting objects is needed; allow listing too, and check can look",
-            code="access-denied",
-        )
+        return unlisted_finding(subject, "warehouse")
     return error_finding(
         subject, "the store does not answer", "Look at endpoint, region and the network", "destination-unreachable"
     )
