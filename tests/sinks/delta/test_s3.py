@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from urllib.request import Request, urlopen
 
@@ -23,7 +23,7 @@ from wallaby.sink import Sink, WriteMode
 from wallaby.testing.changes import insert, table, update
 from wallaby.testing.contract.commits import CrashContract, RaceContract
 from wallaby.testing.contract.hooks import LANE, ORDERS, story, windows_of
-from wallaby.window import LaneId
+from wallaby.window import LaneId, Window
 
 BOOKS = table("public.books", {"id": "int8", "note": "text"}, key=["id"])
 
@@ -74,23 +74,16 @@ class TestDeletionVectorsOnS3(TestDeltaOnS3):
         return self.sinks[-1]
 
 
-@pytest.mark.must_not_fail(20)
-@pytest.mark.must_not_fail(25)
-def test_lanes_that_mark_rows_of_one_table_at_once_all_find_a_place(bucket: str, s3_endpoint: str) -> None:
-    """Three lanes change rows of their own in the same files: each commit of one spoils the vectors of the others."""
-    place = {"path": f"s3://{bucket}/lake", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
-    place["deletion_vectors"] = True
+def race(sinks: Sequence[Sink], windows: Sequence[Sequence[Window]], *, first_lane: int = 0) -> None:
+    """Each sink commits its windows, as a lane of its own, all from the same moment on; then they are closed."""
     failures: list[BaseException] = []
-    sinks = [FACTORY.create(place, destination="target") for _ in range(3)]
-    inserts = [(BOOKS, insert(n, "a")) for n in range(9)]
-    TestLane(sinks[0], LANE).apply(windows_of(inserts)[0])
     starting = threading.Barrier(len(sinks))
 
     def write(index: int) -> None:
         try:
-            lane = TestLane(sinks[index], LaneId("shop", "target", index + 1))
+            lane = TestLane(sinks[index], LaneId("shop", "target", first_lane + index))
             starting.wait()
-            for window in windows_of(*[[(BOOKS, update(index * 3 + n, f"by {index}"))] for n in range(3)]):
+            for window in windows[index]:
                 lane.apply(window)
         except BaseException as error:  # noqa: BLE001 - the test's own thread looks at it
             failures.append(error)
@@ -104,6 +97,25 @@ def test_lanes_that_mark_rows_of_one_table_at_once_all_find_a_place(bucket: str,
     for sink in sinks:
         sink.close()
     assert failures == []
+
+
+@pytest.mark.must_not_fail(20)
+@pytest.mark.must_not_fail(25)
+def test_lanes_that_mark_rows_of_one_table_at_once_all_find_a_place(bucket: str, s3_endpoint: str) -> None:
+    """Three lanes change rows of their own in the same files: each commit of one spoils the vectors of the others."""
+    place = {"path": f"s3://{bucket}/lake", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
+    place["deletion_vectors"] = True
+    sinks = [FACTORY.create(place, destination="target") for _ in range(3)]
+    inserts = [(BOOKS, insert(n, "a")) for n in range(9)]
+    TestLane(sinks[0], LANE).apply(windows_of(inserts)[0])
+    race(
+        sinks,
+        [
+            windows_of(*[[(BOOKS, update(index * 3 + n, f"by {index}"))] for n in range(3)])
+            for index in range(len(sinks))
+        ],
+        first_lane=1,
+    )
     rows = read_mirror(DeltaOptions.parse(place), BOOKS).to_pydict()
     assert dict(zip(rows["id"], rows["note"], strict=True)) == {n: f"by {n // 3}" for n in range(9)}
     assert len(rows["id"]) == 9
@@ -118,29 +130,12 @@ def test_writers_that_race_for_each_version_all_find_a_place_and_none_takes_anot
     """Four lanes with handles of their own commit to one log at once: the store's conditional put decides."""
     place = {"path": f"s3://{bucket}/lake", "endpoint": s3_endpoint, "force_path_style": True, **KEYS}
     commits = 5
-    failures: list[BaseException] = []
     sinks = [FACTORY.create({**place, "write_mode": "append"}, destination="target") for _ in range(4)]
     sinks[0].ensure_table(BOOKS)
-    starting = threading.Barrier(len(sinks))
-
-    def write(index: int) -> None:
-        try:
-            lane = TestLane(sinks[index], LaneId("shop", "target", index))
-            starting.wait()
-            for window in windows_of(*[[(BOOKS, insert(index * 100 + n, "a"))] for n in range(commits)]):
-                lane.apply(window)
-        except BaseException as error:  # noqa: BLE001 - the test's own thread looks at it
-            failures.append(error)
-            starting.abort()
-
-    threads = [threading.Thread(target=write, args=(index,)) for index in range(len(sinks))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for sink in sinks:
-        sink.close()
-    assert failures == []
+    race(
+        sinks,
+        [windows_of(*[[(BOOKS, insert(index * 100 + n, "a"))] for n in range(commits)]) for index in range(len(sinks))],
+    )
     log = read_log(DeltaOptions.parse({**place, "write_mode": "append"}), BOOKS)
     assert sorted(log["id"].to_pylist()) == [index * 100 + n for index in range(len(sinks)) for n in range(commits)]
 
