@@ -28,7 +28,6 @@ CAPABILITIES: Final = Capabilities(
 )
 """A Delta commit is of one table: every table keeps its own record (specs/decisions/0028), and a transaction over
 several tables appears one table after the other."""
-_DEFAULT_REGION: Final = "us-east-1"
 RETENTION_MIN: Final = timedelta(hours=1)
 """Old files stay as long as a reader may take that began before they were replaced; Delta counts in hours."""
 
@@ -77,11 +76,6 @@ class DeltaOptions(HistoryOptions, TypeOptions, MaintenanceOptions, BucketOption
             return self.partition_by
         is_current = self.version_columns.is_current
         return (is_current, *(name for name in self.partition_by if name != is_current))
-
-    @property
-    def known_region(self) -> str | None:
-        """The bucket's region; None leaves it to the environment."""
-        return self.region or (_DEFAULT_REGION if self.endpoint else None)
 
     @property
     def is_remote(self) -> bool:

@@ -186,24 +186,9 @@ class Bucket:
 
     def _connected(self) -> Any:
         if self._client is None:
-            import boto3
-            from botocore.config import Config
+            from sinks.s3_client import s3_client
 
-            options = self._options
-            self._client = boto3.session.Session().client(
-                "s3",
-                region_name=options.known_region,
-                endpoint_url=options.endpoint,
-                aws_access_key_id=options.access_key,
-                aws_secret_access_key=options.secret_key,
-                aws_session_token=options.session_token,
-                config=Config(
-                    # Servers that are not Amazon's may not know the newer checksums.
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                    s3={"addressing_style": "path"} if options.force_path_style else None,
-                ),
-            )
+            self._client = s3_client(self._options)
         return self._client
 
 

@@ -13,17 +13,15 @@ from sinks.s3.config import S3Options
 from wallaby.errors import MissingExtra, OutcomeUnknown, Transient
 
 try:
-    import boto3
     from boto3.s3.transfer import TransferConfig
-    from botocore.config import Config
 
     from sinks.s3 import errors
+    from sinks.s3_client import s3_client
 except ImportError as error:
     raise MissingExtra("s3 destinations need boto3", advice='pip install "wallaby[aws]"', field="type") from error
 
 _DELETE_KEYS_MAX: Final = 1_000
 _CONFLICTS_MAX: Final = 10
-_DEFAULT_REGION: Final = "us-east-1"
 _MARK: Final = "wallaby-attempt"
 
 
@@ -110,25 +108,14 @@ class Bucket:
     def _client(self) -> Any:
         if self._made_client is None:
             options = self._options
-            self._made_client = boto3.session.Session().client(
-                "s3",
-                region_name=options.region or (_DEFAULT_REGION if options.endpoint else None),
-                endpoint_url=options.endpoint,
-                aws_access_key_id=options.access_key,
-                aws_secret_access_key=options.secret_key,
-                aws_session_token=options.session_token,
-                config=Config(
-                    connect_timeout=CONNECT_TIMEOUT.total_seconds(),
-                    read_timeout=READ_TIMEOUT.total_seconds(),
-                    retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
-                    max_pool_connections=2 * UPLOADS_MAX,
-                    use_fips_endpoint=options.use_fips or None,
-                    use_dualstack_endpoint=options.use_dualstack or None,
-                    # Servers that are not Amazon's may not know the newer checksums; manifests have SHA-256.
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                    s3={"addressing_style": "path"} if options.force_path_style else None,
-                ),
+            self._made_client = s3_client(
+                options,
+                connect_timeout=CONNECT_TIMEOUT.total_seconds(),
+                read_timeout=READ_TIMEOUT.total_seconds(),
+                retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+                max_pool_connections=2 * UPLOADS_MAX,
+                use_fips_endpoint=options.use_fips or None,
+                use_dualstack_endpoint=options.use_dualstack or None,
             )
         return self._made_client
 

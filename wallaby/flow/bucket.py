@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from wallaby.errors import ConfigError
 from wallaby.flow.model import OptionsModel
+
+_DEFAULT_REGION: Final = "us-east-1"
 
 
 class BucketOptions(OptionsModel):
@@ -25,6 +27,11 @@ class BucketOptions(OptionsModel):
     """Belongs to temporary keys."""
     force_path_style: bool = False
     """Address the bucket in the path, not in the host name, as most S3 servers that are not Amazon's want it."""
+
+    @property
+    def known_region(self) -> str | None:
+        """The bucket's region; None leaves it to the environment."""
+        return self.region or (_DEFAULT_REGION if self.endpoint else None)
 
     def require_bucket(self, *, is_bucket: bool, field: str) -> None:
         """`ConfigError` for one key without the other, and for any of these options where ``field`` is no bucket."""
